@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * <uhmm/device.h>: for authors of devices.
+ *
+ * A device keeps the bytes of pages that are not in the program's memory. The
+ * core hands it batches of pages to store, load or free; the device answers each
+ * page with 0 or -errno. One page's failure never fails the batch.
+ *
+ * A page on a device is named by a device page number that the device chooses when
+ * the page is stored. A number is below UHMM_DEVICE_PAGE_LIMIT, stays valid until it
+ * is freed, and means nothing to anybody else.
+ *
+ * Devices stack: in `crypt+lz4+file:/swap`, crypt and lz4 are layers, each of which
+ * drives the `next` device it was opened with.
+ *
+ * Reclaim safety. Under `uhmm run` a device's functions resolve the faults of the
+ * very process they run in: after open() returned they must not call malloc, free,
+ * stdio, dlopen or anything that does, and must not touch memory that uhmm may
+ * migrate. Memory comes from uhmm_host_map(). A driver whose library cannot promise
+ * that leaves UHMM_DRIVER_RECLAIM_SAFE out of its flags.
+ */
+#ifndef UHMM_DEVICE_H
+#define UHMM_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define UHMM_PAGE_SIZE 4096u
+
+/* Device page numbers are below this: they share a 64-bit word with a page's state. */
+#define UHMM_DEVICE_PAGE_LIMIT (UINT64_C(1) << 44)
+
+/* The most pages in one batch: one io per bit of a word, 256 KiB of memory. */
+#define UHMM_BATCH_MAX 64u
+
+enum uhmm_op {
+	/* buf[0..len) is stored; the device picks `page`. buf is only read. */
+	UHMM_OP_STORE = 0,
+	/* `page` is read into buf[0..len). The page stays stored. */
+	UHMM_OP_LOAD = 1,
+	/* `page` is forgotten; buf and len are ignored. Cannot fail: result is 0. */
+	UHMM_OP_FREE = 2,
+};
+
+/*
+ * One page of a batch. The core owns it and the memory behind buf until the batch
+ * completes; buf is aligned to UHMM_PAGE_SIZE when len is UHMM_PAGE_SIZE.
+ */
+struct uhmm_io {
+	uint64_t page;   /* STORE: out. LOAD, FREE: in. */
+	void *buf;       /* STORE: source. LOAD: destination. */
+	uint32_t len;    /* bytes; UHMM_PAGE_SIZE from the core, less from a layer above */
+	int32_t result;  /* out: 0, or
+	                  *   -ENOSPC  STORE: the device is full
+	                  *   -ENOMEM  STORE: no memory for the copy
+	                  *   -EIO     LOAD: what came back is not what was stored, or
+	                  *            the medium failed. buf's contents are undefined.
+	                  */
+};
+
+/*
+ * A batch. The submitter owns it until complete() is called, once, on any thread,
+ * possibly before submit() returns. complete() does not block.
+ */
+struct uhmm_batch {
+	enum uhmm_op op;
+	uint32_t nr;          /* entries of io, 1..UHMM_BATCH_MAX */
+	struct uhmm_io *io;
+	void (*complete)(struct uhmm_batch *batch);
+	void *cookie;         /* the submitter's */
+};
+
+struct uhmm_device; /* an open device; opaque */
+
+struct uhmm_device_stat {
+	size_t size;                 /* sizeof, set by the caller */
+	uint64_t pages;              /* stored now */
+	uint64_t pages_same;         /* of those, zero or same-filled: no bytes kept */
+	uint64_t pages_raw;          /* of those, incompressible: kept as they are */
+	uint64_t bytes_in;           /* bytes of the pages stored now, before the device */
+	uint64_t bytes_stored;       /* bytes of the objects that hold them */
+	uint64_t bytes_resident;     /* memory the device occupies for all of it */
+	uint64_t bytes_metadata;     /* of bytes_resident, indexes and headers */
+	uint64_t stores, loads, frees; /* pages ever */
+	uint64_t store_failures;     /* pages refused, -ENOSPC and -ENOMEM */
+	uint64_t load_failures;      /* pages that did not verify or could not be read */
+};
+
+enum uhmm_option_type {
+	UHMM_OPTION_SIZE,   /* bytes, with K M G T suffixes */
+	UHMM_OPTION_UINT,
+	UHMM_OPTION_BOOL,   /* on, off, true, false, 1, 0 */
+	UHMM_OPTION_STRING,
+};
+
+struct uhmm_option {
+	const char *name;
+	enum uhmm_option_type type;
+	const char *fallback; /* what is used when the option is left out; NULL: unset */
+	const char *help;     /* one line */
+	uint64_t min, max;    /* SIZE and UINT; max 0 means no limit */
+};
+
+/* What an option was given. Lives until open() returns. */
+struct uhmm_option_value {
+	uint64_t number;    /* SIZE, UINT, BOOL */
+	const char *string; /* STRING; NULL when unset */
+};
+
+struct uhmm_device_args {
+	size_t size;                            /* sizeof */
+	const struct uhmm_option_value *values; /* in the order of the driver's options */
+	struct uhmm_device *next;               /* layers: the device below; else NULL */
+};
+
+/* flags of a driver */
+#define UHMM_DRIVER_RECLAIM_SAFE 0x1u /* see the head of this file */
+#define UHMM_DRIVER_LAYER        0x2u /* needs a device below: `name+...` */
+#define UHMM_DRIVER_MAY_LAYER    0x4u /* can stand alone or on a device below */
+#define UHMM_DRIVER_MEMORY       0x8u /* keeps pages in RAM of this process */
+
+enum uhmm_thread_model {
+	UHMM_THREAD_SERIALIZE = 0, /* one submit at a time, the core sees to it */
+	UHMM_THREAD_PARALLEL = 1,  /* submit from any number of threads at once */
+};
+
+/*
+ * A driver. `size` first: a driver built against an older header has fewer members,
+ * and the core looks at none beyond its size.
+ */
+struct uhmm_driver {
+	size_t size;
+	const char *name;              /* [a-z][a-z0-9]*, what a spec calls it */
+	const char *summary;           /* one line for `uhmm devices` */
+	const struct uhmm_option *options; /* ends with a NULL name; NULL: none */
+	uint32_t flags;
+	uint32_t thread_model;         /* enum uhmm_thread_model */
+	uint32_t batch;                /* pages per batch it likes best, 1..UHMM_BATCH_MAX:
+	                                * a batch's pages cannot be faulted while stored */
+
+	/* 0, or -errno and *error set to a static line that says what to change. */
+	int (*open)(const struct uhmm_device_args *args, void **dev, const char **error);
+	/* Every batch has completed. Pages still stored are forgotten. */
+	void (*close)(void *dev);
+	/* Takes the batch; 0 always: failures are per page, in result. */
+	int (*submit)(void *dev, struct uhmm_batch *batch);
+	/* Makes what was stored durable where that means something; may be NULL. */
+	int (*flush)(void *dev);
+	/*
+	 * In a forked child, before anything else: memory of uhmm_host_map() has been
+	 * copied by the kernel like any other and no batch is in flight. NULL: nothing to
+	 * do. -errno: the child cannot go on and is ended.
+	 */
+	int (*after_fork)(void *dev);
+	void (*stat)(void *dev, struct uhmm_device_stat *stat);
+};
+
+/* ---- what a driver may use -------------------------------------------------- */
+
+/*
+ * Zeroed memory that is never migrated, rounded up to whole pages; NULL when there is
+ * none. Any thread.
+ */
+void *uhmm_host_map(size_t size_bytes);
+void uhmm_host_unmap(void *addr, size_t size_bytes);
+/* The pages read as zeros from now on and take no memory until written. */
+void uhmm_host_discard(void *addr, size_t size_bytes);
+
+/* A lock that may be taken on any thread, also while a fault is being resolved. */
+struct uhmm_lock {
+	uint32_t word; /* zeroed is unlocked */
+};
+void uhmm_lock(struct uhmm_lock *lock);
+void uhmm_unlock(struct uhmm_lock *lock);
+
+/* Hands a batch to a device: what a layer does with the one below it. */
+int uhmm_device_submit(struct uhmm_device *dev, struct uhmm_batch *batch);
+
+/*
+ * The packed store: memory for many objects of 1..UHMM_PAGE_SIZE bytes, for devices
+ * that keep pages in RAM in fewer bytes than they had. Objects are named by handles
+ * that stay the same while the store moves the bytes to keep itself dense.
+ * All functions on any thread at once.
+ */
+struct uhmm_store;
+
+struct uhmm_store_stat {
+	uint64_t objects;         /* stored now */
+	uint64_t bytes_requested; /* sum of the objects' sizes */
+	uint64_t bytes_objects;   /* memory in spans that hold objects */
+	uint64_t bytes_metadata;  /* handles, headers, indexes */
+	uint64_t bytes_resident;  /* all of it */
+};
+
+/* limit_bytes: bytes_resident never exceeds it; 0: no limit. */
+int uhmm_store_create(uint64_t limit_bytes, struct uhmm_store **store);
+void uhmm_store_destroy(struct uhmm_store *store);
+/* Copies [data, data+len), with a checksum of `check` kept beside it. 0, -ENOSPC, -ENOMEM. */
+int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len, uint64_t check,
+		   uint64_t *handle);
+/*
+ * Calls fn with the object's bytes where they lie; fn's result is returned. The bytes
+ * are valid only inside fn, which must not call the store.
+ */
+int uhmm_store_view(struct uhmm_store *store, uint64_t handle,
+		    int (*fn)(void *ctx, const void *data, uint32_t len, uint64_t check),
+		    void *ctx);
+/* An object that is nothing but one 64-bit value: takes a handle and no bytes. */
+int uhmm_store_put_value(struct uhmm_store *store, uint64_t value, uint64_t *handle);
+/* 1 and *value set if the handle names such a value, else 0. */
+int uhmm_store_get_value(struct uhmm_store *store, uint64_t handle, uint64_t *value);
+void uhmm_store_free(struct uhmm_store *store, uint64_t handle);
+/* Moves objects together and gives empty memory back; returns bytes given back. */
+uint64_t uhmm_store_compact(struct uhmm_store *store, uint64_t max_bytes);
+void uhmm_store_stat(struct uhmm_store *store, struct uhmm_store_stat *stat);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

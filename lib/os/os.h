@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The operating system, as far as uhmm needs one.
+ *
+ * Everything the core may do to the world is a function of this file: memory of our
+ * own, userfaultfd, looking at mappings, threads, waiting, the clock, random numbers.
+ * os_linux*.c makes it true on Linux; tests/sim/os_sim.c simulates it in one thread.
+ * Every function here is a scheduling point of the simulation.
+ *
+ * Results are 0 or a count, or -errno. Addresses of the program are uintptr_t and are
+ * never dereferenced by the core; memory of our own is a pointer.
+ *
+ * Reclaim safety: nothing here allocates from libc, takes a lock of libc, or touches
+ * memory that can be migrated. All functions may run in a signal handler.
+ */
+#ifndef UHMM_OS_H
+#define UHMM_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- memory of our own --------------------------------------------------------- */
+
+/*
+ * Reserves address space, aligned to 2 MiB, with unmapped pages around it so that the
+ * kernel never merges it with a mapping of the program. Not readable until committed.
+ * NULL when there is none. Never migrated; not part of a core dump.
+ */
+void *os_reserve(size_t size_bytes);
+void os_release(void *addr, size_t size_bytes);
+/* Makes [addr, addr+size) of a reservation readable and writable: zeros, no memory yet. */
+int os_commit(void *addr, size_t size_bytes);
+/*
+ * The pages read as zeros from now on and take no memory. Not for memory registered
+ * with events: that would wait for our own reader.
+ */
+int os_discard(void *addr, size_t size_bytes);
+/* Huge pages for [addr, addr+size) where the kernel has them. A hint. */
+void os_prefer_huge(void *addr, size_t size_bytes);
+
+/* ---- userfaultfd ----------------------------------------------------------------- */
+
+/* flags of os_uffd_open */
+#define OS_UFFD_EVENTS    0x1u /* unmap, remap, remove */
+#define OS_UFFD_FORK      0x2u /* fork; needs CAP_SYS_PTRACE */
+#define OS_UFFD_SIGBUS    0x4u /* faults arrive as SIGBUS in the faulting thread */
+#define OS_UFFD_USER_ONLY 0x8u /* faults of the kernel in system calls are not served */
+
+/* A descriptor, or -errno: -EPERM, -ENOSYS, -EINVAL (the kernel lacks a feature). */
+int os_uffd_open(unsigned flags);
+void os_uffd_close(int uffd);
+
+#define OS_REGISTER_MISSING 0x1u
+#define OS_REGISTER_WP      0x2u
+/* Idempotent. -EBUSY: somebody else's. -EINVAL: not memory that can be registered. */
+int os_uffd_register(int uffd, uintptr_t start, size_t len, unsigned modes);
+int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
+
+/*
+ * Moves pages to an empty destination that is registered on uffd. The bytes moved,
+ * possibly fewer than asked (ask again for the rest to learn why), or, nothing moved:
+ * -EAGAIN  an event has not been read yet: give way to the reader
+ * -EBUSY   the page is pinned, or shared by fork
+ * -ENOENT  a hole
+ * -EEXIST  the destination is not empty
+ * -EINVAL  not both writable, or locked
+ */
+#define OS_MOVE_HOLES  0x1u /* holes in the source are skipped and count as moved */
+#define OS_MOVE_NOWAKE 0x2u
+int64_t os_uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags);
+/* Fills pages from our memory, wakes who waits for them. Bytes, or -EAGAIN -EEXIST -ENOENT. */
+int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len);
+/* Maps the zero page. As above. */
+int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
+int os_uffd_wake(int uffd, uintptr_t start, size_t len);
+int os_uffd_protect(int uffd, uintptr_t start, size_t len, bool protect);
+/* From now on whoever touches the pages gets SIGBUS. */
+int os_uffd_poison(int uffd, uintptr_t start, size_t len);
+
+enum os_event_kind {
+	OS_EVENT_FAULT,  /* addr, write, wp, tid */
+	OS_EVENT_FORK,   /* child: its uffd */
+	OS_EVENT_REMAP,  /* from, to, len */
+	OS_EVENT_REMOVE, /* from..end: contents discarded, mapping stays */
+	OS_EVENT_UNMAP,  /* from..end */
+};
+
+struct os_event {
+	enum os_event_kind kind;
+	bool write, wp;
+	uint32_t tid;
+	int child;
+	uintptr_t addr; /* FAULT: page aligned */
+	uintptr_t from, to, end;
+	size_t len;
+};
+
+/* Never blocks. Number of events, 0 when there is none, or -errno: the uffd is dead. */
+int os_uffd_read(int uffd, struct os_event *events, int nr);
+
+/*
+ * Waits until one of the descriptors can be read. A mask of those that can, 0 after
+ * the timeout or os_kick(), -errno. timeout_ns < 0: for ever.
+ */
+int os_wait_fds(const int *fds, int nr, int64_t timeout_ns);
+/* A descriptor that os_wait_fds() can wait on, and that os_kick() makes readable once. */
+int os_kicker_open(void);
+void os_kick(int kicker);
+void os_kick_clear(int kicker);
+void os_close(int fd);
+
+/* ---- the program's memory ---------------------------------------------------------- */
+
+enum os_vma_kind {
+	OS_VMA_ANON,    /* private anonymous: what can be migrated */
+	OS_VMA_HEAP,    /* the same, grown by brk */
+	OS_VMA_STACK,   /* the initial thread's */
+	OS_VMA_FILE,
+	OS_VMA_SHARED,
+	OS_VMA_SPECIAL, /* vdso and the like */
+};
+
+struct os_vma {
+	uintptr_t start, end;
+	enum os_vma_kind kind;
+	bool readable, writable, executable;
+};
+
+/* The first mapping that ends above addr. 0, -ENOENT after the last one. */
+int os_vma_next(uintptr_t addr, struct os_vma *vma);
+
+/* Contiguous pages of the program that take memory. */
+struct os_extent {
+	uintptr_t start;
+	uint32_t nr_pages;
+	bool huge; /* whole huge pages, mapped as such */
+};
+
+/*
+ * Finds present anonymous pages (not the zero page) in [start, end), at most max_pages
+ * of them; the cost is proportional to what is present. Returns how many extents were
+ * written; *walked is how far the search came.
+ */
+int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent *extents,
+	    int nr, uintptr_t *walked);
+
+/* Resident anonymous memory of the process, our own included. */
+int64_t os_rss_anon_pages(void);
+
+/* As if the program wrote to each page without changing it: breaks sharing after fork. */
+int os_populate_write(uintptr_t start, size_t len);
+/* MADV_DONTNEED on the program's pages: raises a REMOVE event and waits for its reader. */
+int os_zap(uintptr_t start, size_t len);
+
+/* Calls fn with the memory the kernel itself writes when a thread ends: not to be migrated. */
+void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx);
+
+/* ---- threads, waiting, time ----------------------------------------------------------- */
+
+struct os_thread {
+	uint32_t tid; /* becomes 0 when the thread has ended */
+	void *impl;
+	size_t impl_size;
+};
+
+/* Starts a thread that blocks all signals. The struct stays where it is until joined. */
+int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
+		    const char *name);
+void os_thread_join(struct os_thread *thread);
+/* In a forked child: the thread does not exist here. */
+void os_thread_forget(struct os_thread *thread);
+uint32_t os_tid(void);
+uint32_t os_pid(void);
+int os_nr_cpus(void);
+void os_yield(void);
+
+/*
+ * Sleeps while *word == expected, until os_wake() or the timeout (< 0: for ever).
+ * 0 woken, -EAGAIN the word differs, -ETIMEDOUT. May wake for no reason.
+ */
+int os_wait(uint32_t *word, uint32_t expected, int64_t timeout_ns);
+void os_wake(uint32_t *word, int nr);
+
+uint64_t os_now_ns(void); /* monotonic */
+uint64_t os_random(void);
+
+/* Ends the process at once: it must not run on without us. */
+void os_die(const char *message) __attribute__((noreturn));
+
+/* ---- handing a child its userfaultfd after fork ----------------------------------------- */
+
+/*
+ * The reader of the parent receives the child's uffd; the child asks for it by the name
+ * of a listening socket. See lib/fork.c.
+ */
+struct os_handover_name {
+	char bytes[32];
+	uint32_t len;
+};
+int os_handover_listen(struct os_handover_name *name);        /* a descriptor */
+int os_handover_send(int listener, int uffd);                 /* to the one who asks */
+int os_handover_receive(const struct os_handover_name *name); /* the uffd */
+
+#endif
