@@ -9,10 +9,22 @@
  * Each slot has one writer, the process that owns it; everybody reads.
  *
  * Fields are accessed with the __atomic builtins, relaxed unless said otherwise.
+ *
+ * Life of a slot. A process claims one (ctl_claim) when it starts, after fork in the
+ * child and after exec, when it finds its old one by its pid. When it ends it adds what
+ * it counted to ctl->ended and frees the slot (ctl_release). For a process that was
+ * killed the supervisor does that (ctl_reap), as soon as it sees the end. Who changes
+ * `claim` by compare-and-swap to CTL_PID_FOLDING owns the slot until it stores a pid or
+ * 0 again, so a slot is folded once; the generation, which is part of the compared word,
+ * keeps a supervisor that looked at a dead process from taking the slot of a new one
+ * with the same pid. A slot whose folder is killed on the way is lost for the run.
+ *
+ * A message is printed by the supervisor within a tenth of a second, in order.
  */
 #ifndef UHMM_CTL_H
 #define UHMM_CTL_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define CTL_ENV     "UHMM_CTL"
@@ -22,6 +34,7 @@
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u
 #define CTL_SPEC_MAX 256u
+#define CTL_PID_FOLDING UINT32_MAX
 /* Messages kept until the supervisor prints them; later ones are dropped and counted. */
 #define CTL_MESSAGES 64u
 #define CTL_MESSAGE_MAX 256u
@@ -56,24 +69,30 @@ enum ctl_counter {
 };
 
 struct ctl_slot {
-	uint32_t pid;        /* 0: free. Claimed by compare-and-swap, acquire. */
-	uint32_t generation; /* counts claims, exec included */
+	union {
+		struct {
+			uint32_t pid;        /* 0: free. */
+			uint32_t generation; /* counts claims, exec included */
+		};
+		uint64_t claim; /* both, for compare-and-swap */
+	};
 	uint32_t managed;    /* 1 once the process migrates; 2: it cannot, see messages */
 	uint32_t pad;
 	uint64_t start_ns;   /* CLOCK_MONOTONIC */
 	/* Resident anonymous pages, shared pages counted once in the tree: its part. */
 	int64_t usage_pages;
-	/* Now, of the process's device: */
+	/* Now, of the process's device; see ctl_publish_device(). */
 	uint64_t device_pages, device_bytes_in, device_bytes_stored, device_bytes_resident;
+	/* The same bytes when device_bytes_in was largest. */
+	uint64_t fullest_in, fullest_stored, fullest_resident;
 	uint64_t metadata_bytes;  /* tables, frame owners, this process */
 	uint64_t probation_pages; /* now */
 	char name[16];            /* comm of the program */
 	uint64_t counter[CTL_NR_COUNTERS];
-	uint64_t reserve[128 - 13 - CTL_NR_COUNTERS];
-};
+} __attribute__((aligned(1024)));
 
 struct ctl_message {
-	uint32_t ready; /* 1 after text was written, release */
+	uint32_t ready; /* its number + 1 after text was written, release */
 	uint32_t pid;
 	char text[CTL_MESSAGE_MAX - 8];
 };
@@ -86,21 +105,37 @@ struct ctl {
 	uint64_t budget_pages;
 	uint32_t supervisor_pid;
 	uint32_t debug;          /* UHMM_DEBUG level for messages */
+	/*
+	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another namespace
+	 * mean nothing here, so a process in one claims no slot and does not migrate.
+	 */
+	uint64_t pid_ns;
 	char device[CTL_SPEC_MAX];
 	/* shared */
 	uint32_t pressure;       /* counts; a futex that sleeping workers wait on */
 	uint32_t nr_slots;       /* slots ever used are below this */
+	/*
+	 * Forks whose child has not claimed its slot yet: a hint, that the tree lives on even
+	 * if no slot is taken. Added to before fork, taken from by the child, or by the
+	 * parent if fork failed.
+	 */
+	uint32_t forking;
+	uint32_t pad;
 	int64_t peak_pages;      /* largest sum of usage_pages seen */
+	/* Written by the supervisor, which looks ten times a second: */
 	uint64_t over_ns;        /* time the tree was above budget and tolerance */
 	int64_t over_pages;      /* by how much at most */
 	/* counters and device totals of processes that have ended; see ctl_fold() */
 	uint64_t ended[CTL_NR_COUNTERS];
+	uint64_t ended_fullest_in, ended_fullest_stored, ended_fullest_resident;
 	uint64_t ended_processes;
 	uint64_t ended_managed;
-	uint32_t next_message;   /* fetch-and-add claims one */
-	uint32_t pad;
+	/* Message n is message[n % CTL_MESSAGES]; those below taken_message were printed. */
+	uint32_t next_message, taken_message;
+	uint32_t dropped_messages;
+	uint32_t pad2;
 	struct ctl_message message[CTL_MESSAGES];
-	struct ctl_slot slot[CTL_SLOTS] __attribute__((aligned(1024)));
+	struct ctl_slot slot[CTL_SLOTS];
 };
 
 _Static_assert(sizeof(struct ctl_slot) == 1024, "a slot is 1 KiB");
@@ -111,6 +146,221 @@ static inline uint64_t ctl_tolerance_pages(uint64_t budget_pages)
 	uint64_t share = budget_pages / 20;
 
 	return share > 4096 ? share : 4096;
+}
+
+
+/* ---- slots ------------------------------------------------------------------------ */
+
+#define CTL_LOAD(p_)      __atomic_load_n((p_), __ATOMIC_RELAXED)
+#define CTL_STORE(p_, v_) __atomic_store_n((p_), (v_), __ATOMIC_RELAXED)
+
+/* The two halves of ctl_slot.claim. */
+union ctl_owner {
+	struct {
+		uint32_t pid, generation;
+	};
+	uint64_t claim;
+};
+
+/*
+ * Adds what the slot counted to ctl->ended and zeroes everything but the claim. The
+ * caller holds the slot as CTL_PID_FOLDING. Usage goes first: if the caller is killed
+ * here, no memory stays on the tree's account for ever.
+ */
+static inline void ctl_fold(struct ctl *ctl, struct ctl_slot *slot)
+{
+	CTL_STORE(&slot->usage_pages, 0);
+	for (int i = 0; i < CTL_NR_COUNTERS; i++) {
+		uint64_t n = CTL_LOAD(&slot->counter[i]);
+
+		if (n)
+			__atomic_fetch_add(&ctl->ended[i], n, __ATOMIC_RELAXED);
+		CTL_STORE(&slot->counter[i], 0);
+	}
+	__atomic_fetch_add(&ctl->ended_fullest_in, CTL_LOAD(&slot->fullest_in),
+			   __ATOMIC_RELAXED);
+	__atomic_fetch_add(&ctl->ended_fullest_stored, CTL_LOAD(&slot->fullest_stored),
+			   __ATOMIC_RELAXED);
+	__atomic_fetch_add(&ctl->ended_fullest_resident, CTL_LOAD(&slot->fullest_resident),
+			   __ATOMIC_RELAXED);
+	CTL_STORE(&slot->fullest_in, 0);
+	CTL_STORE(&slot->fullest_stored, 0);
+	CTL_STORE(&slot->fullest_resident, 0);
+	CTL_STORE(&slot->device_pages, 0);
+	CTL_STORE(&slot->device_bytes_in, 0);
+	CTL_STORE(&slot->device_bytes_stored, 0);
+	CTL_STORE(&slot->device_bytes_resident, 0);
+	CTL_STORE(&slot->metadata_bytes, 0);
+	CTL_STORE(&slot->probation_pages, 0);
+	CTL_STORE(&slot->start_ns, 0);
+	for (size_t i = 0; i < sizeof(slot->name); i++)
+		CTL_STORE(&slot->name[i], 0);
+}
+
+/* Takes the slot from the process that claim names, for folding. 0: it is not its any more. */
+static inline int ctl_take(struct ctl_slot *slot, uint64_t claim)
+{
+	union ctl_owner folder = { .claim = claim };
+
+	folder.pid = CTL_PID_FOLDING;
+	return __atomic_compare_exchange_n(&slot->claim, &claim, folder.claim, 0,
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+/*
+ * Folds and frees the slot of a process that has ended, or that is about to. Whoever
+ * calls it for another process has made sure that it ended after `claim` was read from
+ * the slot. 0: somebody else did it.
+ */
+static inline int ctl_reap(struct ctl *ctl, struct ctl_slot *slot, uint64_t claim)
+{
+	union ctl_owner nobody = { .claim = claim };
+
+	if (!ctl_take(slot, claim))
+		return 0;
+	__atomic_fetch_add(&ctl->ended_processes, 1, __ATOMIC_RELAXED);
+	if (CTL_LOAD(&slot->managed) == 1)
+		__atomic_fetch_add(&ctl->ended_managed, 1, __ATOMIC_RELAXED);
+	CTL_STORE(&slot->managed, 0);
+	ctl_fold(ctl, slot);
+	nobody.pid = 0;
+	__atomic_store_n(&slot->claim, nobody.claim, __ATOMIC_RELEASE);
+	return 1;
+}
+
+/* The end of the process that owns the slot. */
+static inline void ctl_release(struct ctl *ctl, struct ctl_slot *slot)
+{
+	ctl_reap(ctl, slot, CTL_LOAD(&slot->claim));
+}
+
+/*
+ * A zeroed slot for process pid: the one it had before exec, with what that had counted
+ * folded, or a free one. NULL when all are taken.
+ */
+static inline struct ctl_slot *ctl_claim(struct ctl *ctl, uint32_t pid)
+{
+	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
+	union ctl_owner was, mine;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		struct ctl_slot *slot = &ctl->slot[i];
+
+		was.claim = CTL_LOAD(&slot->claim);
+		if (was.pid != pid || !ctl_take(slot, was.claim))
+			continue;
+		CTL_STORE(&slot->managed, 0);
+		ctl_fold(ctl, slot);
+		mine = (union ctl_owner){ .pid = pid, .generation = was.generation + 1 };
+		__atomic_store_n(&slot->claim, mine.claim, __ATOMIC_RELEASE);
+		return slot;
+	}
+	for (uint32_t i = 0; i < CTL_SLOTS; i++) {
+		struct ctl_slot *slot = &ctl->slot[i];
+
+		was.claim = CTL_LOAD(&slot->claim);
+		mine = (union ctl_owner){ .pid = pid, .generation = was.generation + 1 };
+		if (was.pid ||
+		    !__atomic_compare_exchange_n(&slot->claim, &was.claim, mine.claim, 0,
+						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			continue;
+		while (nr <= i && !__atomic_compare_exchange_n(&ctl->nr_slots, &nr, i + 1, 0,
+							       __ATOMIC_RELAXED,
+							       __ATOMIC_RELAXED))
+			;
+		return slot;
+	}
+	return NULL;
+}
+
+/* By the owner of the slot: what its device holds now. */
+static inline void ctl_publish_device(struct ctl_slot *slot, uint64_t pages,
+				      uint64_t bytes_in, uint64_t bytes_stored,
+				      uint64_t bytes_resident)
+{
+	CTL_STORE(&slot->device_pages, pages);
+	CTL_STORE(&slot->device_bytes_in, bytes_in);
+	CTL_STORE(&slot->device_bytes_stored, bytes_stored);
+	CTL_STORE(&slot->device_bytes_resident, bytes_resident);
+	if (bytes_in <= CTL_LOAD(&slot->fullest_in))
+		return;
+	CTL_STORE(&slot->fullest_in, bytes_in);
+	CTL_STORE(&slot->fullest_stored, bytes_stored);
+	CTL_STORE(&slot->fullest_resident, bytes_resident);
+}
+
+/* What the tree holds. */
+static inline int64_t ctl_usage_pages(const struct ctl *ctl)
+{
+	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
+	int64_t sum = 0;
+
+	for (uint32_t i = 0; i < nr; i++)
+		sum += CTL_LOAD(&ctl->slot[i].usage_pages);
+	return sum;
+}
+
+/* Raises ctl->peak_pages to the sum of usage somebody has seen. */
+static inline void ctl_note_peak(struct ctl *ctl, int64_t pages)
+{
+	int64_t peak = CTL_LOAD(&ctl->peak_pages);
+
+	while (pages > peak && !__atomic_compare_exchange_n(&ctl->peak_pages, &peak, pages, 0,
+							    __ATOMIC_RELAXED,
+							    __ATOMIC_RELAXED))
+		;
+}
+
+/* ---- messages --------------------------------------------------------------------- */
+
+/* One line without "uhmm: " and newline; what is too long is cut. Any thread. */
+static inline void ctl_message_put(struct ctl *ctl, uint32_t pid, const char *text)
+{
+	uint32_t n = CTL_LOAD(&ctl->next_message);
+	struct ctl_message *message;
+	size_t i;
+
+	do {
+		if (n - CTL_LOAD(&ctl->taken_message) >= CTL_MESSAGES) {
+			__atomic_fetch_add(&ctl->dropped_messages, 1, __ATOMIC_RELAXED);
+			return;
+		}
+	} while (!__atomic_compare_exchange_n(&ctl->next_message, &n, n + 1, 0,
+					      __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	message = &ctl->message[n % CTL_MESSAGES];
+	CTL_STORE(&message->pid, pid);
+	for (i = 0; i < sizeof(message->text) - 1 && text[i]; i++)
+		CTL_STORE(&message->text[i], text[i]);
+	CTL_STORE(&message->text[i], 0);
+	__atomic_store_n(&message->ready, n + 1, __ATOMIC_RELEASE);
+}
+
+/*
+ * By the supervisor: copies the oldest message that is complete and gives its place
+ * free. 1, or 0: there is none. One whose writer was killed before it was complete is
+ * passed over when skip is set. text has room for sizeof(message->text).
+ */
+static inline int ctl_message_take(struct ctl *ctl, int skip, uint32_t *pid, char *text)
+{
+	uint32_t n = CTL_LOAD(&ctl->taken_message);
+	struct ctl_message *message = &ctl->message[n % CTL_MESSAGES];
+	size_t i;
+
+	while (n != CTL_LOAD(&ctl->next_message) &&
+	       __atomic_load_n(&message->ready, __ATOMIC_ACQUIRE) != n + 1) {
+		if (!skip)
+			return 0;
+		CTL_STORE(&ctl->taken_message, ++n);
+		message = &ctl->message[n % CTL_MESSAGES];
+	}
+	if (n == CTL_LOAD(&ctl->next_message))
+		return 0;
+	*pid = CTL_LOAD(&message->pid);
+	for (i = 0; i < sizeof(message->text) - 1; i++)
+		text[i] = CTL_LOAD(&message->text[i]);
+	text[i] = 0;
+	__atomic_store_n(&ctl->taken_message, n + 1, __ATOMIC_RELEASE);
+	return 1;
 }
 
 #endif
