@@ -127,8 +127,11 @@ struct os_vma {
 	bool readable, writable, executable;
 };
 
-/* The first mapping that ends above addr. 0, -ENOENT after the last one. */
-int os_vma_next(uintptr_t addr, struct os_vma *vma);
+/*
+ * The first mapping that ends above addr, or the first such that is writable; what was
+ * reserved with os_reserve() is OS_VMA_SPECIAL. 0, -ENOENT after the last one.
+ */
+int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *vma);
 
 /* Contiguous pages of the program that take memory. */
 struct os_extent {
@@ -145,8 +148,13 @@ struct os_extent {
 int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent *extents,
 	    int nr, uintptr_t *walked);
 
-/* Resident anonymous memory of the process, our own included. */
-int64_t os_rss_anon_pages(void);
+/*
+ * Resident anonymous memory of the process, our own included, in pages; *mapped_pages (may
+ * be NULL) is all its address space, which changes when mappings come or grow. -errno.
+ */
+int64_t os_rss_anon_pages(int64_t *mapped_pages);
+/* Reads the program's memory. Bytes, possibly fewer; -EFAULT where nothing is mapped. */
+int64_t os_read_program(void *to, uintptr_t from, size_t len);
 
 /* As if the program wrote to each page without changing it: breaks sharing after fork. */
 int os_populate_write(uintptr_t start, size_t len);
@@ -173,6 +181,11 @@ void os_thread_forget(struct os_thread *thread);
 uint32_t os_tid(void);
 uint32_t os_pid(void);
 int os_nr_cpus(void);
+/*
+ * The CPU this thread runs on, or any number that threads running at the same time
+ * seldom share: a hint for choosing a shard. A few nanoseconds, no system call.
+ */
+uint32_t os_cpu(void);
 void os_yield(void);
 
 /*

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What only Linux's os has: how the library is set up in a process. Used by api.c's
+ * start-up, the preload and os_linux*.c; not by the core.
+ */
+#ifndef UHMM_OS_LINUX_H
+#define UHMM_OS_LINUX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * From now on threads are started without libc's knowledge: libc goes on believing that
+ * the process is as single-threaded as the program made it (its locks stay cheap,
+ * pthread_exit() of the last thread still ends the process, setuid() does not wait for
+ * us). Such threads may use nothing of libc but memcpy and its like.
+ */
+void os_hide_threads(void);
+
+/*
+ * Called on a hidden thread: it, and the threads it starts, get a file table of their
+ * own, empty. The program can then neither see nor close our descriptors.
+ */
+int os_private_files(void);
+
+/* Opens what is needed of /proc/self; again in a forked child. Any number of times. */
+int os_attach(void);
+
+/* Is addr inside something os_reserve() returned? */
+bool os_is_reserved(uintptr_t addr);
+
+/* Called by os_die() with its message before the process ends. */
+extern void (*os_on_die)(const char *message);
+
+#endif

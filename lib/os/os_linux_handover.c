@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Handing a userfaultfd from a parent's reader to a forked child, on Linux.
+ *
+ * The reader's descriptors may lie in a file table that the forking thread does not share
+ * (os_private_files()), so nothing can be inherited: the child connects to a socket in the
+ * abstract namespace, whose name the kernel chose, and receives the descriptor. Only a
+ * process of the same user that is our child is served.
+ */
+#include "lib/os/os.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "lib/os/sys.h"
+
+union control {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+int os_handover_listen(struct os_handover_name *name)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	uint32_t len = sizeof(addr);
+	long r;
+	int fd = (int)sys3(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd;
+	/* An address of just the family asks for a name: five hex digits after a zero. */
+	r = sys3(SYS_bind, fd, &addr, sizeof(addr.sun_family));
+	if (r == 0)
+		r = sys2(SYS_listen, fd, 16);
+	if (r == 0)
+		r = sys3(SYS_getsockname, fd, &addr, &len);
+	len -= offsetof(struct sockaddr_un, sun_path);
+	if (r == 0 && len > sizeof(name->bytes))
+		r = -ENAMETOOLONG;
+	if (r < 0) {
+		os_close(fd);
+		return (int)r;
+	}
+	memcpy(name->bytes, addr.sun_path, len);
+	name->len = len;
+	return fd;
+}
+
+int os_handover_send(int listener, int uffd)
+{
+	union control control = { .header = {
+					  .cmsg_len = CMSG_LEN(sizeof(int)),
+					  .cmsg_level = SOL_SOCKET,
+					  .cmsg_type = SCM_RIGHTS,
+				  } };
+	char byte = 'u';
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	long r;
+	int fd = (int)sys4(SYS_accept4, listener, 0, 0, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return fd;
+	memcpy(CMSG_DATA(&control.header), &uffd, sizeof(uffd));
+	r = sys3(SYS_sendmsg, fd, &msg, MSG_NOSIGNAL);
+	os_close(fd);
+	return r < 0 ? (int)r : 0;
+}
+
+int os_handover_receive(const struct os_handover_name *name)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	union control control;
+	char byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	long r;
+	int uffd, fd = (int)sys3(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd;
+	memcpy(addr.sun_path, name->bytes, name->len);
+	r = sys3(SYS_connect, fd, &addr, offsetof(struct sockaddr_un, sun_path) + name->len);
+	if (r == 0) {
+		do
+			r = sys3(SYS_recvmsg, fd, &msg, MSG_CMSG_CLOEXEC);
+		while (r == -EINTR);
+	}
+	os_close(fd);
+	if (r < 0)
+		return (int)r;
+	if (r != 1 || msg.msg_controllen < sizeof(struct cmsghdr) ||
+	    control.header.cmsg_type != SCM_RIGHTS)
+		return -EPROTO;
+	memcpy(&uffd, CMSG_DATA(&control.header), sizeof(uffd));
+	return uffd;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looking at the program's memory: /proc/self/{maps,pagemap,statm,task}.
+ *
+ * The descriptors belong to the process that opened them: a forked child attaches again.
+ * Mappings are asked for one at a time by PROCMAP_QUERY (Linux 6.11); before that the
+ * text of /proc/self/maps is read with a cursor that goes on where it stopped, so that
+ * walking all mappings reads the file once. Walks are the worker's, one at a time.
+ */
+#include "lib/os/os.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
+#include "lib/os/uapi.h"
+
+/* What the kernel writes when a thread ends lies this close to its robust list head. */
+#define THREAD_AREA 4096
+
+static struct {
+	int pid;
+	int maps, pagemap, statm, task;
+	bool no_query;
+} proc = { .maps = -1, .pagemap = -1, .statm = -1, .task = -1 };
+
+static int open_self(const char *path, int flags)
+{
+	return (int)sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0);
+}
+
+static void reopen(int *fd, const char *path, int flags)
+{
+	/* Kept only by the process that opened it; a child's copy names the parent's. */
+	if (*fd >= 0)
+		os_close(*fd);
+	*fd = open_self(path, flags);
+}
+
+int os_attach(void)
+{
+	int pid = (int)os_pid();
+
+	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == pid)
+		return 0;
+	reopen(&proc.maps, "/proc/self/maps", 0);
+	reopen(&proc.pagemap, "/proc/self/pagemap", 0);
+	reopen(&proc.statm, "/proc/self/statm", 0);
+	reopen(&proc.task, "/proc/self/task", O_DIRECTORY);
+	if (proc.maps < 0 || proc.pagemap < 0 || proc.statm < 0 || proc.task < 0)
+		return -ENOENT;
+	__atomic_store_n(&proc.pid, pid, __ATOMIC_RELEASE);
+	return 0;
+}
+
+/* ---- mappings ------------------------------------------------------------------------ */
+
+static enum os_vma_kind kind_of(bool shared, bool has_inode, const char *name)
+{
+	if (has_inode)
+		return shared ? OS_VMA_SHARED : OS_VMA_FILE;
+	if (shared)
+		return OS_VMA_SHARED;
+	if (!name[0] || !strncmp(name, "[anon:", 6))
+		return OS_VMA_ANON;
+	if (!strncmp(name, "[heap]", 6))
+		return OS_VMA_HEAP;
+	if (!strncmp(name, "[stack", 6))
+		return OS_VMA_STACK;
+	return OS_VMA_SPECIAL;
+}
+
+static int query(uintptr_t addr, bool writable_only, struct procmap_query *q, char *name,
+		 uint32_t name_size)
+{
+	memset(q, 0, sizeof(*q));
+	q->size = sizeof(*q);
+	q->query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA;
+	if (writable_only)
+		q->query_flags |= PROCMAP_QUERY_VMA_WRITABLE;
+	q->query_addr = addr;
+	q->vma_name_addr = (uintptr_t)name;
+	q->vma_name_size = name_size;
+	return (int)sys3(SYS_ioctl, proc.maps, PROCMAP_QUERY, q);
+}
+
+static int vma_by_query(uintptr_t addr, bool writable_only, struct os_vma *vma)
+{
+	struct procmap_query q;
+	char name[128] = "";
+	int r = query(addr, writable_only, &q, NULL, 0);
+
+	if (r < 0)
+		return r;
+	/* Only a mapping without a file has a name short enough to ask for. */
+	if (!q.inode && query(addr, writable_only, &q, name, sizeof(name)) < 0)
+		return -EAGAIN;
+	vma->start = q.vma_start;
+	vma->end = q.vma_end;
+	vma->readable = q.vma_flags & PROCMAP_QUERY_VMA_READABLE;
+	vma->writable = q.vma_flags & PROCMAP_QUERY_VMA_WRITABLE;
+	vma->executable = q.vma_flags & PROCMAP_QUERY_VMA_EXECUTABLE;
+	vma->kind = kind_of(q.vma_flags & PROCMAP_QUERY_VMA_SHARED, q.inode != 0,
+			    q.vma_name_size ? name : "");
+	if (vma->kind == OS_VMA_ANON && q.vma_page_size != 4096)
+		vma->kind = OS_VMA_SPECIAL;
+	return 0;
+}
+
+static uintptr_t hex(const char **s)
+{
+	uintptr_t v = 0;
+
+	for (;; (*s)++) {
+		if (**s >= '0' && **s <= '9')
+			v = v * 16 + (uintptr_t)(**s - '0');
+		else if (**s >= 'a' && **s <= 'f')
+			v = v * 16 + (uintptr_t)(**s - 'a' + 10);
+		else
+			return v;
+	}
+}
+
+/* "start-end perms offset maj:min inode   name" */
+static void parse_line(const char *s, struct os_vma *vma)
+{
+	bool shared, inode;
+	int field;
+
+	vma->start = hex(&s);
+	s++;
+	vma->end = hex(&s);
+	s++;
+	vma->readable = s[0] == 'r';
+	vma->writable = s[1] == 'w';
+	vma->executable = s[2] == 'x';
+	shared = s[3] == 's';
+	for (field = 0; field < 3; field++) {
+		while (*s && *s != ' ')
+			s++;
+		while (*s == ' ')
+			s++;
+	}
+	inode = *s != '0';
+	while (*s && *s != ' ')
+		s++;
+	while (*s == ' ')
+		s++;
+	vma->kind = kind_of(shared, inode, s);
+}
+
+static struct {
+	uintptr_t next;  /* the end of the last mapping given out */
+	uint32_t at, len;
+	char buf[4096 + 256];
+} cursor;
+
+/* The next line, terminated, or NULL. */
+static char *next_line(void)
+{
+	for (;;) {
+		char *line = cursor.buf + cursor.at;
+		char *nl = memchr(line, '\n', cursor.len - cursor.at);
+		long n;
+
+		if (nl) {
+			*nl = 0;
+			cursor.at = (uint32_t)(nl + 1 - cursor.buf);
+			return line;
+		}
+		if (cursor.at == 0 && cursor.len > 4096)
+			return NULL; /* no line is that long: paths end at 4095 */
+		memmove(cursor.buf, line, cursor.len - cursor.at);
+		cursor.len -= cursor.at;
+		cursor.at = 0;
+		n = sys3(SYS_read, proc.maps, cursor.buf + cursor.len,
+			 sizeof(cursor.buf) - cursor.len - 1);
+		if (n <= 0)
+			return NULL;
+		cursor.len += (uint32_t)n;
+	}
+}
+
+static int vma_by_text(uintptr_t addr, bool writable_only, struct os_vma *vma)
+{
+	char *line;
+
+	if (addr < cursor.next || !cursor.next) {
+		sys3(SYS_lseek, proc.maps, 0, 0);
+		cursor.at = cursor.len = 0;
+	}
+	while ((line = next_line())) {
+		parse_line(line, vma);
+		if (vma->end > addr && (vma->writable || !writable_only)) {
+			cursor.next = vma->end;
+			return 0;
+		}
+	}
+	cursor.next = 0;
+	return -ENOENT;
+}
+
+int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *vma)
+{
+	int r = -ENOTTY;
+
+	if (!proc.no_query) {
+		r = vma_by_query(addr, writable_only, vma);
+		if (r == -ENOTTY || r == -EINVAL)
+			proc.no_query = true;
+	}
+	if (proc.no_query)
+		r = vma_by_text(addr, writable_only, vma);
+	if (r == 0 && os_is_reserved(vma->start))
+		vma->kind = OS_VMA_SPECIAL;
+	return r;
+}
+
+/* ---- present pages ---------------------------------------------------------------------- */
+
+int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent *extents,
+	    int nr, uintptr_t *walked)
+{
+	struct page_region region[64];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)region,
+		.vec_len = (uint64_t)(nr < 64 ? nr : 64),
+		.max_pages = max_pages,
+		.category_mask = PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
+	};
+	long ret;
+	int i;
+
+	do
+		ret = sys3(SYS_ioctl, proc.pagemap, PAGEMAP_SCAN, &arg);
+	while (ret == -EINTR);
+	if (ret < 0)
+		return (int)ret;
+	for (i = 0; i < ret; i++) {
+		extents[i].start = region[i].start;
+		extents[i].nr_pages = (uint32_t)((region[i].end - region[i].start) >> 12);
+		extents[i].huge = region[i].categories & PAGE_IS_HUGE;
+	}
+	*walked = arg.walk_end > start ? arg.walk_end : end;
+	return (int)ret;
+}
+
+/* statm: size resident shared ...; anonymous is resident less shared. */
+int64_t os_rss_anon_pages(int64_t *mapped_pages)
+{
+	char buf[128];
+	long n = sys4(SYS_pread64, proc.statm, buf, sizeof(buf) - 1, 0);
+	int64_t field[3] = { 0 };
+	int i = 0;
+	char *s;
+
+	if (n <= 0)
+		return n < 0 ? n : -EIO;
+	buf[n] = 0;
+	for (s = buf; *s && i < 3; s++) {
+		if (*s == ' ')
+			i++;
+		else
+			field[i] = field[i] * 10 + (*s - '0');
+	}
+	if (mapped_pages)
+		*mapped_pages = field[0];
+	return field[1] - field[2];
+}
+
+int64_t os_read_program(void *to, uintptr_t from, size_t len)
+{
+	struct iovec local = { .iov_base = to, .iov_len = len };
+	struct iovec remote = { .iov_base = (void *)from, .iov_len = len };
+
+	return sys6(SYS_process_vm_readv, os_pid(), (long)&local, 1, (long)&remote, 1, 0);
+}
+
+int os_populate_write(uintptr_t start, size_t len)
+{
+	return (int)sys3(SYS_madvise, start, len, MADV_POPULATE_WRITE);
+}
+
+int os_zap(uintptr_t start, size_t len)
+{
+	return (int)sys3(SYS_madvise, start, len, MADV_DONTNEED);
+}
+
+/* ---- thread areas ----------------------------------------------------------------------- */
+
+struct dirent_header {
+	uint64_t ino;
+	int64_t off;
+	unsigned short reclen;
+	unsigned char type;
+	char name[];
+};
+
+/*
+ * When a thread ends the kernel clears its tid (what pthread_join() waits for) and walks
+ * its robust list, both without being able to wait for a fault: a write to a migrated
+ * page is silently lost. Every C library keeps the two in one struct, and the kernel
+ * tells where the robust list's head is.
+ */
+static void thread_area(long tid, void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx)
+{
+	uintptr_t head = 0;
+	size_t len = 0;
+
+	if (sys3(SYS_get_robust_list, tid, &head, &len) == 0 && head > THREAD_AREA)
+		fn(ctx, head - THREAD_AREA, 2 * THREAD_AREA);
+}
+
+void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx)
+{
+	char buf[2048] __attribute__((aligned(8)));
+	long n, at;
+
+	sys3(SYS_lseek, proc.task, 0, 0);
+	while ((n = sys3(SYS_getdents64, proc.task, buf, sizeof(buf))) > 0) {
+		for (at = 0; at < n;) {
+			struct dirent_header *d = (void *)(buf + at);
+			long tid = 0;
+			char *s;
+
+			for (s = d->name; *s >= '0' && *s <= '9'; s++)
+				tid = tid * 10 + (*s - '0');
+			if (tid)
+				thread_area(tid, fn, ctx);
+			at += d->reclen;
+		}
+	}
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory of our own on Linux.
+ *
+ * A reservation is PROT_NONE with a 2 MiB margin on both sides, so that no mapping of
+ * the program is ever adjacent to readable memory of ours: the kernel would merge the
+ * two, and what is done to the program's mapping (registration!) would be done to ours.
+ */
+#include "lib/os/os.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
+
+#define MARGIN ((size_t)2 << 20)
+
+/*
+ * What is reserved now. Reservations are few and large (arenas grow geometrically), so a
+ * table that is searched from its start will do. A start of 0 is a free place; len is
+ * written before start is published, and readers need no lock.
+ */
+#define RESERVATIONS 1024
+
+static struct {
+	uintptr_t start;
+	size_t len;
+} reserved[RESERVATIONS];
+static unsigned nr_reserved;
+
+static bool remember(uintptr_t start, size_t len)
+{
+	unsigned i;
+
+	for (i = 0; i < RESERVATIONS; i++) {
+		uintptr_t expected = 0;
+
+		if (!__atomic_compare_exchange_n(&reserved[i].start, &expected, 1, false,
+						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			continue;
+		reserved[i].len = len;
+		__atomic_store_n(&reserved[i].start, start, __ATOMIC_RELEASE);
+		while (1) {
+			unsigned n = __atomic_load_n(&nr_reserved, __ATOMIC_RELAXED);
+
+			if (n > i || __atomic_compare_exchange_n(&nr_reserved, &n, i + 1, false,
+								 __ATOMIC_RELEASE,
+								 __ATOMIC_RELAXED))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void forget(uintptr_t start)
+{
+	unsigned i, n = __atomic_load_n(&nr_reserved, __ATOMIC_ACQUIRE);
+
+	for (i = 0; i < n; i++)
+		if (__atomic_load_n(&reserved[i].start, __ATOMIC_RELAXED) == start)
+			__atomic_store_n(&reserved[i].start, 0, __ATOMIC_RELEASE);
+}
+
+bool os_is_reserved(uintptr_t addr)
+{
+	unsigned i, n = __atomic_load_n(&nr_reserved, __ATOMIC_ACQUIRE);
+
+	for (i = 0; i < n; i++) {
+		uintptr_t start = __atomic_load_n(&reserved[i].start, __ATOMIC_ACQUIRE);
+
+		if (start > 1 && addr - start < reserved[i].len)
+			return true;
+	}
+	return false;
+}
+
+static size_t reservation_len(size_t size_bytes)
+{
+	return ((size_bytes + MARGIN - 1) & ~(MARGIN - 1)) + 3 * MARGIN;
+}
+
+/*
+ * The start of the mapping is kept nowhere: the aligned address is at least one margin
+ * above it, and the excess is given back at once, so that it is exactly one margin.
+ */
+void *os_reserve(size_t size_bytes)
+{
+	size_t len = reservation_len(size_bytes);
+	size_t used = len - MARGIN;
+	long ret = sys6(SYS_mmap, 0, (long)len, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uintptr_t base, start;
+
+	if (ret < 0 && ret > -4096)
+		return NULL;
+	base = (uintptr_t)ret;
+	start = (base + 2 * MARGIN - 1) & ~(MARGIN - 1);
+	if (start - MARGIN > base)
+		sys2(SYS_munmap, base, start - MARGIN - base);
+	if (base + len > start - MARGIN + used)
+		sys2(SYS_munmap, start - MARGIN + used, base + len - (start - MARGIN + used));
+	sys3(SYS_madvise, start - MARGIN, used, MADV_DONTDUMP);
+	if (!remember(start, size_bytes)) {
+		sys2(SYS_munmap, start - MARGIN, used);
+		return NULL;
+	}
+	return (void *)start;
+}
+
+void os_release(void *addr, size_t size_bytes)
+{
+	forget((uintptr_t)addr);
+	sys2(SYS_munmap, (uintptr_t)addr - MARGIN, reservation_len(size_bytes) - MARGIN);
+}
+
+int os_commit(void *addr, size_t size_bytes)
+{
+	return (int)sys3(SYS_mprotect, addr, size_bytes, PROT_READ | PROT_WRITE);
+}
+
+int os_discard(void *addr, size_t size_bytes)
+{
+	return (int)sys3(SYS_madvise, addr, size_bytes, MADV_DONTNEED);
+}
+
+void os_prefer_huge(void *addr, size_t size_bytes)
+{
+	sys3(SYS_madvise, addr, size_bytes, MADV_HUGEPAGE);
+}

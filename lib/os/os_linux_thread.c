@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Threads, waiting and time on Linux.
+ *
+ * Two kinds of threads. Ordinary ones come from pthread_create(), for a library that is
+ * one guest among others in its process. Hidden ones (os_hide_threads(), what the preload
+ * uses) come from a bare clone(): libc does not know them. It keeps its single-threaded
+ * fast paths, does not count them when the last thread of the program ends, and does not
+ * wait for them in setuid(). The price is that they must not call libc: their
+ * thread-local storage is a block of zeros that only satisfies stack protectors.
+ *
+ * Both kinds block every signal: the program's handlers never run on them.
+ */
+#include "lib/os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
+
+#define STACK_SIZE ((size_t)512 << 10)
+/* Thread-local storage of a hidden thread: zeros on both sides of the thread pointer. */
+#define TLS_SIZE ((size_t)16 << 10)
+
+static bool hidden;
+
+void (*os_on_die)(const char *message);
+
+void os_hide_threads(void)
+{
+	hidden = true;
+}
+
+int os_private_files(void)
+{
+	/* CLOSE_RANGE_UNSHARE is 1 << 1 */
+	return (int)sys3(SYS_close_range, 0, ~0U, 1U << 1);
+}
+
+/* What the new thread starts from; lies at the top of its stack. */
+struct launch {
+	void (*fn)(void *arg);
+	void *arg;
+	char name[16];
+};
+
+static void name_thread(const char *name)
+{
+	sys2(SYS_prctl, PR_SET_NAME, name);
+}
+
+static void block_signals(uint64_t *old)
+{
+	uint64_t all = ~UINT64_C(0);
+
+	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, sizeof(all));
+}
+
+static void restore_signals(const uint64_t *old)
+{
+	sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
+}
+
+/* ---- hidden ------------------------------------------------------------------------------ */
+
+static void __attribute__((used)) hidden_main(struct launch *launch)
+{
+	name_thread(launch->name);
+	launch->fn(launch->arg);
+}
+
+/* Returns the tid in the parent; the child calls hidden_main(launch) and exits. */
+long hidden_clone(unsigned long flags, void *stack, uint32_t *tid, void *tls,
+		  struct launch *launch);
+
+#if defined(__x86_64__)
+/* rdi flags, rsi stack, rdx tid, rcx tls, r8 launch; clone wants r10 child_tid, r8 tls. */
+__asm__(".text\n"
+	".p2align 4\n"
+	".hidden hidden_clone\n"
+	".type hidden_clone, @function\n"
+	"hidden_clone:\n"
+	"	movq	%r8, %r9\n"
+	"	movq	%rcx, %r8\n"
+	"	movq	%rdx, %r10\n"
+	"	movl	$56, %eax\n"
+	"	syscall\n"
+	"	testq	%rax, %rax\n"
+	"	jnz	1f\n"
+	"	xorl	%ebp, %ebp\n"
+	"	movq	%r9, %rdi\n"
+	"	call	hidden_main\n"
+	"	xorl	%edi, %edi\n"
+	"	movl	$60, %eax\n"
+	"	syscall\n"
+	"	hlt\n"
+	"1:	ret\n"
+	".size hidden_clone, .-hidden_clone\n");
+#elif defined(__aarch64__)
+/* x0 flags, x1 stack, x2 tid, x3 tls, x4 launch; clone wants x2 parent_tid, x3 tls, x4 child_tid. */
+__asm__(".text\n"
+	".p2align 4\n"
+	".hidden hidden_clone\n"
+	".type hidden_clone, %function\n"
+	"hidden_clone:\n"
+	"	mov	x5, x4\n"
+	"	mov	x4, x2\n"
+	"	mov	x8, #220\n"
+	"	svc	#0\n"
+	"	cbnz	x0, 1f\n"
+	"	mov	x29, #0\n"
+	"	mov	x0, x5\n"
+	"	bl	hidden_main\n"
+	"	mov	x0, #0\n"
+	"	mov	x8, #93\n"
+	"	svc	#0\n"
+	"1:	ret\n"
+	".size hidden_clone, .-hidden_clone\n");
+#endif
+
+static int start_hidden(struct os_thread *thread, const struct launch *launch)
+{
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			      CLONE_SYSVSEM | CLONE_SETTLS | CLONE_CHILD_CLEARTID |
+			      CLONE_PARENT_SETTID;
+	char *stack = os_reserve(STACK_SIZE);
+	struct launch *top;
+	uint64_t old;
+	void **tls;
+	long tid;
+
+	if (!stack)
+		return -ENOMEM;
+	if (os_commit(stack, STACK_SIZE)) {
+		os_release(stack, STACK_SIZE);
+		return -ENOMEM;
+	}
+	tls = (void **)(stack + STACK_SIZE - TLS_SIZE / 2);
+	tls[0] = tls; /* the thread pointer points to itself: the ABI of both machines */
+	tls[2] = tls;
+	top = (struct launch *)(stack + STACK_SIZE - TLS_SIZE) - 1;
+	top = (struct launch *)((uintptr_t)top & ~(uintptr_t)63);
+	*top = *launch;
+	thread->impl = stack;
+	thread->impl_size = STACK_SIZE;
+	block_signals(&old);
+	tid = hidden_clone(flags, top, &thread->tid, tls, top);
+	restore_signals(&old);
+	if (tid < 0) {
+		os_release(stack, STACK_SIZE);
+		return (int)tid;
+	}
+	return 0;
+}
+
+/* ---- ordinary ---------------------------------------------------------------------------- */
+
+struct ordinary {
+	pthread_t handle;
+	struct launch launch;
+	struct os_thread *thread;
+};
+
+static void *ordinary_main(void *arg)
+{
+	struct ordinary *o = arg;
+
+	name_thread(o->launch.name);
+	o->launch.fn(o->launch.arg);
+	return NULL;
+}
+
+static int start_ordinary(struct os_thread *thread, const struct launch *launch)
+{
+	struct ordinary *o = os_reserve(sizeof(*o));
+	uint64_t old;
+	int r;
+
+	if (!o)
+		return -ENOMEM;
+	if (os_commit(o, 4096)) {
+		os_release(o, sizeof(*o));
+		return -ENOMEM;
+	}
+	o->launch = *launch;
+	o->thread = thread;
+	thread->impl = o;
+	thread->impl_size = sizeof(*o);
+	thread->tid = 1;
+	block_signals(&old);
+	r = pthread_create(&o->handle, NULL, ordinary_main, o);
+	restore_signals(&old);
+	if (r) {
+		os_release(o, sizeof(*o));
+		return -r;
+	}
+	return 0;
+}
+
+int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
+		    const char *name)
+{
+	struct launch launch = { .fn = fn, .arg = arg };
+	int i;
+
+	for (i = 0; name[i] && i < 15; i++)
+		launch.name[i] = name[i];
+	return hidden ? start_hidden(thread, &launch) : start_ordinary(thread, &launch);
+}
+
+void os_thread_join(struct os_thread *thread)
+{
+	uint32_t tid;
+
+	if (!thread->impl)
+		return;
+	if (hidden) {
+		while ((tid = __atomic_load_n(&thread->tid, __ATOMIC_ACQUIRE)))
+			os_wait(&thread->tid, tid, -1);
+	} else {
+		pthread_join(((struct ordinary *)thread->impl)->handle, NULL);
+	}
+	os_thread_forget(thread);
+}
+
+void os_thread_forget(struct os_thread *thread)
+{
+	if (thread->impl)
+		os_release(thread->impl, thread->impl_size);
+	thread->impl = NULL;
+	thread->tid = 0;
+}
+
+uint32_t os_tid(void)
+{
+	return (uint32_t)sys0(SYS_gettid);
+}
+
+uint32_t os_pid(void)
+{
+	return (uint32_t)sys0(SYS_getpid);
+}
+
+int os_nr_cpus(void)
+{
+	uint64_t mask[128] = { 0 }; /* 8,192 CPUs */
+	long n = sys3(SYS_sched_getaffinity, 0, sizeof(mask), mask);
+	int i, cpus = 0;
+
+	for (i = 0; i < n / 8; i++)
+		cpus += __builtin_popcountll(mask[i]);
+	return cpus > 0 ? cpus : 1;
+}
+
+void os_yield(void)
+{
+	sys0(SYS_sched_yield);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------ */
+
+/* Not PRIVATE: the kernel's wake of an ended thread's tid is not either. */
+int os_wait(uint32_t *word, uint32_t expected, int64_t timeout_ns)
+{
+	struct timespec ts, *tsp = NULL;
+	long r;
+
+	if (timeout_ns >= 0) {
+		ts.tv_sec = timeout_ns / 1000000000;
+		ts.tv_nsec = timeout_ns % 1000000000;
+		tsp = &ts;
+	}
+	r = sys4(SYS_futex, word, FUTEX_WAIT, expected, tsp);
+	return r == -EINTR ? 0 : (int)r;
+}
+
+void os_wake(uint32_t *word, int nr)
+{
+	sys3(SYS_futex, word, FUTEX_WAKE, nr);
+}
+
+uint64_t os_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts); /* the vdso: no thread-local storage */
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t os_random(void)
+{
+	uint64_t v = 0;
+
+	if (sys3(SYS_getrandom, &v, sizeof(v), 0) != sizeof(v))
+		v = os_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
+	return v;
+}
+
+void os_die(const char *message)
+{
+	size_t n = 0;
+
+	if (os_on_die)
+		os_on_die(message);
+	while (message[n])
+		n++;
+	sys3(SYS_write, 2, "uhmm: ", 6);
+	sys3(SYS_write, 2, message, n);
+	sys3(SYS_write, 2, "\n", 1);
+	for (;;)
+		sys2(SYS_kill, os_pid(), SIGKILL);
+}
