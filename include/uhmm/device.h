@@ -170,11 +170,19 @@ void uhmm_host_unmap(void *addr, size_t size_bytes);
 /* The pages read as zeros from now on and take no memory until written. */
 void uhmm_host_discard(void *addr, size_t size_bytes);
 
+/*
+ * A small number that threads running at the same time seldom share: which of several
+ * copies of a structure to use. A hint only: threads change CPUs at any time.
+ */
+uint32_t uhmm_host_cpu(void);
+
 /* A lock that may be taken on any thread, also while a fault is being resolved. */
 struct uhmm_lock {
 	uint32_t word; /* zeroed is unlocked */
 };
 void uhmm_lock(struct uhmm_lock *lock);
+/* 1: taken; 0: somebody has it. */
+int uhmm_trylock(struct uhmm_lock *lock);
 void uhmm_unlock(struct uhmm_lock *lock);
 
 /* Hands a batch to a device: what a layer does with the one below it. */
