@@ -29,6 +29,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 #define UHMM_PAGE_SIZE 4096u
 
 /* Device page numbers are below this: they share a 64-bit word with a page's state. */
@@ -225,6 +227,8 @@ void uhmm_store_free(struct uhmm_store *store, uint64_t handle);
 /* Moves objects together and gives empty memory back; returns bytes given back. */
 uint64_t uhmm_store_compact(struct uhmm_store *store, uint64_t max_bytes);
 void uhmm_store_stat(struct uhmm_store *store, struct uhmm_store_stat *stat);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

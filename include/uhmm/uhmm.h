@@ -37,6 +37,8 @@
 extern "C" {
 #endif
 
+#pragma GCC visibility push(default)
+
 #define UHMM_VERSION_MAJOR 0
 #define UHMM_VERSION_MINOR 1
 #define UHMM_VERSION_PATCH 0
@@ -178,6 +180,8 @@ struct uhmm_stats {
 
 /* -EINVAL: size. Since 0.1. */
 int uhmm_stats_get(struct uhmm_space *space, struct uhmm_stats *stats);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

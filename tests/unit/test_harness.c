@@ -270,5 +270,5 @@ TEST(an_expected_signal_passes, .signal = SIGBUS)
 
 TEST(an_expected_fault_passes, .signal = SIGSEGV)
 {
-	*(volatile char *)8 = 1;
+	*(volatile char *)test_arg() = 1; /* NULL */
 }

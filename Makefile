@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# A thin cover over Meson: sees to the packages, then calls it. `make help` lists what
+# there is. Build directories are build (what you use) and build-check (the tests').
+
+BUILD = build
+CHECK = build-check
+PREFIX = /usr/local
+DESTDIR =
+MESON_OPTIONS =
+SOAK_SECONDS = 1800
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+# Meson notices by itself when a meson.build changes.
+$(BUILD)/build.ninja:
+	@scripts/deps.sh build
+	@meson setup $(BUILD) --prefix=$(PREFIX) $(MESON_OPTIONS)
+
+demo:
+	@scripts/deps.sh demo
+	@$(MAKE) --no-print-directory all
+	@scripts/demo.sh $(BUILD)
+
+check:
+	@scripts/deps.sh check
+	@scripts/check.sh $(CHECK)
+
+# The same tests, longer: random operations and stress for SOAK_SECONDS each.
+soak:
+	@scripts/deps.sh check
+	@scripts/check.sh --soak $(SOAK_SECONDS) $(CHECK)
+
+# Real programs at half the memory they need, output compared.
+torture:
+	@scripts/deps.sh check
+	@scripts/check.sh --torture $(CHECK)
+
+bench:
+	@scripts/deps.sh check
+	@$(MAKE) --no-print-directory all
+	@ninja -C $(BUILD) bench
+
+install: $(BUILD)/build.ninja
+	@meson configure $(BUILD) --prefix=$(PREFIX)
+	@ninja -C $(BUILD)
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf $(BUILD) $(CHECK)
+
+format:
+	@scripts/deps.sh dev
+	@scripts/format.sh
+
+help:
+	@echo 'make            build: $(BUILD)/uhmm'
+	@echo 'make demo       run a program in less memory than it needs'
+	@echo 'make check      all tests under all compilers and sanitizers'
+	@echo 'make soak       random tests and stress for SOAK_SECONDS each ($(SOAK_SECONDS))'
+	@echo 'make torture    real programs at half their memory, output compared'
+	@echo 'make bench      measure'
+	@echo 'make install    PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make format     clang-format the tree'
+	@echo 'make clean      remove $(BUILD) and $(CHECK)'
+
+.PHONY: all demo check soak torture bench install clean format help
