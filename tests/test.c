@@ -255,8 +255,12 @@ static void print_result(const struct test *test, int nr, enum result result,
 {
 	printf("%sok %d - %s%s%s\n", result == FAILED ? "not " : "", nr, test->name,
 	       result == SKIPPED ? " # SKIP " : "", result == SKIPPED ? text : "");
+	/* Line by line: what a check quotes must not look like TAP. */
 	if (result == FAILED)
-		printf("# %s: %s\n", test->name, text);
+		for (size_t at = 0, len; text[at]; at += len + (text[at + len] == '\n')) {
+			len = strcspn(text + at, "\n");
+			printf("# %s: %.*s\n", test->name, (int)len, text + at);
+		}
 	printf("# %s took %lld ms\n", test->name, (long long)took_ms);
 	fflush(stdout);
 }

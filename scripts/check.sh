@@ -1,0 +1,147 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# scripts/check.sh [--soak SECONDS | --torture] [--only BUILD]... DIR
+#
+# Builds uhmm with every compiler and sanitizer in a directory of its own under DIR and
+# runs the tests in each. The last line is the sum over all of them, alone on its line:
+#
+#	N passed, N failed, N skipped
+#
+# Exit status 0 if and only if nothing failed. A build that does not compile, a test
+# program that crashes and one that runs fewer tests than it announced each count as a
+# failure. What was skipped is listed with the reason that the test gave.
+#
+# --soak runs the seeded and the stress tests, each for SECONDS (TEST_SECONDS in their
+# environment); --torture the real programs at half of the memory they need, in full.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage()
+{
+	echo "usage: scripts/check.sh [--soak SECONDS | --torture] [--only BUILD]... DIR" >&2
+	exit 2
+}
+
+mode=check only=" "
+while [ $# -gt 1 ]; do
+	case $1 in
+	--soak) mode=soak; export TEST_SECONDS=$2; shift 2 ;;
+	--torture) mode=torture; export TEST_FULL=1; shift ;;
+	--only) only="$only$2 "; shift 2 ;;
+	*) usage ;;
+	esac
+done
+[ $# = 1 ] || usage
+dir=$1
+mkdir -p "$dir"
+results=$dir/results
+rm -rf "$results"
+mkdir "$results"
+# Two at a time even on one processor: tests that wait should not wait for each other.
+jobs=$(nproc)
+[ "$jobs" -ge 2 ] || jobs=2
+
+wanted()
+{
+	[ "$only" = " " ] || [[ $only == *" $1 "* ]]
+}
+
+broken()
+{
+	echo "FAILED: $1" >&2
+	# A line like those of meson's log: scripts/tap-sum.py counts it as a failure.
+	printf '{"name": "%s", "result": "ERROR", "stdout": ""}\n' "$1" >"$results/$1.json"
+}
+
+# build NAME COMPILER [MESON OPTION]...
+build()
+{
+	local name=$1 cc=$2
+
+	shift 2
+	echo "== $name: build" >&2
+	if [ ! -f "$dir/$name/build.ninja" ]; then
+		rm -rf "${dir:?}/$name"
+		CC=$cc meson setup "$dir/$name" -Dtests=true -Dwerror=true "$@" \
+			>"$results/$name.setup" 2>&1 ||
+			{ cat "$results/$name.setup" >&2; broken "$name-setup"; return 1; }
+	fi
+	ninja -C "$dir/$name" -j "$jobs" >"$results/$name.ninja" 2>&1 ||
+		{ tail -n 60 "$results/$name.ninja" >&2; broken "$name-build"; return 1; }
+}
+
+# run NAME BUILD SUITES [MESON TEST OPTION]...
+run()
+{
+	local name=$1 build=$2 suites=() suite log start=$SECONDS
+
+	for suite in $3; do
+		suites+=(--suite "$suite")
+	done
+	shift 3
+	rm -f "$dir/$build/meson-logs/"*.json
+	meson test -C "$dir/$build" --no-rebuild --num-processes "$jobs" --logbase "$name" \
+		"${suites[@]}" "$@" >"$results/$name.log" 2>&1 || true
+	# Meson adds the wrapper's name to that of the log.
+	for log in "$dir/$build/meson-logs/$name.json" "$dir/$build/meson-logs/$name"-*.json; do
+		[ ! -f "$log" ] || mv "$log" "$results/$name.json"
+	done
+	if [ ! -f "$results/$name.json" ]; then
+		cat "$results/$name.log" >&2
+		broken "$name"
+		return
+	fi
+	echo "== $name: $(scripts/tap-sum.py "$results/$name.json" | tail -n 1)" \
+		"($((SECONDS - start)) s)" >&2
+}
+
+# Fails on memory errors and on memory that nothing points to any more.
+valgrind="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite"
+asan="-Db_sanitize=address,undefined -Db_lundef=false"
+tsan="-Db_sanitize=thread -Db_lundef=false"
+
+case $mode in
+check)
+	# shellcheck disable=SC2086 # options on purpose
+	{
+		if wanted gcc && build gcc gcc; then
+			run gcc gcc "lint unit device sim system install"
+			run gcc-stress gcc stress
+		fi
+		if wanted clang && build clang clang; then
+			run clang clang "unit device sim system"
+		fi
+		if wanted asan && build asan gcc $asan; then
+			run asan asan "unit device sim system"
+		fi
+		if wanted tsan && build tsan clang $tsan; then
+			run tsan tsan "unit device sim system"
+		fi
+		if wanted valgrind && build gcc gcc; then
+			TEST_TIMEOUT_FACTOR=10 run valgrind gcc unit --wrapper "$valgrind"
+		fi
+	}
+	;;
+soak)
+	# shellcheck disable=SC2086
+	{
+		if wanted gcc && build gcc gcc; then
+			run gcc gcc "sim stress" --timeout-multiplier 0
+		fi
+		if wanted asan && build asan gcc $asan; then
+			run asan asan "sim stress" --timeout-multiplier 0
+		fi
+		if wanted tsan && build tsan clang $tsan; then
+			run tsan tsan "sim stress" --timeout-multiplier 0
+		fi
+	}
+	;;
+torture)
+	if build gcc gcc; then
+		run torture gcc torture --timeout-multiplier 0
+	fi
+	;;
+esac
+
+exec scripts/tap-sum.py "$results"/*.json
