@@ -55,14 +55,14 @@ format:
 	@scripts/format.sh
 
 help:
-	@echo 'make            build: $(BUILD)/uhmm'
-	@echo 'make demo       run a program in less memory than it needs'
-	@echo 'make check      all tests under all compilers and sanitizers'
-	@echo 'make soak       random tests and stress for SOAK_SECONDS each ($(SOAK_SECONDS))'
-	@echo 'make torture    real programs at half their memory, output compared'
-	@echo 'make bench      measure'
-	@echo 'make install    PREFIX=$(PREFIX) DESTDIR='
-	@echo 'make format     clang-format the tree'
-	@echo 'make clean      remove $(BUILD) and $(CHECK)'
+	@echo 'make          build: $(BUILD)/uhmm'
+	@echo 'make demo     run a program in less memory than it needs'
+	@echo 'make check    all tests under all compilers and sanitizers'
+	@echo 'make soak     random tests and stress for SOAK_SECONDS each'
+	@echo 'make torture  real programs at half their memory, output compared'
+	@echo 'make bench    measure'
+	@echo 'make install  PREFIX=$(PREFIX) DESTDIR='
+	@echo 'make format   clang-format the tree'
+	@echo 'make clean    remove $(BUILD) and $(CHECK)'
 
 .PHONY: all demo check soak torture bench install clean format help

@@ -19,7 +19,9 @@ cd "$(dirname "$0")/.."
 
 usage()
 {
-	echo "usage: scripts/check.sh [--soak SECONDS | --torture] [--only BUILD]... DIR" >&2
+	cat >&2 <<-END
+	usage: scripts/check.sh [--soak SECONDS | --torture] [--only BUILD]... DIR
+	END
 	exit 2
 }
 
@@ -51,7 +53,8 @@ broken()
 {
 	echo "FAILED: $1" >&2
 	# A line like those of meson's log: scripts/tap-sum.py counts it as a failure.
-	printf '{"name": "%s", "result": "ERROR", "stdout": ""}\n' "$1" >"$results/$1.json"
+	printf '{"name": "%s", "result": "ERROR", "stdout": ""}\n' "$1" \
+		>"$results/$1.json"
 }
 
 # build NAME COMPILER [MESON OPTION]...
@@ -64,27 +67,34 @@ build()
 	if [ ! -f "$dir/$name/build.ninja" ]; then
 		rm -rf "${dir:?}/$name"
 		CC=$cc meson setup "$dir/$name" -Dtests=true -Dwerror=true "$@" \
-			>"$results/$name.setup" 2>&1 ||
-			{ cat "$results/$name.setup" >&2; broken "$name-setup"; return 1; }
+			>"$results/$name.setup" 2>&1 || {
+			cat "$results/$name.setup" >&2
+			broken "$name-setup"
+			return 1
+		}
 	fi
-	ninja -C "$dir/$name" -j "$jobs" >"$results/$name.ninja" 2>&1 ||
-		{ tail -n 60 "$results/$name.ninja" >&2; broken "$name-build"; return 1; }
+	ninja -C "$dir/$name" -j "$jobs" >"$results/$name.ninja" 2>&1 || {
+		tail -n 60 "$results/$name.ninja" >&2
+		broken "$name-build"
+		return 1
+	}
 }
 
 # run NAME BUILD SUITES [MESON TEST OPTION]...
 run()
 {
-	local name=$1 build=$2 suites=() suite log start=$SECONDS
+	local name=$1 build=$2 suites=() suite logs log start=$SECONDS
 
 	for suite in $3; do
 		suites+=(--suite "$suite")
 	done
 	shift 3
-	rm -f "$dir/$build/meson-logs/"*.json
-	meson test -C "$dir/$build" --no-rebuild --num-processes "$jobs" --logbase "$name" \
-		"${suites[@]}" "$@" >"$results/$name.log" 2>&1 || true
+	logs=$dir/$build/meson-logs
+	rm -f "$logs"/*.json
+	meson test -C "$dir/$build" --no-rebuild --num-processes "$jobs" \
+		--logbase "$name" "${suites[@]}" "$@" >"$results/$name.log" 2>&1 || true
 	# Meson adds the wrapper's name to that of the log.
-	for log in "$dir/$build/meson-logs/$name.json" "$dir/$build/meson-logs/$name"-*.json; do
+	for log in "$logs/$name.json" "$logs/$name"-*.json; do
 		[ ! -f "$log" ] || mv "$log" "$results/$name.json"
 	done
 	if [ ! -f "$results/$name.json" ]; then
@@ -97,7 +107,8 @@ run()
 }
 
 # Fails on memory errors and on memory that nothing points to any more.
-valgrind="valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite"
+valgrind="valgrind -q --error-exitcode=99 --leak-check=full
+	--errors-for-leak-kinds=definite"
 asan="-Db_sanitize=address,undefined -Db_lundef=false"
 tsan="-Db_sanitize=thread -Db_lundef=false"
 

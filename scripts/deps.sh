@@ -68,7 +68,8 @@ packages()
 present()
 {
 	if command -v dpkg-query >/dev/null 2>&1 &&
-	   dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; then
+	   dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null |
+	   grep -qx installed; then
 		return 0
 	fi
 	case ${2:-} in
@@ -130,4 +131,5 @@ echo "uhmm: installing $missing" >&2
 # The lists may be old, or not there at all; one source that is down is no reason to stop.
 apt update >&2 || echo "uhmm: apt-get update failed; trying with the lists there are" >&2
 # shellcheck disable=SC2086
-apt install --no-install-recommends $missing >&2 || refuse "apt-get could not install them"
+apt install --no-install-recommends $missing >&2 ||
+	refuse "apt-get could not install them"

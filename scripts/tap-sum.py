@@ -17,7 +17,8 @@ import os
 import re
 import sys
 
-POINT = re.compile(r"(not )?ok\b(?: +\d+)?(?: +-? ?(.*?))?(?:\s*#\s*SKIP\S*\s*(.*))?$", re.I)
+POINT = re.compile(
+    r"(not )?ok\b(?: +\d+)?(?: +-? ?(.*?))?(?:\s*#\s*SKIP\S*\s*(.*))?$", re.I)
 PLAN = re.compile(r"1\.\.(\d+)(?:\s*#\s*SKIP\s*(.*))?$", re.I)
 
 
@@ -60,10 +61,11 @@ class Sum:
                 why.append("    " + line[1:].strip())
         result = test["result"]
         if plan is not None and points != plan:
-            self.failures.append([f"{where}: {name}: ran {points} of {plan} tests ({result})"])
+            self.failures.append(
+                [f"{where}: {name}: ran {points} of {plan} tests ({result})"])
         elif plan is None and points == 0 or result not in ("OK", "SKIP") and not failed:
-            tail = test.get("stderr", "").splitlines()[-20:]
-            self.failures.append([f"{where}: {name}: {result}"] + ["    " + t for t in tail])
+            tail = ["    " + t for t in test.get("stderr", "").splitlines()[-20:]]
+            self.failures.append([f"{where}: {name}: {result}"] + tail)
 
 
 def main(logs):

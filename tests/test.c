@@ -128,11 +128,13 @@ static const char *verdict(const struct test *t, int status, bool finished)
 		snprintf(text, sizeof(text), "ended by signal %d (%s)", WTERMSIG(status),
 			 strsignal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status))
-		snprintf(text, sizeof(text), "exited with status %d", WEXITSTATUS(status));
+		snprintf(text, sizeof(text), "exited with status %d",
+			 WEXITSTATUS(status));
 	else if (t->signal)
 		snprintf(text, sizeof(text), "was not ended by signal %d", t->signal);
 	else if (t->exit_status)
-		snprintf(text, sizeof(text), "did not exit with status %d", t->exit_status);
+		snprintf(text, sizeof(text), "did not exit with status %d",
+			 t->exit_status);
 	else if (!finished)
 		return "exited before its end";
 	else
@@ -191,7 +193,8 @@ static bool failed_late(int fd, char *text)
 	return false;
 }
 
-static enum result run(struct test *test, int timeout_ms, const sigset_t *signals, char *text)
+static enum result run(struct test *test, int timeout_ms, const sigset_t *signals,
+		       char *text)
 {
 	int fds[2], status = 0;
 	bool finished = false, left_alone;

@@ -43,8 +43,9 @@ struct test {
 /* Tests run in the order they are registered in; TEST does it before main(). */
 void test_register(struct test *test);
 const void *test_arg(void);
-/* A report on the running test: 'F' it failed, 'S' it is skipped. Any thread, any fork. */
-void test_report(char kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* 'F': the running test has failed, 'S': it is skipped. Any thread, any fork. */
+void test_report(char kind, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 /* Ends the running test and everything it started. */
 void test_end(void) __attribute__((noreturn));
 

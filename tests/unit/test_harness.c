@@ -143,7 +143,10 @@ static void exits_3(void)
 	_exit(3);
 }
 
-#define PLANTED(fn_, ...) { .name = "planted_" #fn_, .fn = fn_, __VA_ARGS__ }
+#define PLANTED(fn_, ...)                                                                \
+	{                                                                                \
+		.name = "planted_" #fn_, .fn = fn_, __VA_ARGS__                          \
+	}
 
 static struct test planted[] = {
 	PLANTED(check_in_child),
@@ -199,7 +202,8 @@ static int run_planted(const char *name, char *output)
 		_exit(126);
 	}
 	close(fds[1]);
-	while (len < OUTPUT_MAX - 1 && (n = read(fds[0], output + len, OUTPUT_MAX - 1 - len)) > 0)
+	while (len < OUTPUT_MAX - 1 &&
+	       (n = read(fds[0], output + len, OUTPUT_MAX - 1 - len)) > 0)
 		len += (size_t)n;
 	output[len] = 0;
 	close(fds[0]);
@@ -219,8 +223,12 @@ static void expect(const char *name, int status, const char *line, const char *r
 	CHECK(strstr(output, reason), "no \"%s\" in:\n%.400s", reason, output);
 }
 
-#define EXPECT_FAILURE(name_, reason_) \
-	TEST(sees_##name_) { expect("planted_" #name_, 1, "not ok 1 - planted_" #name_ "\n", reason_); }
+#define EXPECT_FAILURE(name_, reason_)                                                   \
+	TEST(sees_##name_)                                                               \
+	{                                                                                \
+		expect("planted_" #name_, 1, "not ok 1 - planted_" #name_ "\n",          \
+		       reason_);                                                         \
+	}
 
 EXPECT_FAILURE(check_in_child, "CHECK(seven == 8) failed: 7 (0x7) and 8 (0x8)")
 EXPECT_FAILURE(check_in_grandchild, "CHECK(big < 2) failed: 3 (0x3) and 2 (0x2)")
@@ -272,7 +280,8 @@ TEST(an_expected_signal_passes, .signal = SIGBUS)
 
 TEST(an_expected_fault_passes, .signal = SIGSEGV)
 {
-	volatile char *p = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile char *p = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+				0);
 
 	CHECK(p != MAP_FAILED);
 	*p = 1;
