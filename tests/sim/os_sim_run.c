@@ -1,0 +1,628 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulated world's threads and time.
+ *
+ * A thread is a coroutine on a stack of its own. Whoever sleeps or comes to a scheduling
+ * point calls schedule(), which picks the next thread by weight and switches to it. When
+ * nobody can run the clock jumps to the next deadline; when there is none either, that is
+ * a deadlock, and it is found at once. Two more checks find hangs that timers would hide:
+ * a fault or an event that waits for a minute, and a limit on steps.
+ *
+ * Stacks and sanitizers: AddressSanitizer and ThreadSanitizer are told of every switch.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/sim/world.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SIM_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SIM_ASAN 1
+#endif
+#endif
+#ifdef SIM_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifdef SIM_TSAN
+void *__tsan_get_current_fiber(void);
+void *__tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void *fiber);
+void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+#endif
+
+#define STACK_SIZE ((size_t)512 << 10)
+/* A seed takes some thousand steps; this many are a livelock. */
+#define MAX_STEPS 2000000u
+/* A fault or an event that waited so long, in simulated time, was forgotten. */
+#define FORGOTTEN_NS UINT64_C(60000000000)
+#define TRACE_LINES 160u
+
+struct sim_config sim_config;
+struct thread *sim_current;
+
+static struct thread thread[MAX_THREADS], host;
+static unsigned nr_threads;
+static uint32_t next_tid, switch_percent;
+static uint64_t rng[2], now_ns, steps, digest;
+static uint64_t next_fault_seq;
+#ifdef SIM_ASAN
+static const char *host_stack;
+static size_t host_stack_size;
+#endif
+
+/* ---- numbers --------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t *state)
+{
+	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+uint64_t sim_random(void)
+{
+	return mix(&rng[0]);
+}
+
+uint32_t sim_below(uint32_t n)
+{
+	return (uint32_t)((sim_random() >> 32) * n >> 32);
+}
+
+bool sim_chance(uint32_t one_in)
+{
+	return one_in && sim_below(one_in) == 0;
+}
+
+uint64_t sim_now(void)
+{
+	return now_ns;
+}
+
+uint64_t sim_digest(void)
+{
+	return digest;
+}
+
+uint64_t sim_steps(void)
+{
+	return steps;
+}
+
+/* ---- what happened ----------------------------------------------------------------- */
+
+struct line {
+	const char *what;
+	char name[16];
+	uint64_t step, now;
+	int64_t a, b, c, result;
+};
+
+static struct line line[TRACE_LINES];
+static uint64_t nr_lines;
+
+static void value(char *to, size_t size, int64_t v)
+{
+	if (in_arena((uintptr_t)v))
+		snprintf(to, size, "@%lu+%lx", ((uintptr_t)v - ARENA_BASE) / SIM_PAGE,
+			 (uintptr_t)v % SIM_PAGE);
+	else if (v > -4096 && v < 100000)
+		snprintf(to, size, "%ld", (long)v);
+	else
+		snprintf(to, size, "0x%lx", (unsigned long)v);
+}
+
+static void print(const struct line *l)
+{
+	char a[32], b[32], c[32], r[32];
+
+	value(a, sizeof(a), l->a);
+	value(b, sizeof(b), l->b);
+	value(c, sizeof(c), l->c);
+	value(r, sizeof(r), l->result);
+	fprintf(stderr, "# %6lu %9.3fms %-12s %-14s %s %s %s = %s\n", l->step,
+		(double)l->now / 1e6, l->name, l->what, a, b, c, r);
+}
+
+void sim_trace(const char *what, int64_t a, int64_t b, int64_t c, int64_t result)
+{
+	struct line *l = &line[nr_lines++ % TRACE_LINES];
+	const char *s;
+
+	*l = (struct line){ what, "", steps, now_ns, a, b, c, result };
+	memcpy(l->name, sim_current->name, sizeof(l->name));
+	for (s = what; *s; s++)
+		digest = (digest ^ (uint64_t)*s) * UINT64_C(0x100000001b3);
+	digest ^= (uint64_t)a * 3 + (uint64_t)b * 5 + (uint64_t)c * 7 + (uint64_t)result +
+		  now_ns;
+	mix(&digest);
+	if (sim_config.trace)
+		print(l);
+}
+
+static void print_thread(const struct thread *t)
+{
+	static const char *const states[] = { "free",  "ready", "wait", "fds",
+					      "fault", "event", "sleep" };
+
+	fprintf(stderr, "#   %-12s tid %u %s", t->name, t->tid, states[t->state]);
+	if (t->state == T_WORD)
+		fprintf(stderr, " on %p, which is %u", (void *)t->word, *t->word);
+	if (t->state == T_FAULT)
+		fprintf(stderr, " at page %lu%s, %s", (t->addr - ARENA_BASE) / SIM_PAGE,
+			t->write ? " to write" : "", t->unread ? "unread" : "read");
+	if (t->state != T_READY)
+		fprintf(stderr, ", since %.3fms", (double)t->since / 1e6);
+	fputc('\n', stderr);
+}
+
+void sim_fail(const char *format, ...)
+{
+	uint64_t i = nr_lines > TRACE_LINES ? nr_lines - TRACE_LINES : 0;
+	va_list ap;
+
+	if (!sim_config.trace)
+		for (; i < nr_lines; i++)
+			print(&line[i % TRACE_LINES]);
+	for (i = 0; i < nr_threads; i++)
+		if (thread[i].state != T_FREE)
+			print_thread(&thread[i]);
+	fprintf(stderr, "# seed %lu, step %lu, in %s: ", sim_config.seed, steps,
+		sim_current ? sim_current->name : "no thread");
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	_exit(SIM_FAILED);
+}
+
+/* ---- switching ---------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+/* Saves what a function must keep and the stack pointer, and takes up the other's. */
+void sim_switch(void **from, void *to);
+__asm__(".text\n"
+	".p2align 4\n"
+	".hidden sim_switch\n"
+	".type sim_switch, @function\n"
+	"sim_switch:\n"
+	"	pushq %rbp\n	pushq %rbx\n	pushq %r12\n"
+	"	pushq %r13\n	pushq %r14\n	pushq %r15\n"
+	"	movq %rsp, (%rdi)\n"
+	"	movq %rsi, %rsp\n"
+	"	popq %r15\n	popq %r14\n	popq %r13\n"
+	"	popq %r12\n	popq %rbx\n	popq %rbp\n"
+	"	ret\n"
+	".size sim_switch, .-sim_switch\n");
+
+static void stack_prepare(struct thread *t, void (*entry)(void))
+{
+	void **top = (void **)((char *)t->stack + STACK_SIZE);
+
+	*--top = NULL;          /* what entry() would return to: it does not */
+	*--top = (void *)entry; /* 16 bytes aligned, less the return address */
+	top -= 6;
+	memset(top, 0, 6 * sizeof(*top));
+	t->sp = top;
+}
+#else
+#include <ucontext.h>
+
+static ucontext_t context[MAX_THREADS + 1];
+
+static ucontext_t *context_of(void **sp)
+{
+	unsigned i;
+
+	for (i = 0; i < MAX_THREADS; i++)
+		if (sp == &thread[i].sp)
+			return &context[i];
+	return &context[MAX_THREADS];
+}
+
+static void sim_switch(void **from, void *to)
+{
+	swapcontext(context_of(from), to);
+}
+
+static void stack_prepare(struct thread *t, void (*entry)(void))
+{
+	ucontext_t *c = context_of(&t->sp);
+
+	getcontext(c);
+	c->uc_stack.ss_sp = t->stack;
+	c->uc_stack.ss_size = STACK_SIZE;
+	c->uc_link = NULL;
+	makecontext(c, entry, 0);
+	t->sp = c;
+}
+#endif
+
+static void switch_to(struct thread *next)
+{
+	struct thread *prev = sim_current ? sim_current : &host;
+
+	sim_current = next == &host ? NULL : next;
+#ifdef SIM_ASAN
+	__sanitizer_start_switch_fiber(prev->ended ? NULL : &prev->fake_stack,
+				       next == &host ? host_stack : next->stack,
+				       next == &host ? host_stack_size : STACK_SIZE);
+#endif
+#ifdef SIM_TSAN
+	__tsan_switch_to_fiber(next->fiber, 0);
+#endif
+#if !defined(__x86_64__)
+	if (prev == &host)
+		host.sp = context_of(&host.sp);
+#endif
+	sim_switch(&prev->sp, next->sp);
+#ifdef SIM_ASAN
+	__sanitizer_finish_switch_fiber(prev->fake_stack, NULL, NULL);
+#endif
+}
+
+/* ---- scheduling --------------------------------------------------------------------- */
+
+static bool fds_ready(const struct thread *t)
+{
+	int i;
+
+	for (i = 0; i < t->nr_fds; i++)
+		if (file_readable(t->fds[i]))
+			return true;
+	return false;
+}
+
+static bool runnable(struct thread *t)
+{
+	if (t->state == T_FREE)
+		return false;
+	if (t->state == T_READY)
+		return true;
+	if (t->state == T_FDS && fds_ready(t)) {
+		sim_ready(t);
+		return true;
+	}
+	if (t->deadline <= now_ns) {
+		t->timed_out = true;
+		t->state = T_READY;
+		return true;
+	}
+	return false;
+}
+
+static void check_forgotten(void)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_threads; i++)
+		if ((thread[i].state == T_FAULT || thread[i].state == T_EVENT) &&
+		    now_ns - thread[i].since > FORGOTTEN_NS)
+			sim_fail("hang: %s waits for a %s that nobody answers",
+				 thread[i].name,
+				 thread[i].state == T_FAULT ? "fault" :
+							      "reader of an event");
+}
+
+/* NULL: all have ended. */
+static struct thread *pick(void)
+{
+	for (;;) {
+		uint64_t next = NO_DEADLINE;
+		uint32_t total = 0, at;
+		unsigned i;
+		bool alive = false;
+
+		for (i = 0; i < nr_threads; i++) {
+			struct thread *t = &thread[i];
+
+			if (runnable(t))
+				total += t->weight;
+			else if (t->state != T_FREE && t->deadline < next)
+				next = t->deadline;
+			alive = alive || t->state != T_FREE;
+		}
+		if (total) {
+			at = sim_below(total);
+			for (i = 0;; i++) {
+				if (thread[i].state != T_READY)
+					continue;
+				if (at < thread[i].weight)
+					return &thread[i];
+				at -= thread[i].weight;
+			}
+		}
+		if (!alive)
+			return NULL;
+		if (next == NO_DEADLINE)
+			sim_fail("deadlock: nobody can run, and no timer is set");
+		now_ns = next;
+		check_forgotten();
+	}
+}
+
+static void schedule(void)
+{
+	struct thread *next = pick();
+
+	if (!next)
+		next = &host;
+	if (next != sim_current)
+		switch_to(next);
+}
+
+void sim_point(void)
+{
+	uint32_t max = sim_config.max_steps ? sim_config.max_steps : MAX_STEPS;
+
+	now_ns += 100 + sim_below(900);
+	if (++steps > max)
+		sim_fail("hang: %u steps and no end", max);
+	if (steps % 4096 == 0)
+		check_forgotten();
+	if (sim_below(100) < switch_percent)
+		schedule();
+}
+
+bool sim_block(enum thread_state state, uint64_t deadline)
+{
+	struct thread *t = sim_current;
+
+	t->state = state;
+	t->since = now_ns;
+	t->deadline = deadline;
+	t->timed_out = false;
+	t->seq = next_fault_seq++;
+	schedule();
+	return !t->timed_out;
+}
+
+void sim_ready(struct thread *t)
+{
+	t->state = T_READY;
+	t->timed_out = false;
+}
+
+void sim_sleep(uint64_t ns)
+{
+	sim_block(T_SLEEP, now_ns + ns);
+}
+
+struct thread *sim_thread_at(unsigned i)
+{
+	return i < nr_threads ? &thread[i] : NULL;
+}
+
+/* ---- threads ----------------------------------------------------------------------- */
+
+static void thread_main(void)
+{
+	struct thread *t = sim_current;
+
+#ifdef SIM_ASAN
+	const void *bottom;
+	size_t size;
+
+	__sanitizer_finish_switch_fiber(NULL, &bottom, &size);
+	if (!host_stack) {
+		host_stack = bottom;
+		host_stack_size = size;
+	}
+#endif
+	t->fn(t->arg);
+	t->state = T_FREE;
+	t->ended = true;
+	if (t->handle) {
+		t->handle->tid = 0;
+		os_wake(&t->handle->tid, INT32_MAX);
+	}
+	schedule();
+	abort(); /* nobody switches to a thread that has ended */
+}
+
+static void stack_get(struct thread *t)
+{
+	if (!t->stack) {
+		char *p = mmap(NULL, STACK_SIZE + SIM_PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (p == MAP_FAILED || mprotect(p, SIM_PAGE, PROT_NONE))
+			sim_fail("the host has no memory for stacks");
+		t->stack = p + SIM_PAGE;
+	}
+#ifdef SIM_ASAN
+	/* Whoever had it before never returned from its first functions. */
+	__asan_unpoison_memory_region(t->stack, STACK_SIZE);
+#endif
+#ifdef SIM_TSAN
+	if (t->fiber)
+		__tsan_destroy_fiber(t->fiber);
+	t->fiber = __tsan_create_fiber(0);
+#endif
+	stack_prepare(t, thread_main);
+}
+
+struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
+				struct mm *mm, struct os_thread *handle)
+{
+	static const uint32_t weights[] = { 1, 8, 8, 8, 8, 8, 40 };
+	struct thread *t, old;
+	unsigned i;
+
+	for (i = 0; i < MAX_THREADS && thread[i].state != T_FREE; i++)
+		;
+	if (i == MAX_THREADS)
+		sim_fail("more than %u threads", MAX_THREADS);
+	if (i >= nr_threads)
+		nr_threads = i + 1;
+	t = &thread[i];
+	old = *t;
+	*t = (struct thread){ .stack = old.stack,
+			      .fiber = old.fiber,
+			      .fn = fn,
+			      .arg = arg,
+			      .mm = mm,
+			      .handle = handle,
+			      .tid = next_tid++ };
+	t->weight = weights[sim_below(sizeof(weights) / sizeof(weights[0]))];
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	stack_get(t);
+	t->state = T_READY;
+	if (handle)
+		handle->tid = t->tid;
+	return t;
+}
+
+uint32_t sim_spawn(const char *name, void (*fn)(void *arg), void *arg)
+{
+	uint32_t tid = sim_thread_start(name, fn, arg, sim_current->mm, NULL)->tid;
+
+	sim_point();
+	return tid;
+}
+
+void sim_join(uint32_t tid)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_threads; i++)
+		while (thread[i].tid == tid && thread[i].state != T_FREE)
+			sim_sleep(20000);
+}
+
+void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
+{
+	static const uint32_t percents[] = { 3, 10, 30, 60, 100 };
+
+	sim_config = *config;
+	rng[0] = config->seed;
+	rng[1] = ~config->seed;
+	now_ns = UINT64_C(1000000000);
+	steps = nr_lines = next_fault_seq = 0;
+	next_tid = 1;
+	digest = UINT64_C(0xcbf29ce484222325);
+	switch_percent = percents[sim_below(sizeof(percents) / sizeof(percents[0]))];
+#ifdef SIM_TSAN
+	host.fiber = __tsan_get_current_fiber();
+#endif
+	mm_reset_all();
+	own_reset();
+	files_reset();
+	main_mm = mm_create();
+	sim_thread_start("main", fn, arg, main_mm, NULL);
+	switch_to(&thread[0]);
+	files_check_closed();
+	own_check_released();
+}
+
+/* ---- lib/os/os.h -------------------------------------------------------------------- */
+
+int os_thread_start(struct os_thread *t, void (*fn)(void *arg), void *arg,
+		    const char *name)
+{
+	sim_point();
+	sim_thread_start(name, fn, arg, sim_current->mm, t);
+	t->impl = t;
+	sim_point();
+	return 0;
+}
+
+void os_thread_join(struct os_thread *t)
+{
+	uint32_t tid;
+
+	if (!t->impl)
+		return;
+	while ((tid = t->tid))
+		os_wait(&t->tid, tid, -1);
+	t->impl = NULL;
+}
+
+void os_thread_forget(struct os_thread *t)
+{
+	t->impl = NULL;
+	t->tid = 0;
+}
+
+uint32_t os_tid(void)
+{
+	return sim_current->tid;
+}
+
+uint32_t os_pid(void)
+{
+	return sim_current->mm->pid;
+}
+
+int os_nr_cpus(void)
+{
+	return 2;
+}
+
+uint32_t os_cpu(void)
+{
+	return sim_below(4);
+}
+
+void os_yield(void)
+{
+	steps++;
+	now_ns += 500;
+	schedule();
+}
+
+int os_wait(uint32_t *word, uint32_t expected, int64_t timeout_ns)
+{
+	sim_point();
+	if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != expected)
+		return -EAGAIN;
+	if (sim_chance(sim_config.spurious))
+		return 0;
+	sim_current->word = word;
+	if (!sim_block(T_WORD,
+		       timeout_ns < 0 ? NO_DEADLINE : now_ns + (uint64_t)timeout_ns))
+		return -ETIMEDOUT;
+	return 0;
+}
+
+void os_wake(uint32_t *word, int nr)
+{
+	unsigned i, first = sim_below(nr_threads);
+
+	for (i = 0; i < nr_threads && nr > 0; i++) {
+		struct thread *t = &thread[(first + i) % nr_threads];
+
+		if (t->state == T_WORD && t->word == word) {
+			sim_ready(t);
+			nr--;
+		}
+	}
+	if (!sim_current->ended)
+		sim_point();
+}
+
+uint64_t os_now_ns(void)
+{
+	sim_point();
+	return now_ns;
+}
+
+uint64_t os_random(void)
+{
+	return mix(&rng[1]);
+}
+
+void os_die(const char *message)
+{
+	sim_fail("the library ended the process: %s", message);
+}

@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulated userfaultfd.
+ *
+ * A thread that touches a missing page of a registered mapping sleeps in T_FAULT; it is its
+ * own message, read or not. COPY, MOVE, ZERO, WAKE and unregistering wake who sleeps in
+ * their range, whether the message was read or not. A thread that changes a mapping sleeps
+ * in T_EVENT with its message on the list of events. A read gives out faults first.
+ *
+ * While a mapping is changing (from the change until the thread that made it ran on after
+ * its event was read) nothing can be filled or moved: -EAGAIN.
+ *
+ * What the library must not do ends the run: a closed descriptor, an unaligned range,
+ * reading or writing a frame that is not there, filling a page with wrong bytes.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/sim/world.h"
+
+void (*sim_on_sigbus)(uintptr_t addr, bool write);
+
+static struct file files[MAX_FILES];
+static unsigned nr_files;
+
+/* ---- descriptors ----------------------------------------------------------------------- */
+
+void files_reset(void)
+{
+	memset(files, 0, sizeof(files));
+	nr_files = 0;
+}
+
+void files_check_closed(void)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_files; i++)
+		if (files[i].kind != F_CLOSED)
+			sim_fail("descriptor %d was not closed%s", file_fd(&files[i]),
+				 files[i].kind == F_UFFD ? " (a userfaultfd)" : "");
+}
+
+int file_fd(const struct file *file)
+{
+	return 100 + (int)(file - files);
+}
+
+static struct file *file_get(int fd, enum file_kind kind)
+{
+	if (fd < 100 || fd >= 100 + (int)nr_files || files[fd - 100].kind != kind)
+		sim_fail("descriptor %d is closed, or of another kind", fd);
+	return &files[fd - 100];
+}
+
+struct file *file_open(enum file_kind kind)
+{
+	if (nr_files == MAX_FILES)
+		sim_fail("more than %d descriptors", MAX_FILES);
+	files[nr_files] = (struct file){ .kind = kind };
+	return &files[nr_files++];
+}
+
+bool uffd_has(const struct file *uffd, unsigned flag)
+{
+	return uffd->kind == F_UFFD && uffd->flags & flag;
+}
+
+/* The thread whose fault is to be read next. */
+static struct thread *oldest_fault(const struct file *uffd)
+{
+	struct thread *t, *oldest = NULL;
+	unsigned i;
+
+	for (i = 0; (t = sim_thread_at(i)); i++)
+		if (t->state == T_FAULT && t->uffd == uffd && t->unread &&
+		    (!oldest || t->seq < oldest->seq))
+			oldest = t;
+	return oldest;
+}
+
+bool file_readable(int fd)
+{
+	const struct file *file = &files[fd - 100];
+
+	if (file->kind == F_UFFD)
+		return file->events || oldest_fault(file);
+	return file->kind == F_KICKER && file->readable;
+}
+
+int os_wait_fds(const int *fds, int nr, int64_t timeout_ns)
+{
+	uint64_t deadline = timeout_ns < 0 ? NO_DEADLINE :
+					     sim_now() + (uint64_t)timeout_ns;
+	int i, mask = 0;
+
+	sim_point();
+	for (i = 0; i < nr; i++)
+		if (files[fds[i] - 100].kind == F_CLOSED)
+			sim_fail("waits for descriptor %d, which is closed", fds[i]);
+	sim_current->fds = fds;
+	sim_current->nr_fds = nr;
+	for (i = 0; i < nr && !file_readable(fds[i]); i++)
+		;
+	if (i == nr && timeout_ns)
+		sim_block(T_FDS, deadline);
+	for (i = 0; i < nr; i++)
+		if (file_readable(fds[i]))
+			mask |= 1 << i;
+	return mask;
+}
+
+int os_kicker_open(void)
+{
+	return file_fd(file_open(F_KICKER));
+}
+
+void os_kick(int kicker)
+{
+	sim_point();
+	file_get(kicker, F_KICKER)->readable = true;
+}
+
+void os_kick_clear(int kicker)
+{
+	file_get(kicker, F_KICKER)->readable = false;
+	sim_point();
+}
+
+/* ---- waking and waiting ------------------------------------------------------------------ */
+
+static void wake(const struct file *uffd, uintptr_t start, uintptr_t end)
+{
+	struct thread *t;
+	unsigned i;
+
+	for (i = 0; (t = sim_thread_at(i)); i++)
+		if (t->state == T_FAULT && t->uffd == uffd && t->addr >= start &&
+		    t->addr < end)
+			sim_ready(t);
+}
+
+void uffd_fault(struct file *uffd, uintptr_t addr, bool write)
+{
+	struct thread *t = sim_current;
+
+	sim_trace("fault", (int64_t)addr, write, 0, 0);
+	if (uffd_has(uffd, OS_UFFD_SIGBUS)) {
+		if (!sim_on_sigbus)
+			sim_fail("SIGBUS at page %lu", (addr - ARENA_BASE) / SIM_PAGE);
+		sim_on_sigbus(addr, write);
+		return;
+	}
+	t->uffd = uffd;
+	t->addr = addr;
+	t->write = write;
+	t->unread = true;
+	sim_block(T_FAULT, NO_DEADLINE);
+}
+
+void uffd_event(struct file *uffd, struct os_event msg)
+{
+	struct event event = { .msg = msg, .caller = sim_current },
+		     **tail = &uffd->events;
+
+	while (*tail)
+		tail = &(*tail)->next;
+	if (uffd->kind == F_UFFD)
+		*tail = &event;
+	else
+		event.read = true;
+	while (!event.read)
+		sim_block(T_EVENT, NO_DEADLINE);
+	uffd->changing--;
+}
+
+static void event_done(struct file *uffd)
+{
+	struct event *event = uffd->events;
+
+	uffd->events = event->next;
+	event->read = true;
+	sim_ready(event->caller);
+}
+
+static int read_one(struct file *uffd, struct os_event *event)
+{
+	struct thread *t = oldest_fault(uffd);
+
+	if (t) {
+		t->unread = false;
+		*event = (struct os_event){ .kind = OS_EVENT_FAULT,
+					    .addr = t->addr,
+					    .write = t->write,
+					    .tid = t->tid };
+		sim_trace("read fault", (int64_t)t->addr, t->tid, t->write, 1);
+		return 1;
+	}
+	if (!uffd->events)
+		return 0;
+	*event = uffd->events->msg;
+	sim_trace("read event", event->kind, (int64_t)event->from,
+		  (int64_t)(event->kind == OS_EVENT_REMAP ? event->to : event->end), 1);
+	event_done(uffd);
+	return 1;
+}
+
+int os_uffd_read(int uffd, struct os_event *events, int nr)
+{
+	int n = 0;
+
+	sim_point();
+	while (n < nr && read_one(file_get(uffd, F_UFFD), &events[n])) {
+		n++;
+		sim_point();
+	}
+	return n;
+}
+
+/* ---- opening, registering ------------------------------------------------------------------- */
+
+int os_uffd_open(unsigned flags)
+{
+	struct file *uffd;
+
+	sim_point();
+	uffd = file_open(F_UFFD);
+	uffd->flags = flags;
+	uffd->mm = sim_current->mm;
+	return file_fd(uffd);
+}
+
+struct file *uffd_fork(struct file *parent, struct mm *child)
+{
+	struct file *uffd = file_open(F_UFFD);
+
+	uffd->flags = parent->flags;
+	uffd->mm = child;
+	return uffd;
+}
+
+static void unregister(struct file *uffd, uintptr_t start, uintptr_t end)
+{
+	struct mm *mm = uffd->mm;
+	unsigned i;
+
+	for (i = 0; i < mm->nr; i++) {
+		struct vma *vma = &mm->vma[i];
+
+		if (vma->uffd != uffd || vma->start < start || vma->end > end)
+			continue;
+		vma->uffd = NULL;
+	}
+	vma_merge(mm);
+	wake(uffd, start, end);
+}
+
+void os_uffd_close(int fd)
+{
+	struct file *uffd = file_get(fd, F_UFFD);
+
+	sim_point();
+	sim_trace("close uffd", fd, 0, 0, 0);
+	if (uffd->mm != main_mm)
+		mm_check(uffd->mm, "filled after fork");
+	unregister(uffd, 0, UINTPTR_MAX);
+	while (uffd->events)
+		event_done(uffd);
+	uffd->kind = F_CLOSED;
+	sim_point();
+}
+
+void os_close(int fd)
+{
+	if (fd >= 100 && fd < 100 + (int)nr_files && files[fd - 100].kind == F_UFFD)
+		os_uffd_close(fd);
+	else
+		file_get(fd, F_KICKER)->kind = F_CLOSED;
+}
+
+static struct file *range_get(int fd, uintptr_t start, size_t len)
+{
+	sim_point();
+	if (!len || (start | len) % SIM_PAGE)
+		sim_fail("a range that is not of whole pages: %lx, %zu", start, len);
+	return file_get(fd, F_UFFD);
+}
+
+int os_uffd_register(int fd, uintptr_t start, size_t len)
+{
+	struct file *uffd = range_get(fd, start, len);
+	struct mm *mm = uffd->mm;
+	uintptr_t end = start + len;
+	int r = -EINVAL;
+	unsigned i;
+
+	for (i = 0; i < mm->nr; i++)
+		if (mm->vma[i].end > start && mm->vma[i].start < end && r != -EBUSY)
+			r = mm->vma[i].uffd && mm->vma[i].uffd != uffd ? -EBUSY : 0;
+	sim_trace("register", (int64_t)start, (int64_t)end, 0, r);
+	if (r)
+		return r;
+	vma_split(mm, start);
+	vma_split(mm, end);
+	for (i = 0; i < mm->nr; i++)
+		if (mm->vma[i].start >= start && mm->vma[i].end <= end)
+			mm->vma[i].uffd = uffd;
+	vma_merge(mm);
+	sim_point();
+	return 0;
+}
+
+int os_uffd_unregister(int fd, uintptr_t start, size_t len)
+{
+	struct file *uffd = range_get(fd, start, len);
+
+	vma_split(uffd->mm, start);
+	vma_split(uffd->mm, start + len);
+	unregister(uffd, start, start + len);
+	sim_trace("unregister", (int64_t)start, (int64_t)(start + len), 0, 0);
+	sim_point();
+	return 0;
+}
+
+/* ---- moving ---------------------------------------------------------------------------------- */
+
+static uint64_t hash_page(const void *bytes)
+{
+	const uint64_t *word = bytes;
+	uint64_t hash = 0;
+	unsigned i;
+
+	for (i = 0; i < SIM_PAGE / 8; i++)
+		hash = (hash ^ word[i]) * UINT64_C(0x9e3779b97f4a7c15);
+	return hash;
+}
+
+/* A frame is shared until the library wrote to it; that is seen by its bytes. */
+static bool shared(struct mm *mm, uintptr_t addr, const struct page *page)
+{
+	if (!(page->flags & P_SHARED))
+		return false;
+	return in_arena(addr) || hash_page(page_bytes(mm, addr)) == page->hash;
+}
+
+void page_fork_frame(struct page *page, const void *bytes)
+{
+	page->flags |= P_SHARED;
+	page->hash = hash_page(bytes);
+}
+
+static void move_one(struct mm *mm, uintptr_t dst, uintptr_t src, uint16_t keep)
+{
+	uint16_t flags = page_at(mm, src)->flags & keep;
+
+	if (!page_untouched(mm, dst))
+		sim_fail("MOVE to %lx: somebody wrote there while no page was there",
+			 dst);
+	memcpy(page_bytes(mm, dst), page_bytes(mm, src), SIM_PAGE);
+	page_fill(mm, dst, flags, "MOVE");
+	page_gone(mm, src);
+}
+
+static int move_huge(struct mm *mm, uintptr_t dst, uintptr_t src)
+{
+	struct chunk *chunk = chunk_at(mm, src);
+	unsigned i;
+
+	for (i = 0; i < 512; i++)
+		if (chunk->page[i].pins ||
+		    shared(mm, src + i * SIM_PAGE, &chunk->page[i]))
+			return -EBUSY;
+	for (i = 0; i < 512; i++)
+		move_one(mm, dst + i * SIM_PAGE, src + i * SIM_PAGE, P_HUGE);
+	return 0;
+}
+
+static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src, unsigned flags)
+{
+	const struct page *from = page_at(mm, src), *to = page_at(mm, dst);
+	const struct vma *vma = vma_at(mm, src);
+	/* What is there of our own memory is known where it is registered. */
+	bool known = in_arena(src) || vma->uffd;
+
+	if (to->flags & (P_PRESENT | P_POISON))
+		return -EEXIST;
+	if (from->flags & P_POISON)
+		return -EFAULT;
+	if (known && !(from->flags & P_PRESENT)) {
+		if (!page_untouched(mm, src))
+			sim_fail("somebody wrote to %lx while no page was there", src);
+		return flags & OS_MOVE_HOLES ? 0 : -ENOENT;
+	}
+	if (from->pins || shared(mm, src, from) || sim_chance(sim_config.busy_move))
+		return -EBUSY;
+	move_one(mm, dst, src, P_ZERO);
+	return 0;
+}
+
+static bool whole_fits(struct mm *mm, uintptr_t dst, uintptr_t src, size_t len)
+{
+	return dst % SIM_HUGE == 0 && src % SIM_HUGE == 0 && len >= SIM_HUGE &&
+	       !chunk_at(mm, dst)->table;
+}
+
+static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_t len,
+		    unsigned flags)
+{
+	struct mm *mm = uffd->mm;
+	const struct vma *to = vma_at(mm, dst), *from = vma_at(mm, src);
+	size_t at = 0;
+	int r = 0;
+
+	if (uffd->changing)
+		return -EAGAIN;
+	if (!to || !from)
+		return -ENOENT;
+	if (src + len > from->end || dst + len > to->end || to->uffd != uffd ||
+	    (to->prot & SIM_RW) != (from->prot & SIM_RW) || !(to->prot & SIM_WRITE))
+		return -EINVAL;
+	while (at < len) {
+		size_t step = SIM_PAGE;
+
+		if (page_at(mm, dst + at)->flags & P_HUGE) {
+			r = -EEXIST;
+		} else if (page_at(mm, src + at)->flags & P_HUGE &&
+			   whole_fits(mm, dst + at, src + at, len - at)) {
+			r = move_huge(mm, dst + at, src + at);
+			step = SIM_HUGE;
+		} else {
+			page_split(mm, src + at);
+			r = move_small(mm, dst + at, src + at, flags);
+		}
+		if (r)
+			break;
+		at += step;
+		if (sim_chance(sim_config.short_move))
+			break;
+	}
+	return at ? (int64_t)at : r;
+}
+
+int64_t os_uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags)
+{
+	struct file *uffd = range_get(fd, dst | src, len);
+	int64_t r = move(uffd, dst, src, len, flags);
+
+	sim_trace("MOVE", (int64_t)src, (int64_t)dst, (int64_t)(len / SIM_PAGE), r);
+	if (r > 0 && !(flags & OS_MOVE_NOWAKE))
+		wake(uffd, dst, dst + (size_t)r);
+	sim_point();
+	return r;
+}
+
+/* ---- filling ---------------------------------------------------------------------------------- */
+
+static int fill_check(const struct file *uffd, uintptr_t dst, size_t len)
+{
+	const struct vma *vma = vma_at(uffd->mm, dst);
+
+	if (uffd->changing)
+		return -EAGAIN;
+	return !vma || !vma->uffd || dst + len > vma->end ? -ENOENT : 0;
+}
+
+/* src: NULL for the zero page. */
+static int64_t fill(const struct file *uffd, uintptr_t dst, const char *src, size_t len)
+{
+	struct mm *mm = uffd->mm;
+	int64_t r = fill_check(uffd, dst, len);
+	size_t at = 0;
+
+	for (; r == 0 && at < len; at += SIM_PAGE) {
+		if (page_at(mm, dst + at)->flags & (P_PRESENT | P_POISON)) {
+			r = -EEXIST;
+			break;
+		}
+		if (at && sim_chance(sim_config.short_move))
+			break;
+		if (!page_untouched(mm, dst + at))
+			sim_fail("somebody wrote to %lx while no page was there",
+				 dst + at);
+		if (src)
+			memcpy(page_bytes(mm, dst + at), src + at, SIM_PAGE);
+		else
+			memset(page_bytes(mm, dst + at), 0, SIM_PAGE);
+		page_fill(mm, dst + at, src ? 0 : P_ZERO, src ? "COPY" : "ZERO");
+	}
+	if (at)
+		wake(uffd, dst, dst + at);
+	return at ? (int64_t)at : r;
+}
+
+int64_t os_uffd_copy(int fd, uintptr_t dst, const void *src, size_t len)
+{
+	struct file *uffd = range_get(fd, dst, len);
+	uintptr_t at = (uintptr_t)src & ~(SIM_PAGE - 1);
+	const struct vma *vma;
+	int64_t r;
+
+	for (; at < (uintptr_t)src + len; at += SIM_PAGE) {
+		vma = vma_at(main_mm, at);
+		if (vma && vma->uffd && !(page_at(main_mm, at)->flags & P_PRESENT))
+			sim_fail("COPY from %lx, where no page is", at);
+	}
+	r = fill(uffd, dst, src, len);
+	sim_trace("COPY", (int64_t)dst, (int64_t)(len / SIM_PAGE), fd, r);
+	sim_point();
+	return r;
+}
+
+int64_t os_uffd_zero(int fd, uintptr_t dst, size_t len)
+{
+	int64_t r = fill(range_get(fd, dst, len), dst, NULL, len);
+
+	sim_trace("ZERO", (int64_t)dst, (int64_t)(len / SIM_PAGE), fd, r);
+	sim_point();
+	return r;
+}
+
+int os_uffd_wake(int fd, uintptr_t start, size_t len)
+{
+	wake(range_get(fd, start, len), start, start + len);
+	sim_trace("WAKE", (int64_t)start, (int64_t)(len / SIM_PAGE), 0, 0);
+	sim_point();
+	return 0;
+}
+
+int os_uffd_poison(int fd, uintptr_t start, size_t len)
+{
+	struct file *uffd = range_get(fd, start, len);
+	int r = fill_check(uffd, start, len);
+	size_t at;
+
+	for (at = 0; r == 0 && at < len; at += SIM_PAGE) {
+		struct page *page = page_at(uffd->mm, start + at);
+
+		if (page->flags & (P_PRESENT | P_POISON))
+			r = -EEXIST;
+		else
+			page->flags |= P_POISON;
+	}
+	if (at)
+		wake(uffd, start, start + at);
+	sim_trace("POISON", (int64_t)start, (int64_t)(len / SIM_PAGE), 0, r);
+	sim_point();
+	return r;
+}

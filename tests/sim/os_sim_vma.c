@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The simulated world's mappings and pages: what they are, without what is done to them.
+ *
+ * A mapping (vma) is a run of addresses with one protection, one registration and one
+ * mmap() behind it; operations split it and merge it again as the kernel does, because
+ * MOVE and COPY refuse a range that touches two. Pages are kept per 2 MiB chunk. A page
+ * that is not present holds garbage, so that whoever looks at it all the same is found
+ * out: by the oracle (reads), or by page_untouched() (writes).
+ *
+ * page_fill() is the one way for a page to become present. It compares the page with the
+ * shadow in that instant.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tests/sim/world.h"
+
+struct mm *main_mm;
+
+static struct mm mms[MAX_MMS];
+
+/* ---- address spaces ------------------------------------------------------------------- */
+
+static void *map_host(void *at, size_t len)
+{
+	void *p = mmap(at, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+			       (at ? MAP_FIXED_NOREPLACE : 0),
+		       -1, 0);
+
+	if (p == MAP_FAILED || (at && p != at))
+		sim_fail("the host has no memory for the arena");
+	return p;
+}
+
+static void mm_reset(struct mm *mm)
+{
+	unsigned i;
+
+	for (i = 0; i < ARENA_PAGES; i++) {
+		if (!mm->dirty[i])
+			continue;
+		memset(mm->bytes + i * SIM_PAGE, GARBAGE, SIM_PAGE);
+		memset(mm->shadow + i * SIM_PAGE, 0, SIM_PAGE);
+	}
+	memset(mm->arena, 0, sizeof(mm->arena));
+	memset(mm->flux, 0, sizeof(mm->flux));
+	memset(mm->writers, 0, sizeof(mm->writers));
+	memset(mm->dirty, 0, sizeof(mm->dirty));
+	mm->nr = 0;
+	mm->used = false;
+}
+
+void mm_reset_all(void)
+{
+	unsigned i;
+
+	for (i = 0; i < MAX_MMS; i++)
+		if (mms[i].used)
+			mm_reset(&mms[i]);
+}
+
+struct mm *mm_create(void)
+{
+	size_t len = ARENA_PAGES * SIM_PAGE;
+	struct mm *mm;
+	unsigned i;
+
+	for (i = 0; i < MAX_MMS && mms[i].used; i++)
+		;
+	if (i == MAX_MMS)
+		return NULL;
+	mm = &mms[i];
+	if (!mm->bytes) {
+		mm->bytes = map_host(i ? NULL : (void *)ARENA_BASE, len);
+		mm->shadow = map_host(NULL, len);
+		memset(mm->dirty, 1, sizeof(mm->dirty));
+		mm_reset(mm);
+	}
+	mm->used = true;
+	mm->pid = 1000 + i;
+	return mm;
+}
+
+/* ---- mappings ---------------------------------------------------------------------------- */
+
+struct vma *vma_next(struct mm *mm, uintptr_t addr)
+{
+	unsigned i;
+
+	for (i = 0; i < mm->nr; i++)
+		if (mm->vma[i].end > addr)
+			return &mm->vma[i];
+	return NULL;
+}
+
+struct vma *vma_at(struct mm *mm, uintptr_t addr)
+{
+	struct vma *vma = vma_next(mm, addr);
+
+	return vma && vma->start <= addr ? vma : NULL;
+}
+
+void vma_insert(struct mm *mm, struct vma vma)
+{
+	unsigned i;
+
+	if (mm->nr == mm->cap) {
+		mm->cap = mm->cap ? 2 * mm->cap : 64;
+		mm->vma = realloc(mm->vma, mm->cap * sizeof(*mm->vma));
+		if (!mm->vma)
+			sim_fail("the host has no memory for mappings");
+	}
+	for (i = mm->nr; i > 0 && mm->vma[i - 1].start > vma.start; i--)
+		mm->vma[i] = mm->vma[i - 1];
+	mm->vma[i] = vma;
+	mm->nr++;
+}
+
+void vma_split(struct mm *mm, uintptr_t addr)
+{
+	struct vma *vma = vma_at(mm, addr), tail;
+
+	if (!vma || vma->start == addr)
+		return;
+	tail = *vma;
+	tail.start = addr;
+	vma->end = addr;
+	vma_insert(mm, tail);
+	if (addr % SIM_HUGE)
+		page_split(mm, addr);
+}
+
+void vma_cut(struct mm *mm, uintptr_t start, uintptr_t end)
+{
+	unsigned i, n = 0;
+
+	vma_split(mm, start);
+	vma_split(mm, end);
+	for (i = 0; i < mm->nr; i++)
+		if (mm->vma[i].end <= start || mm->vma[i].start >= end)
+			mm->vma[n++] = mm->vma[i];
+	mm->nr = n;
+}
+
+void vma_merge(struct mm *mm)
+{
+	unsigned i, n = 0;
+
+	for (i = 1; i < mm->nr; i++) {
+		struct vma *a = &mm->vma[n], *b = &mm->vma[i];
+
+		if (a->end == b->start && a->prot == b->prot && a->uffd == b->uffd &&
+		    a->id == b->id)
+			a->end = b->end;
+		else
+			mm->vma[++n] = *b;
+	}
+	if (mm->nr)
+		mm->nr = n + 1;
+}
+
+/* ---- pages --------------------------------------------------------------------------------- */
+
+struct chunk *chunk_at(struct mm *mm, uintptr_t addr)
+{
+	if (in_arena(addr))
+		return &mm->arena[(addr - ARENA_BASE) / SIM_HUGE];
+	return own_chunk(addr, true);
+}
+
+struct page *page_at(struct mm *mm, uintptr_t addr)
+{
+	return &chunk_at(mm, addr)->page[addr / SIM_PAGE % 512];
+}
+
+void *page_bytes(struct mm *mm, uintptr_t addr)
+{
+	addr &= ~(SIM_PAGE - 1);
+	return in_arena(addr) ? mm->bytes + (addr - ARENA_BASE) : (void *)addr;
+}
+
+bool page_is(const void *bytes, unsigned char value)
+{
+	const unsigned char *b = bytes;
+
+	return b[0] == value && !memcmp(b, b + 1, SIM_PAGE - 1);
+}
+
+static void check(struct mm *mm, uintptr_t addr, const char *how)
+{
+	size_t at = (addr - ARENA_BASE) & ~(SIM_PAGE - 1), i;
+	const unsigned char *have = (void *)(mm->bytes + at);
+	const unsigned char *want = (void *)(mm->shadow + at);
+
+	if (!memcmp(have, want, SIM_PAGE) ||
+	    (mm->flux[at / SIM_PAGE] && page_is(have, 0)))
+		return;
+	for (i = 0; have[i] == want[i]; i++)
+		;
+	sim_fail("%s: wrong bytes in page %zu%s: at %zu is %02x where %02x belongs%s%s",
+		 how, at / SIM_PAGE, mm == main_mm ? "" : " of a forked child", i,
+		 have[i], want[i], page_is(have, 0) ? " (all zeros)" : "",
+		 page_is(have, GARBAGE) ? " (a page that was not there)" : "");
+}
+
+void page_fill(struct mm *mm, uintptr_t addr, uint16_t flags, const char *how)
+{
+	struct chunk *chunk = chunk_at(mm, addr);
+	struct page *page = &chunk->page[addr / SIM_PAGE % 512];
+
+	page->flags = P_PRESENT | flags;
+	if (!(flags & P_HUGE))
+		chunk->table = true;
+	if (!in_arena(addr))
+		return;
+	mm->dirty[(addr - ARENA_BASE) / SIM_PAGE] = true;
+	check(mm, addr, how);
+}
+
+/* Absent pages of our own memory read as zeros, unless reading them would be a fault. */
+static bool holds_garbage(struct mm *mm, uintptr_t addr)
+{
+	const struct vma *vma;
+
+	if (in_arena(addr))
+		return true;
+	vma = vma_at(mm, addr);
+	return vma && vma->uffd;
+}
+
+void page_gone(struct mm *mm, uintptr_t addr)
+{
+	struct page *page = page_at(mm, addr);
+	bool garbage = holds_garbage(mm, addr);
+
+	if (page->flags & P_PRESENT)
+		memset(page_bytes(mm, addr), garbage ? GARBAGE : 0, SIM_PAGE);
+	page->flags = garbage ? P_GARBAGE : 0;
+	page->pins = 0;
+}
+
+bool page_untouched(struct mm *mm, uintptr_t addr)
+{
+	const struct page *page = page_at(mm, addr);
+
+	if (in_arena(addr) || page->flags & P_GARBAGE)
+		return page_is(page_bytes(mm, addr), GARBAGE);
+	return !holds_garbage(mm, addr) || page_is(page_bytes(mm, addr), 0);
+}
+
+void page_split(struct mm *mm, uintptr_t addr)
+{
+	struct chunk *chunk = in_arena(addr) ? chunk_at(mm, addr) :
+					       own_chunk(addr, false);
+	unsigned i;
+
+	if (!chunk || !(chunk->page[addr / SIM_PAGE % 512].flags & P_HUGE))
+		return;
+	for (i = 0; i < 512; i++)
+		chunk->page[i].flags &= (uint16_t)~P_HUGE;
+	chunk->table = true;
+}
+
+void mm_check(struct mm *mm, const char *when)
+{
+	uintptr_t addr;
+	unsigned i;
+
+	for (i = 0; i < mm->nr; i++)
+		for (addr = mm->vma[i].start; addr < mm->vma[i].end; addr += SIM_PAGE) {
+			size_t at = addr - ARENA_BASE;
+
+			if (!in_arena(addr))
+				break;
+			if (page_at(mm, addr)->flags & P_PRESENT)
+				check(mm, addr, when);
+			else if (!page_is(mm->shadow + at, 0) && !mm->flux[at / SIM_PAGE])
+				sim_fail("%s: page %zu of a forked child is missing",
+					 when, at / SIM_PAGE);
+		}
+}
+
+/* ---- looking without touching ------------------------------------------------------------- */
+
+bool sim_present(uintptr_t addr)
+{
+	return page_at(sim_current->mm, addr)->flags & P_PRESENT;
+}
+
+bool sim_huge(uintptr_t addr)
+{
+	return page_at(sim_current->mm, addr)->flags & P_HUGE;
+}
+
+bool sim_pinned(uintptr_t addr)
+{
+	return page_at(sim_current->mm, addr)->pins;
+}
+
+bool sim_mapped(uintptr_t addr)
+{
+	return vma_at(sim_current->mm, addr);
+}
+
+unsigned sim_prot(uintptr_t addr)
+{
+	const struct vma *vma = vma_at(sim_current->mm, addr);
+
+	return vma ? vma->prot & SIM_RW : 0;
+}
+
+const void *sim_shadow(uintptr_t addr)
+{
+	return sim_current->mm->shadow + ((addr - ARENA_BASE) & ~(SIM_PAGE - 1));
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the simulated world share; tests use sim.h.
+ *
+ *	os_sim_run.c    coroutines, scheduler, clock, os_wait, os_thread, trace, failing
+ *	os_sim_vma.c    address spaces: mappings and pages
+ *	os_sim_mm.c     what the application does to them
+ *	os_sim_uffd.c   userfaultfd: faults, events, move, copy, and descriptors
+ *	os_sim.c        the rest of os.h: memory of our own, looking at the program's
+ *
+ * Everything runs in one thread, so nothing is locked; state may change across every
+ * call of sim_point() and sim_block(), and nowhere else.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "lib/os/os.h"
+#include "tests/sim/sim.h"
+
+/* Of one seed at a time; more are refused, which tells of a leak. */
+#define MAX_THREADS 48
+/* Numbers of descriptors are not used twice: a stale one is found out. */
+#define MAX_FILES 256
+#define MAX_MMS 8
+
+#define NO_DEADLINE UINT64_MAX
+
+/* ---- threads -------------------------------------------------------------------- */
+
+enum thread_state {
+	T_FREE,
+	T_READY,
+	T_WORD,  /* in os_wait() */
+	T_FDS,   /* in os_wait_fds() */
+	T_FAULT, /* touched a page that userfaultfd answers for */
+	T_EVENT, /* changed a mapping; its event has not been read */
+	T_SLEEP,
+};
+
+struct thread {
+	void *sp;
+	void *stack;
+	void *fake_stack; /* of AddressSanitizer */
+	void *fiber;      /* of ThreadSanitizer */
+	enum thread_state state;
+	uint32_t tid;
+	uint32_t weight; /* how likely it is chosen */
+	char name[16];
+	bool ended;
+	void (*fn)(void *arg);
+	void *arg;
+	struct os_thread *handle;
+	struct mm *mm;
+	uint64_t since, deadline;
+	bool timed_out;
+	uint32_t *word;
+	const int *fds;
+	int nr_fds;
+	/* T_FAULT */
+	struct file *uffd;
+	uintptr_t addr;
+	bool write, unread;
+	uint64_t seq; /* order of faults */
+};
+
+extern struct thread *sim_current;
+extern struct sim_config sim_config;
+
+struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
+				struct mm *mm, struct os_thread *handle);
+struct thread *sim_thread_at(unsigned i); /* NULL after the last */
+/* Sleeps in `state` until sim_ready(); false after the deadline. */
+bool sim_block(enum thread_state state, uint64_t deadline);
+void sim_ready(struct thread *t);
+uint64_t sim_now(void);
+bool sim_chance(uint32_t one_in); /* 0: never */
+
+/* ---- pages and mappings ------------------------------------------------------------ */
+
+enum {
+	P_PRESENT = 1,
+	P_HUGE = 2,     /* part of a huge page, mapped as one */
+	P_SHARED = 4,   /* shared by fork, or once was, and not written since */
+	P_ZERO = 8,     /* the zero page */
+	P_POISON = 16,  /* not present, and never will be */
+	P_GARBAGE = 32, /* not present, and its bytes were overwritten */
+};
+
+struct page {
+	uint16_t flags;
+	uint16_t pins;
+	uint64_t hash; /* frames, P_SHARED: of the bytes when it became so */
+};
+
+struct chunk {
+	struct page page[512];
+	bool table; /* has a table of small pages, even if empty: no huge page fits */
+};
+
+struct vma {
+	uintptr_t start, end;
+	unsigned prot; /* SIM_RW, SIM_THP */
+	uint32_t id;   /* of the mmap(): neighbours of different ones do not merge */
+	struct file *uffd;
+};
+
+struct mm {
+	bool used;
+	uint32_t pid;
+	struct vma *vma;
+	unsigned nr, cap;
+	struct chunk arena[ARENA_PAGES / 512];
+	char *bytes, *shadow; /* ARENA_PAGES pages each; of main_mm: at ARENA_BASE */
+	uint16_t flux[ARENA_PAGES], writers[ARENA_PAGES];
+	bool dirty[ARENA_PAGES]; /* bytes or shadow are not as in a new world */
+};
+
+/* Memory of the library's own, in main_mm only: reservations are handed out from here. */
+#ifdef SIM_TSAN
+#define OWN_BASE 0x2000000000ul
+#define OWN_SPAN 0x4000000000ul
+#else
+#define OWN_BASE 0x210000000000ul
+#define OWN_SPAN 0x100000000000ul
+#endif
+
+#define GARBAGE 0xdb
+
+/* Operations that took mappings away and have to tell somebody. */
+struct unmaps {
+	struct {
+		struct file *uffd;
+		struct os_event msg;
+	} e[8];
+	unsigned nr;
+};
+
+extern struct mm *main_mm;
+
+struct mm *mm_create(void);
+void mm_reset_all(void);
+static inline bool in_arena(uintptr_t addr)
+{
+	return addr - ARENA_BASE < ARENA_PAGES * SIM_PAGE;
+}
+struct vma *vma_next(struct mm *mm, uintptr_t addr); /* first that ends above, or NULL */
+struct vma *vma_at(struct mm *mm, uintptr_t addr);
+void vma_insert(struct mm *mm, struct vma vma);
+void vma_cut(struct mm *mm, uintptr_t start,
+	     uintptr_t end); /* removes, without a trace */
+void vma_split(struct mm *mm, uintptr_t addr);
+void vma_merge(struct mm *mm);
+struct page *page_at(struct mm *mm, uintptr_t addr);
+struct chunk *chunk_at(struct mm *mm, uintptr_t addr);
+struct chunk *own_chunk(uintptr_t addr, bool create); /* NULL: never used */
+void *page_bytes(struct mm *mm, uintptr_t addr);
+/* The page becomes present, with the bytes that are there; they are compared. */
+void page_fill(struct mm *mm, uintptr_t addr, uint16_t flags, const char *how);
+void page_gone(struct mm *mm, uintptr_t addr);
+void page_split(struct mm *mm, uintptr_t addr);     /* a huge page becomes small ones */
+bool page_untouched(struct mm *mm, uintptr_t addr); /* absent, and nobody wrote to it */
+bool page_is(const void *bytes, unsigned char value);
+/* 0: the page can be read (written) until the next scheduling point. */
+int page_access(struct mm *mm, uintptr_t addr, bool write);
+/* A child's pages against what they were when it was made. */
+void mm_check(struct mm *mm, const char *when);
+void own_forked(void);
+void page_fork_frame(struct page *page, const void *bytes);
+
+/* ---- descriptors and userfaultfd ---------------------------------------------------- */
+
+enum file_kind { F_CLOSED, F_UFFD, F_KICKER };
+
+struct event {
+	struct os_event msg;
+	struct thread *caller;
+	bool read;
+	struct event *next;
+};
+
+struct file {
+	enum file_kind kind;
+	unsigned flags;
+	struct mm *mm;
+	unsigned changing;    /* operations whose event has not been read */
+	struct event *events; /* oldest first */
+	bool readable;        /* F_KICKER */
+};
+
+int file_fd(const struct file *file);
+struct file *file_open(enum file_kind kind);
+void files_reset(void);
+void files_check_closed(void);
+bool file_readable(int fd);
+/* Queues the event and waits until it was read; then the mapping no longer changes. */
+void uffd_event(struct file *uffd, struct os_event msg);
+void uffd_fault(struct file *uffd, uintptr_t addr, bool write);
+struct file *uffd_fork(struct file *parent, struct mm *child);
+bool uffd_has(const struct file *uffd, unsigned flag);
+
+void own_reset(void);
+void own_check_released(void);
+
+#endif
