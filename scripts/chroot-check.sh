@@ -6,7 +6,7 @@
 # For developers, as root: does a fresh clone build and pass its tests on a machine that
 # has nothing installed? Makes a minimal Debian of SUITE (bookworm, trixie) in DIR with
 # nothing added but make, copies what is committed (HEAD) to it, and runs each COMMAND
-# there, by default `make demo` and `make check`. DIR/uhmm-base.tar keeps the untouched
+# there, by default `make demo` and `make check`. DIR/uhmm-base-SUITE.tar keeps the untouched
 # system for the next run. The mirror and the proxy are those that apt uses here.
 #
 # Everything runs in mount and process namespaces of its own: no mount and no process is
@@ -23,7 +23,7 @@ root=$dir/root base=$dir/uhmm-base-$suite.tar
 command -v debootstrap >/dev/null || "$source/scripts/deps.sh" dev
 
 proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
-export ${proxy:+http_proxy="$proxy"}
+[ -z "$proxy" ] || export http_proxy="$proxy"
 
 if [ ! -f "$base" ]; then
 	mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |

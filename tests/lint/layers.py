@@ -31,6 +31,7 @@ LAYER = {
     "policy": "policy", "stream": "policy",
     "isolate": "migrate", "migrate": "migrate",
     "fault": "fault", "reclaim": "fault", "fork": "fault", "event": "fault",
+    "fence": "fault",
     "reader": "fault", "worker": "fault",
     "api": "api", "version": "api",
 }
