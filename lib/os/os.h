@@ -39,6 +39,10 @@ int os_discard(void *addr, size_t size_bytes);
 /* Huge pages for [addr, addr+size) where the kernel has them. A hint. */
 void os_prefer_huge(void *addr, size_t size_bytes);
 
+/* Zeroed memory that a forked child shares with its parent; NULL when there is none. */
+void *os_map_shared(size_t size_bytes);
+void os_unmap_shared(void *addr, size_t size_bytes);
+
 /* ---- userfaultfd ----------------------------------------------------------------- */
 
 /* flags of os_uffd_open */
@@ -51,10 +55,8 @@ void os_prefer_huge(void *addr, size_t size_bytes);
 int os_uffd_open(unsigned flags);
 void os_uffd_close(int uffd);
 
-#define OS_REGISTER_MISSING 0x1u
-#define OS_REGISTER_WP      0x2u
-/* Idempotent. -EBUSY: somebody else's. -EINVAL: not memory that can be registered. */
-int os_uffd_register(int uffd, uintptr_t start, size_t len, unsigned modes);
+/* For missing pages. Idempotent. -EBUSY: somebody else's. -EINVAL: not memory that can be registered. */
+int os_uffd_register(int uffd, uintptr_t start, size_t len);
 int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
 
 /*
@@ -74,12 +76,11 @@ int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len);
 /* Maps the zero page. As above. */
 int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
 int os_uffd_wake(int uffd, uintptr_t start, size_t len);
-int os_uffd_protect(int uffd, uintptr_t start, size_t len, bool protect);
 /* From now on whoever touches the pages gets SIGBUS. */
 int os_uffd_poison(int uffd, uintptr_t start, size_t len);
 
 enum os_event_kind {
-	OS_EVENT_FAULT,  /* addr, write, wp, tid */
+	OS_EVENT_FAULT,  /* addr, write, tid */
 	OS_EVENT_FORK,   /* child: its uffd */
 	OS_EVENT_REMAP,  /* from, to, len */
 	OS_EVENT_REMOVE, /* from..end: contents discarded, mapping stays */
@@ -88,7 +89,7 @@ enum os_event_kind {
 
 struct os_event {
 	enum os_event_kind kind;
-	bool write, wp;
+	bool write;
 	uint32_t tid;
 	int child;
 	uintptr_t addr; /* FAULT: page aligned */
@@ -153,16 +154,14 @@ int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent
  * be NULL) is all its address space, which changes when mappings come or grow. -errno.
  */
 int64_t os_rss_anon_pages(int64_t *mapped_pages);
-/* Reads the program's memory. Bytes, possibly fewer; -EFAULT where nothing is mapped. */
-int64_t os_read_program(void *to, uintptr_t from, size_t len);
 
 /* As if the program wrote to each page without changing it: breaks sharing after fork. */
 int os_populate_write(uintptr_t start, size_t len);
-/* MADV_DONTNEED on the program's pages: raises a REMOVE event and waits for its reader. */
-int os_zap(uintptr_t start, size_t len);
-
 /* Calls fn with the memory the kernel itself writes when a thread ends: not to be migrated. */
 void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx);
+
+/* Opens what looking takes; in a forked child it is opened again. Any number of times. */
+int os_attach(void);
 
 /* ---- threads, waiting, time ----------------------------------------------------------- */
 
@@ -178,6 +177,8 @@ int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
 void os_thread_join(struct os_thread *thread);
 /* In a forked child: the thread does not exist here. */
 void os_thread_forget(struct os_thread *thread);
+/* Called on a thread of ours: an empty file table for it and the threads it starts. */
+int os_private_files(void);
 uint32_t os_tid(void);
 uint32_t os_pid(void);
 int os_nr_cpus(void);
@@ -214,5 +215,7 @@ struct os_handover_name {
 int os_handover_listen(struct os_handover_name *name);        /* a descriptor */
 int os_handover_send(int listener, int uffd);                 /* to the one who asks */
 int os_handover_receive(const struct os_handover_name *name); /* the uffd */
+/* A pipe: [0] can be read once every copy of [1] is closed. */
+int os_lifeline(int fds[2]);
 
 #endif

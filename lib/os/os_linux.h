@@ -17,14 +17,8 @@
  */
 void os_hide_threads(void);
 
-/*
- * Called on a hidden thread: it, and the threads it starts, get a file table of their
- * own, empty. The program can then neither see nor close our descriptors.
- */
-int os_private_files(void);
-
-/* Opens what is needed of /proc/self; again in a forked child. Any number of times. */
-int os_attach(void);
+/* Forgets what os_attach() opened, without closing it. */
+void os_detach(void);
 
 /* Is addr inside something os_reserve() returned? */
 bool os_is_reserved(uintptr_t addr);

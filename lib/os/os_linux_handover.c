@@ -10,6 +10,7 @@
 #include "lib/os/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -107,4 +108,9 @@ int os_handover_receive(const struct os_handover_name *name)
 		return -EPROTO;
 	memcpy(&uffd, CMSG_DATA(&control.header), sizeof(uffd));
 	return uffd;
+}
+
+int os_lifeline(int fds[2])
+{
+	return (int)sys2(SYS_pipe2, fds, O_CLOEXEC);
 }

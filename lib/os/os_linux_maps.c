@@ -15,7 +15,6 @@
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
@@ -41,6 +40,12 @@ static void reopen(int *fd, const char *path, int flags)
 	if (*fd >= 0)
 		os_close(*fd);
 	*fd = open_self(path, flags);
+}
+
+void os_detach(void)
+{
+	proc.maps = proc.pagemap = proc.statm = proc.task = -1;
+	__atomic_store_n(&proc.pid, 0, __ATOMIC_RELEASE);
 }
 
 int os_attach(void)
@@ -279,22 +284,9 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 	return field[1] - field[2];
 }
 
-int64_t os_read_program(void *to, uintptr_t from, size_t len)
-{
-	struct iovec local = { .iov_base = to, .iov_len = len };
-	struct iovec remote = { .iov_base = (void *)from, .iov_len = len };
-
-	return sys6(SYS_process_vm_readv, os_pid(), (long)&local, 1, (long)&remote, 1, 0);
-}
-
 int os_populate_write(uintptr_t start, size_t len)
 {
 	return (int)sys3(SYS_madvise, start, len, MADV_POPULATE_WRITE);
-}
-
-int os_zap(uintptr_t start, size_t len)
-{
-	return (int)sys3(SYS_madvise, start, len, MADV_DONTNEED);
 }
 
 /* ---- thread areas ----------------------------------------------------------------------- */

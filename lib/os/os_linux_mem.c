@@ -128,3 +128,16 @@ void os_prefer_huge(void *addr, size_t size_bytes)
 {
 	sys3(SYS_madvise, addr, size_bytes, MADV_HUGEPAGE);
 }
+
+void *os_map_shared(size_t size_bytes)
+{
+	long ret = sys6(SYS_mmap, 0, (long)size_bytes, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return ret < 0 && ret > -4096 ? NULL : (void *)ret;
+}
+
+void os_unmap_shared(void *addr, size_t size_bytes)
+{
+	sys2(SYS_munmap, addr, size_bytes);
+}

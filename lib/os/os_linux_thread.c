@@ -42,7 +42,8 @@ void os_hide_threads(void)
 
 int os_private_files(void)
 {
-	/* CLOSE_RANGE_UNSHARE is 1 << 1 */
+	/* What was opened is not in the new table. CLOSE_RANGE_UNSHARE is 1 << 1. */
+	os_detach();
 	return (int)sys3(SYS_close_range, 0, ~0U, 1U << 1);
 }
 

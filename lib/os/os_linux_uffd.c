@@ -76,14 +76,13 @@ void os_close(int fd)
 	sys1(SYS_close, fd);
 }
 
-int os_uffd_register(int uffd, uintptr_t start, size_t len, unsigned modes)
+int os_uffd_register(int uffd, uintptr_t start, size_t len)
 {
-	struct uffdio_register reg = { .range = { .start = start, .len = len } };
+	struct uffdio_register reg = {
+		.range = { .start = start, .len = len },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
 
-	if (modes & OS_REGISTER_MISSING)
-		reg.mode |= UFFDIO_REGISTER_MODE_MISSING;
-	if (modes & OS_REGISTER_WP)
-		reg.mode |= UFFDIO_REGISTER_MODE_WP;
 	return (int)sys3(SYS_ioctl, uffd, UFFDIO_REGISTER, &reg);
 }
 
@@ -140,15 +139,6 @@ int os_uffd_wake(int uffd, uintptr_t start, size_t len)
 	return (int)sys3(SYS_ioctl, uffd, UFFDIO_WAKE, &range);
 }
 
-int os_uffd_protect(int uffd, uintptr_t start, size_t len, bool protect)
-{
-	struct uffdio_writeprotect wp = { .range = { .start = start, .len = len } };
-
-	if (protect)
-		wp.mode = UFFDIO_WRITEPROTECT_MODE_WP;
-	return (int)sys3(SYS_ioctl, uffd, UFFDIO_WRITEPROTECT, &wp);
-}
-
 int os_uffd_poison(int uffd, uintptr_t start, size_t len)
 {
 	struct uffdio_poison poison = { .range = { .start = start, .len = len } };
@@ -164,7 +154,6 @@ static void decode(const struct uffd_msg *msg, struct os_event *ev)
 		ev->kind = OS_EVENT_FAULT;
 		ev->addr = (uintptr_t)msg->arg.pagefault.address & ~(uintptr_t)4095;
 		ev->write = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE;
-		ev->wp = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP;
 		ev->tid = msg->arg.pagefault.feat.ptid;
 		break;
 	case UFFD_EVENT_FORK:

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Structural events: the program unmapped, moved or discarded registered memory. Applied
+ * with the gate closed, in the order in which they were read; see types.h for why.
+ */
+#ifndef UHMM_EVENT_H
+#define UHMM_EVENT_H
+
+#include "lib/types.h"
+
+/* Forgets what was migrated of [start, end): its copies are freed, its frames dropped. */
+void event_discard(struct uhmm_space *sp, uintptr_t start, uintptr_t end, bool unmapped);
+/* [from, from + len) is now at to. */
+void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len);
+/* Any structural event but FORK, which is fork.c's. */
+void event_apply(struct uhmm_space *sp, const struct os_event *ev);
+
+#endif

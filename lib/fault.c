@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Resolving faults.
+ *
+ *	hole       zero-fill, in growing windows where memory is written in sequence
+ *	PROBATION  the frame is moved back: no copy
+ *	DEVICE     load into a buffer, UFFDIO_COPY; neighbours along a stream come with it
+ *	busy       its holder will wake who sleeps on it
+ *	POISONED   SIGBUS
+ *
+ * Loading happens with the gate open, so that the program's munmap() need not wait for a
+ * device; filling happens with the gate entered and only if nothing changed: the pages are
+ * LOADING all the while, and whoever applies an event waits for that to end. If the gate is
+ * closed when the load is done, the pages go back to DEVICE (their copies are still there)
+ * and the fault is repeated.
+ */
+#include "lib/fault.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "lib/assert.h"
+#include "lib/budget.h"
+#include "lib/device.h"
+#include "lib/frame.h"
+#include "lib/gate.h"
+#include "lib/migrate.h"
+#include "lib/page.h"
+#include "lib/stream.h"
+
+/* Source of zero-filled pages: never written, so it takes no memory but the zero page. */
+static char zeros[UHMM_BATCH_MAX * PAGE_SIZE] __attribute__((aligned(4096)));
+
+/* ---- holes ------------------------------------------------------------------------------- */
+
+/* Consecutive pages from addr on, in one chunk, that have no entry: at most max. */
+static unsigned run_of_none(struct chunk *chunk, uintptr_t addr, unsigned max)
+{
+	unsigned n, limit = CHUNK_PAGES - page_index(addr);
+
+	if (entry_state(entry_load(&chunk->folio)) != PAGE_NONE)
+		return 0;
+	for (n = 0; n < max && n < limit; n++) {
+		entry_t *entry = page_entry(chunk, addr + n * PAGE_SIZE);
+
+		if (entry && entry_state(entry_load(entry)) != PAGE_NONE)
+			break;
+	}
+	return n;
+}
+
+/* Under chunk->lock: nobody isolates these pages meanwhile. */
+static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			    bool write, unsigned window)
+{
+	unsigned nr = run_of_none(chunk, addr, window), granted = nr, filled;
+	int64_t r;
+
+	if (!nr)
+		return -EAGAIN; /* it is a hole no more */
+	if (write)
+		granted = budget_take(sp, nr);
+	if (!granted)
+		return -ENOSPC;
+	if (write)
+		r = os_uffd_copy(sp->uffd, addr, zeros, granted * PAGE_SIZE);
+	else
+		r = os_uffd_zero(sp->uffd, addr, granted * PAGE_SIZE);
+	filled = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
+	if (write)
+		budget_return(sp, granted - filled);
+	if (filled) {
+		stream_filled(&sp->streams, addr, filled);
+		count(sp, COUNT_FAULT_ZERO, 1);
+		count(sp, COUNT_ZERO_FILLED, filled);
+		return 0;
+	}
+	if (r == -ENOMEM)
+		return -ENOSPC;
+	/* EEXIST: it was filled before we looked; faulting again tells. */
+	return r == -ENOENT ? -ENOENT : -EAGAIN;
+}
+
+static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
+{
+	struct chunk *chunk = page_chunk_make(sp, addr);
+	unsigned window;
+	int r;
+
+	if (!chunk) {
+		/* Above what we migrate, or no memory for a table: one page, unguarded. */
+		r = (int)os_uffd_zero(sp->uffd, addr, PAGE_SIZE);
+		return r > 0 ? 0 : r == -ENOENT ? -ENOENT : -EAGAIN;
+	}
+	window = stream_window(&sp->streams, addr, UHMM_BATCH_MAX);
+	uhmm_lock((struct uhmm_lock *)&chunk->lock);
+	r = zero_fill_locked(sp, chunk, addr, write, window);
+	uhmm_unlock((struct uhmm_lock *)&chunk->lock);
+	return r;
+}
+
+/* ---- device -------------------------------------------------------------------------------- */
+
+struct load {
+	struct uhmm_space *sp;
+	uintptr_t addr;
+	unsigned nr, device, filled;
+	bool asked;                     /* the first page was touched, not guessed */
+	entry_t *entry[UHMM_BATCH_MAX]; /* LOADING: ours */
+	entry_t from[UHMM_BATCH_MAX];
+	struct uhmm_io io[UHMM_BATCH_MAX];
+	uint64_t wanted;
+};
+
+/* Makes up to max pages from addr on LOADING, all from one device. */
+static void claim_loads(struct load *ld, struct chunk *chunk, unsigned max, char *bytes)
+{
+	unsigned limit = CHUNK_PAGES - page_index(ld->addr);
+
+	for (ld->nr = 0; ld->nr < max && ld->nr < limit; ld->nr++) {
+		unsigned n = ld->nr;
+		uintptr_t at = ld->addr + n * PAGE_SIZE;
+		entry_t *entry = page_entry(chunk, at), e = entry_load(entry);
+
+		if (entry_state(e) != PAGE_DEVICE || (n && entry_device(e) != ld->device))
+			return;
+		ld->device = entry_device(e);
+		ld->entry[n] = entry;
+		ld->from[n] = e;
+		if (!page_change(ld->sp, entry, at, &e,
+				 entry_make(PAGE_LOADING, entry_payload(e), ld->device)))
+			return;
+		ld->io[n] = (struct uhmm_io){
+			.page = entry_payload(ld->from[n]),
+			.buf = bytes + n * PAGE_SIZE,
+			.len = PAGE_SIZE,
+		};
+	}
+}
+
+static void settle(struct load *ld, unsigned n, entry_t to)
+{
+	if (page_settle(ld->sp, ld->entry[n], ld->addr + n * PAGE_SIZE, to) & ENTRY_WANTED)
+		ld->wanted |= UINT64_C(1) << n;
+}
+
+static void put_back(struct load *ld, unsigned n)
+{
+	settle(ld, n, ld->from[n]);
+	ld->io[n].page = UHMM_DEVICE_PAGE_LIMIT; /* not to be freed */
+}
+
+/* The bytes are gone. Only who touches the page learns of it. */
+static void lose(struct load *ld, unsigned n)
+{
+	struct uhmm_space *sp = ld->sp;
+	uintptr_t at = ld->addr + n * PAGE_SIZE;
+
+	if (n || !ld->asked) {
+		put_back(ld, n);
+		return;
+	}
+	count(sp, COUNT_LOAD_FAILED, 1);
+	settle(ld, n, entry_make(PAGE_POISONED, 0, 0));
+	os_uffd_poison(sp->uffd, at, PAGE_SIZE);
+	os_uffd_wake(sp->uffd, at, PAGE_SIZE);
+	ld->filled++;
+}
+
+/* Fills pages [n, n + run), which are good. Returns how many of them are settled. */
+static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
+{
+	struct uhmm_space *sp = ld->sp;
+	uintptr_t at = ld->addr + n * PAGE_SIZE;
+	int64_t r = os_uffd_copy(sp->uffd, at, ld->io[n].buf, run * PAGE_SIZE);
+	unsigned i, done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
+
+	for (i = 0; i < done; i++)
+		settle(ld, n + i, entry_with_hot(entry_make(PAGE_NONE, 0, 0), 1));
+	ld->filled += done;
+	if (done)
+		return done;
+	if (r == -EEXIST) {
+		/* Filled while the space was frozen by fork: what is there is current. */
+		settle(ld, n, entry_make(PAGE_NONE, 0, 0));
+		os_uffd_wake(sp->uffd, at, PAGE_SIZE);
+		ld->filled++;
+	} else {
+		put_back(ld, n);
+	}
+	return 1;
+}
+
+static void fill_all(struct load *ld)
+{
+	unsigned n = 0, run;
+
+	while (n < ld->nr) {
+		for (run = 0; n + run < ld->nr && ld->io[n + run].result == 0; run++)
+			;
+		if (run) {
+			n += fill_run(ld, n, run);
+		} else {
+			lose(ld, n);
+			n++;
+		}
+	}
+}
+
+/* Copies on the device of pages that are in memory now. */
+static void free_copies(struct load *ld)
+{
+	unsigned i, nr = 0;
+
+	for (i = 0; i < ld->nr; i++)
+		if (ld->io[i].page != UHMM_DEVICE_PAGE_LIMIT)
+			ld->io[nr++].page = ld->io[i].page;
+	if (nr)
+		device_run(ld->sp->device[ld->device], UHMM_OP_FREE, ld->io, nr);
+}
+
+static void wake_wanted(struct load *ld)
+{
+	for (; ld->wanted; ld->wanted &= ld->wanted - 1) {
+		unsigned n = (unsigned)__builtin_ctzll(ld->wanted);
+
+		os_uffd_wake(ld->sp->uffd, ld->addr + n * PAGE_SIZE, PAGE_SIZE);
+	}
+}
+
+/* ld's pages are LOADING; the gate was left. 0 if the first page is there. */
+static int load_claimed(struct load *ld)
+{
+	struct uhmm_space *sp = ld->sp;
+	bool first = false;
+	unsigned shard, n;
+
+	device_run(sp->device[ld->device], UHMM_OP_LOAD, ld->io, ld->nr);
+	if (gate_try_enter(&sp->gate, &shard)) {
+		fill_all(ld);
+		gate_leave(&sp->gate, shard);
+		first = ld->io[0].page != UHMM_DEVICE_PAGE_LIMIT;
+		free_copies(ld);
+		count(sp, COUNT_LOADED, ld->filled);
+	} else {
+		for (n = 0; n < ld->nr; n++)
+			put_back(ld, n);
+	}
+	wake_wanted(ld);
+	return first ? 0 : -EAGAIN;
+}
+
+/* The gate is entered by shard; it is left when this returns. */
+static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			  struct fault_buf *buf, unsigned shard)
+{
+	struct load ld = { .sp = sp, .addr = addr, .asked = true };
+	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages);
+	unsigned granted = budget_take(sp, window);
+	int r;
+
+	if (granted)
+		claim_loads(&ld, chunk, granted, buf->bytes);
+	gate_leave(&sp->gate, shard);
+	if (!granted)
+		return -ENOSPC;
+	if (!ld.nr) {
+		budget_return(sp, granted);
+		return -EAGAIN;
+	}
+	r = load_claimed(&ld);
+	budget_return(sp, granted - (ld.filled < granted ? ld.filled : granted));
+	if (ld.filled) {
+		stream_filled(&sp->streams, addr, ld.nr);
+		__atomic_fetch_add(&chunk->refaults, 1, __ATOMIC_RELAXED);
+		count(sp, COUNT_FAULT_DEVICE, 1);
+		count(sp, COUNT_PREFETCH, ld.filled - 1);
+	}
+	return r;
+}
+
+/* ---- probation -------------------------------------------------------------------------------- */
+
+static unsigned hotter(entry_t e)
+{
+	unsigned hot = entry_hot(e);
+
+	return hot < 3 ? hot + 1 : 3;
+}
+
+static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e)
+{
+	int r = restore_page(sp, addr, entry_payload(e), hotter(e));
+
+	if (r == 0)
+		count(sp, COUNT_FAULT_PROBATION, 1);
+	return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
+}
+
+static int resolve_folio(struct uhmm_space *sp, uintptr_t addr)
+{
+	int r = restore_folio(sp, chunk_start(addr));
+
+	if (r == 0)
+		count(sp, COUNT_FAULT_PROBATION, 1);
+	return r ? -EAGAIN : 0;
+}
+
+/* ---- any ------------------------------------------------------------------------------------------ */
+
+static int resolve_busy(struct uhmm_space *sp, entry_t *entry)
+{
+	count(sp, COUNT_FAULT_BUSY, 1);
+	if (sp->delivery == UHMM_DELIVERY_THREAD && !page_want(entry))
+		return -EAGAIN;
+	return -EBUSY;
+}
+
+/* The entry that speaks for addr: its folio's, its own, or NULL. */
+static entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,
+			   bool *folio)
+{
+	*chunk = page_chunk(sp, addr);
+	*folio = *chunk && entry_state(entry_load(&(*chunk)->folio)) != PAGE_NONE;
+	return *folio ? &(*chunk)->folio : page_entry(*chunk, addr);
+}
+
+int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write, struct fault_buf *buf)
+{
+	unsigned shard;
+	struct chunk *chunk;
+	entry_t *entry, e;
+	bool folio;
+	int r;
+
+	if (frame_contains(sp, addr)) {
+		/* A debugger, or /proc/PID/mem, looks at an empty frame. */
+		os_uffd_zero(sp->uffd, addr, PAGE_SIZE);
+		return 0;
+	}
+	shard = gate_enter(&sp->gate);
+	entry = find_entry(sp, addr, &chunk, &folio);
+	e = entry ? entry_load(entry) : 0;
+	switch (entry_state(e)) {
+	case PAGE_NONE:
+		r = resolve_hole(sp, addr, write);
+		break;
+	case PAGE_PROBATION:
+		gate_leave(&sp->gate, shard);
+		return folio ? resolve_folio(sp, addr) : resolve_probation(sp, addr, e);
+	case PAGE_DEVICE:
+		return resolve_device(sp, chunk, addr, buf, shard);
+	case PAGE_POISONED:
+		os_uffd_poison(sp->uffd, addr, PAGE_SIZE);
+		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+		r = 0;
+		break;
+	default:
+		r = resolve_busy(sp, entry);
+		break;
+	}
+	gate_leave(&sp->gate, shard);
+	return r;
+}
+
+void fault_wait(struct uhmm_space *sp, uintptr_t addr)
+{
+	struct chunk *chunk = page_chunk(sp, addr);
+	entry_t *entry;
+
+	if (!chunk)
+		return;
+	if (entry_busy(entry_load(&chunk->folio)))
+		page_wait(sp, &chunk->folio);
+	entry = page_entry(chunk, addr);
+	if (entry && entry_busy(entry_load(entry)))
+		page_wait(sp, entry);
+}
+
+void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write, struct fault_buf *buf)
+{
+	switch (fault_resolve(sp, addr, write, buf)) {
+	case -EAGAIN:
+	case -ENOENT:
+		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+		break;
+	case -ENOSPC:
+		count(sp, COUNT_FAULT_PARKED, 1);
+		fault_park(sp, addr);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- parking ---------------------------------------------------------------------------------------- */
+
+void fault_park(struct uhmm_space *sp, uintptr_t addr)
+{
+	struct parked *p = &sp->parked;
+	bool full;
+
+	uhmm_lock(&p->lock);
+	full = p->nr == PARKED_MAX;
+	if (!full)
+		p->addr[p->nr++] = addr;
+	uhmm_unlock(&p->lock);
+	__atomic_fetch_add(&sp->work, 1, __ATOMIC_SEQ_CST);
+	os_wake(&sp->work, INT_MAX);
+	if (full)
+		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+}
+
+void fault_unpark(struct uhmm_space *sp)
+{
+	struct parked *p = &sp->parked;
+	uintptr_t some[64];
+	unsigned nr, i;
+
+	do {
+		uhmm_lock(&p->lock);
+		nr = p->nr < 64 ? p->nr : 64;
+		for (i = 0; i < nr; i++)
+			some[i] = p->addr[--p->nr];
+		uhmm_unlock(&p->lock);
+		for (i = 0; i < nr; i++)
+			os_uffd_wake(sp->uffd, some[i], PAGE_SIZE);
+	} while (nr == 64);
+}
+
+/* ---- ranges ------------------------------------------------------------------------------------------- */
+
+struct back {
+	struct uhmm_space *sp;
+	struct fault_buf *buf;
+	uintptr_t addr;  /* in: first candidate; out: the next to look at */
+	uint8_t *result; /* of addr, or NULL */
+	uintptr_t end;
+};
+
+static void report(struct back *b, unsigned nr, enum uhmm_result result)
+{
+	unsigned i;
+
+	if (b->result)
+		for (i = 0; i < nr; i++)
+			*b->result++ = (uint8_t)result;
+	b->addr += nr * PAGE_SIZE;
+}
+
+/* Loads a run of pages that are on one device. The gate is entered by shard and left. */
+static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
+{
+	struct load ld = { .sp = b->sp, .addr = b->addr, .asked = true };
+	unsigned max = (unsigned)((b->end - b->addr) >> PAGE_SHIFT), n;
+
+	claim_loads(&ld, chunk, max < b->buf->nr_pages ? max : b->buf->nr_pages, b->buf->bytes);
+	gate_leave(&b->sp->gate, shard);
+	if (!ld.nr)
+		return -EAGAIN;
+	load_claimed(&ld);
+	/* Report page by page as far as this run was settled for good. */
+	for (n = 0; n < ld.nr; n++) {
+		if (ld.io[n].page == UHMM_DEVICE_PAGE_LIMIT && ld.io[n].result == 0)
+			return -EAGAIN;
+		report(b, 1, ld.io[n].result ? UHMM_LOST : UHMM_MOVED);
+	}
+	return 0;
+}
+
+static int back_step(struct back *b)
+{
+	struct uhmm_space *sp = b->sp;
+	unsigned shard = gate_enter(&sp->gate), left, n;
+	struct chunk *chunk;
+	bool folio;
+	entry_t *entry = find_entry(sp, b->addr, &chunk, &folio);
+	entry_t e = entry ? entry_load(entry) : 0;
+	int r;
+
+	if (entry_state(e) == PAGE_DEVICE)
+		return load_run(b, chunk, shard);
+	gate_leave(&sp->gate, shard);
+	switch (entry_state(e)) {
+	case PAGE_NONE:
+	case PAGE_POISONED:
+		report(b, 1, entry_state(e) == PAGE_NONE ? UHMM_ALREADY : UHMM_LOST);
+		return 0;
+	case PAGE_PROBATION:
+		if (!folio) {
+			r = restore_page(sp, b->addr, entry_payload(e), hotter(e));
+			if (r == 0)
+				report(b, 1, UHMM_MOVED);
+			return r == -EBUSY ? -EAGAIN : r;
+		}
+		r = restore_folio(sp, chunk_start(b->addr));
+		left = CHUNK_PAGES - page_index(b->addr);
+		n = (unsigned)((b->end - b->addr) >> PAGE_SHIFT);
+		if (r == 0)
+			report(b, left < n ? left : n, UHMM_MOVED);
+		return r ? -EAGAIN : 0;
+	default:
+		page_wait(sp, entry);
+		return -EAGAIN;
+	}
+}
+
+int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *results)
+{
+	struct fault_buf buf;
+	struct back b = {
+		.sp = sp, .buf = &buf, .addr = start, .result = results, .end = end,
+	};
+	int r = 0;
+
+	fault_buf_get(sp, &buf);
+	while (b.addr < end && r != -ENOMEM) {
+		r = back_step(&b);
+		if (r == -ENOENT) {
+			/* The program unmapped it; the event is on its way. */
+			report(&b, 1, UHMM_HOLE);
+		} else if (r == -EAGAIN) {
+			os_yield();
+		}
+	}
+	fault_buf_put(sp, &buf);
+	return r == -ENOMEM ? r : 0;
+}
+
+static int find_migrated(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+			 bool folio)
+{
+	uintptr_t *found = ctx;
+
+	(void)chunk;
+	(void)folio;
+	if (entry_state(entry_load(entry)) == PAGE_POISONED)
+		return 0;
+	*found = addr;
+	return 1;
+}
+
+int fault_range_present(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
+{
+	uintptr_t found;
+	int r;
+
+	while (page_walk(sp, start, end, find_migrated, &found)) {
+		uintptr_t chunk_end = chunk_start(found) + CHUNK_SIZE;
+
+		start = found > start ? found : start;
+		r = fault_range(sp, start, chunk_end < end ? chunk_end : end, NULL);
+		if (r)
+			return r;
+		start = chunk_end;
+	}
+	return 0;
+}

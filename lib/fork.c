@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fork: the forking thread's side and the parent's reader's side. See fork.h for the
+ * protocol, fork_child.c for the child's.
+ */
+#include "lib/fork.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "lib/event.h"
+#include "lib/fault.h"
+#include "lib/frozen.h"
+#include "lib/gate.h"
+#include "lib/migrate.h"
+#include "lib/page.h"
+#include "lib/reader.h"
+
+/* How long the parent waits before it looks whether the child is still alive. */
+#define LOOK_NS INT64_C(20000000)
+
+static uint32_t phase_of(struct uhmm_space *sp)
+{
+	return __atomic_load_n(&sp->fork.phase, __ATOMIC_ACQUIRE);
+}
+
+static void set_phase(struct uhmm_space *sp, uint32_t phase)
+{
+	__atomic_store_n(&sp->fork.phase, phase, __ATOMIC_RELEASE);
+	os_wake(&sp->fork.phase, INT_MAX);
+}
+
+static void wait_while(struct uhmm_space *sp, uint32_t phase)
+{
+	while (phase_of(sp) == phase)
+		os_wait(&sp->fork.phase, phase, LOOK_NS);
+}
+
+/* The worker passes the kick on where our descriptors are not in this thread's table. */
+static void ask(struct uhmm_space *sp, uint32_t phase)
+{
+	set_phase(sp, phase);
+	if (!sp->private_files)
+		reader_kick(sp);
+}
+
+/* ---- the forking thread ------------------------------------------------------------------- */
+
+void fork_prepare(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+
+	if (sp->pid != os_pid() || sp->unusable)
+		return;
+	gate_close(&sp->world);
+	fs->forker = os_tid();
+	fs->ready = 0;
+	fs->early_uffd = -1;
+	fs->shared = os_map_shared(sizeof(*fs->shared));
+	if (!fs->log)
+		fs->log = uhmm_host_map(sizeof(*fs->log));
+	if (!fs->shared || !fs->log || os_lifeline(fs->lifeline))
+		os_die("no memory or descriptors left to follow a fork()");
+	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
+	ask(sp, FORK_ASKED);
+	wait_while(sp, FORK_ASKED);
+}
+
+/* Until the child has taken over, is gone, or never was. */
+static void wait_for_child(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+	uint32_t *outcome = &fs->shared->outcome;
+
+	os_close(fs->lifeline[1]);
+	while (sp->fork_events && __atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_PENDING)
+		if (os_wait_fds(fs->lifeline, 1, LOOK_NS) > 0)
+			break;
+	while (__atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_UNABLE)
+		os_wait(outcome, FORK_UNABLE, LOOK_NS);
+	os_close(fs->lifeline[0]);
+}
+
+void fork_parent(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+
+	if (sp->pid != os_pid() || sp->unusable)
+		return;
+	wait_for_child(sp);
+	ask(sp, FORK_OVER);
+	wait_while(sp, FORK_OVER);
+	os_unmap_shared(fs->shared, sizeof(*fs->shared));
+	fs->shared = NULL;
+	gate_open(&sp->world);
+}
+
+bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr, bool write)
+{
+	struct fork_state *fs = &sp->fork;
+	uint32_t phase = phase_of(sp);
+
+	if (phase != FORK_FROZEN && phase != FORK_SEEN)
+		return false;
+	if (sp->pid == os_pid()) {
+		if (fs->forker != os_tid())
+			return false;
+		frozen_fault(sp, sp->uffd, fs->log, addr, write);
+		return true;
+	}
+	/* The child, before its handler ran: take the userfaultfd now. */
+	if (fs->early_uffd < 0)
+		fs->early_uffd = os_handover_receive(&fs->shared->name);
+	if (fs->early_uffd < 0)
+		os_die("a forked child could not get its userfaultfd");
+	frozen_fault(sp, fs->early_uffd, &fs->shared->child, addr, write);
+	return true;
+}
+
+/* ---- the reader, frozen ---------------------------------------------------------------------- */
+
+struct fill {
+	struct uhmm_space *sp;
+	int uffd;
+	uint64_t nr;
+};
+
+static void fill_page(struct fill *fill, uintptr_t addr)
+{
+	int r;
+
+	do
+		r = frozen_copy(fill->sp, fill->uffd, addr, addr);
+	while (r == -EAGAIN);
+	fill->nr += r == 0;
+	/* Not mapped there (MADV_DONTFORK), or there already; else better lost than wrong. */
+	if (r < 0 && r != -ENOENT && r != -EEXIST)
+		os_uffd_poison(fill->uffd, addr, PAGE_SIZE);
+}
+
+static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+{
+	struct fill *fill = ctx;
+	unsigned i, nr = folio ? CHUNK_PAGES : 1;
+
+	(void)chunk;
+	while (entry_busy(entry_load(entry)))
+		page_wait(fill->sp, entry);
+	/* Stored meanwhile: its pages are met one by one after this. */
+	if (entry_state(entry_load(entry)) == PAGE_NONE)
+		return 0;
+	for (i = 0; i < nr; i++)
+		fill_page(fill, addr + i * PAGE_SIZE);
+	return 0;
+}
+
+static void fill_child(struct uhmm_space *sp, int uffd)
+{
+	struct fill fill = { .sp = sp, .uffd = uffd };
+
+	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, &fill);
+	os_uffd_close(uffd);
+	count(sp, COUNT_FORK_FILLED, fill.nr);
+}
+
+void fork_fill(struct uhmm_space *sp, int child_uffd)
+{
+	count(sp, COUNT_EVENT_FORK, 1);
+	fill_child(sp, child_uffd);
+}
+
+static void set_outcome(struct uhmm_space *sp, uint32_t outcome)
+{
+	__atomic_store_n(&sp->fork.shared->outcome, outcome, __ATOMIC_RELEASE);
+	os_wake(&sp->fork.shared->outcome, INT_MAX);
+}
+
+static void child_appeared(struct uhmm_space *sp, int uffd)
+{
+	struct fork_state *fs = &sp->fork;
+
+	count(sp, COUNT_EVENT_FORK, 1);
+	if (phase_of(sp) == FORK_FROZEN)
+		set_phase(sp, FORK_SEEN);
+	fs->nr_children++;
+	if (fs->nr_children == 1) {
+		fs->child_uffd = uffd;
+		return;
+	}
+	/* A raw clone at the same time: which is which cannot be told. Both get all. */
+	fill_child(sp, uffd);
+	if (fs->child_uffd >= 0) {
+		fill_child(sp, fs->child_uffd);
+		fs->child_uffd = -1;
+		set_outcome(sp, FORK_FILLED);
+	}
+}
+
+/* The program's own events and faults. */
+static void read_parent(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+	struct os_event ev[32];
+	int n = os_uffd_read(sp->uffd, ev, 32), i;
+
+	if (n < 0)
+		os_die("the userfaultfd cannot be read any more");
+	for (i = 0; i < n; i++) {
+		if (ev[i].kind == OS_EVENT_FORK) {
+			child_appeared(sp, ev[i].child);
+		} else if (ev[i].kind != OS_EVENT_FAULT) {
+			frozen_event(fs->log, &ev[i]);
+			frozen_event(&fs->shared->suspect, &ev[i]);
+		} else if (phase_of(sp) == FORK_SEEN || ev[i].tid == fs->forker) {
+			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr, ev[i].write);
+		} else {
+			/* Would find the copy being made in the middle of a load. */
+			fault_park(sp, ev[i].addr);
+		}
+	}
+	if (phase_of(sp) == FORK_SEEN)
+		fault_unpark(sp);
+}
+
+static void read_child(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+	struct os_event ev[32];
+	int n = os_uffd_read(fs->child_uffd, ev, 32), i;
+
+	for (i = 0; i < n; i++) {
+		if (ev[i].kind == OS_EVENT_FAULT)
+			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr,
+				     ev[i].write);
+		else if (ev[i].kind == OS_EVENT_FORK)
+			fill_child(sp, ev[i].child);
+		else
+			frozen_event(&fs->shared->child, &ev[i]);
+	}
+	if (n < 0) {
+		os_uffd_close(fs->child_uffd);
+		fs->child_uffd = -1;
+	}
+}
+
+/*
+ * The child must learn of every structural event that may have come before its memory was
+ * copied. Such an event keeps ioctls from working until it was read: a copy to nowhere
+ * tells whether one is left.
+ */
+static void hand_over(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+
+	while (os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf, PAGE_SIZE) ==
+	       -EAGAIN) {
+		read_parent(sp);
+		os_yield();
+	}
+	if (os_handover_send(fs->listener, fs->child_uffd) == 0 && fs->child_uffd >= 0) {
+		os_uffd_close(fs->child_uffd);
+		fs->child_uffd = -1;
+		count(sp, COUNT_FORK_HANDOVER, 1);
+	}
+}
+
+static void serve_once(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+	int fds[4] = { sp->uffd, sp->kicker, fs->listener, fs->child_uffd };
+	int ready = os_wait_fds(fds, 4, LOOK_NS);
+
+	if (ready < 0)
+		os_die("the userfaultfd cannot be waited for any more");
+	if (ready & 2)
+		os_kick_clear(sp->kicker);
+	if (ready & 1)
+		read_parent(sp);
+	if (ready & 8 && fs->child_uffd >= 0)
+		read_child(sp);
+	if (ready & 4)
+		hand_over(sp);
+	if (fs->child_uffd >= 0 &&
+	    __atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) == FORK_UNABLE) {
+		fill_child(sp, fs->child_uffd);
+		fs->child_uffd = -1;
+		set_outcome(sp, FORK_FILLED);
+	}
+}
+
+void fork_serve(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+
+	fs->listener = sp->fork_events ? os_handover_listen(&fs->shared->name) : -1;
+	fs->child_uffd = -1;
+	fs->nr_children = 0;
+	set_phase(sp, FORK_FROZEN);
+	while (phase_of(sp) != FORK_OVER)
+		serve_once(sp);
+	if (fs->child_uffd >= 0)
+		os_uffd_close(fs->child_uffd);
+	if (fs->listener >= 0)
+		os_close(fs->listener);
+	gate_close(&sp->gate);
+	frozen_apply(sp, fs->log, false);
+	gate_open(&sp->gate);
+	fault_unpark(sp);
+	set_phase(sp, FORK_NONE);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames: where pages are while they are isolated.
+ *
+ * A frame is a page-sized slot of an area that is registered on the space's userfaultfd;
+ * UFFDIO_MOVE puts a page there and takes it back, no byte is copied. A slot without a page
+ * takes no memory. Slots come in groups of 64, filled by one isolator and aged as one, and
+ * groups in blocks of 2 MiB, so that a huge page finds an aligned place.
+ *
+ * A slot is named by its index in the area. A slot is *present* from the moment its page
+ * was moved in until it was moved back or dropped.
+ *
+ * Dropping. The area must not be discarded with madvise(): it is registered with events,
+ * and our own reader would have to read ours. Pages are moved to the trash instead, which
+ * is registered on a userfaultfd without events, and discarded there.
+ */
+#ifndef UHMM_FRAME_H
+#define UHMM_FRAME_H
+
+#include "lib/types.h"
+
+/* Room for limit_pages isolated pages at a time. sp->uffd is open. */
+int frames_init(struct uhmm_space *sp, uint64_t limit_pages);
+/* In a forked child, whose frames are registered on the uffd it inherited. */
+int frames_after_fork(struct uhmm_space *sp);
+void frames_fini(struct uhmm_space *sp);
+
+static inline uintptr_t frame_addr(const struct uhmm_space *sp, uint64_t slot)
+{
+	return (uintptr_t)sp->frames.base + slot * PAGE_SIZE;
+}
+
+static inline void *frame_bytes(const struct uhmm_space *sp, uint64_t slot)
+{
+	return sp->frames.base + slot * PAGE_SIZE;
+}
+
+static inline bool frame_contains(const struct uhmm_space *sp, uintptr_t addr)
+{
+	return addr - (uintptr_t)sp->frames.base <
+	       (uintptr_t)sp->frames.nr_groups * GROUP_SIZE;
+}
+
+static inline struct frame_group *frame_group(struct uhmm_space *sp, uint32_t group)
+{
+	return &sp->frames.group[group];
+}
+
+/* An empty group, or GROUP_NIL. */
+uint32_t frame_group_open(struct uhmm_space *sp);
+/* Slots [nr_used, nr_used + nr) of an open group now hold pages of owner, owner + 1 ... */
+void frame_group_fill(struct uhmm_space *sp, uint32_t group, uintptr_t owner, unsigned nr);
+/* Done filling: onto the probation list, or free if it holds nothing. */
+void frame_group_close(struct uhmm_space *sp, uint32_t group);
+/* Takes the oldest group (or folio) off the probation list, or GROUP_NIL. */
+uint32_t frame_group_take(struct uhmm_space *sp);
+/* Puts a group that was taken back (as the oldest), or frees it if it holds nothing. */
+void frame_group_give(struct uhmm_space *sp, uint32_t group);
+
+/* Eight groups, 2 MiB, aligned: the first group, or GROUP_NIL. Filled at once. */
+uint32_t frame_folio_open(struct uhmm_space *sp);
+void frame_folio_close(struct uhmm_space *sp, uint32_t group, uintptr_t owner);
+/* The folio was moved away (or never came). */
+void frame_folio_release(struct uhmm_space *sp, uint32_t group);
+void frame_folio_drop(struct uhmm_space *sp, uint32_t group);
+/* Its pages [from, to) become single pages, in groups on the probation list. */
+void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner, unsigned from,
+		       unsigned to);
+
+/* The page of a slot was moved back to the program. */
+void frame_release(struct uhmm_space *sp, uint64_t slot);
+/* The pages of these slots of a group are not needed any more. */
+void frame_drop(struct uhmm_space *sp, uint32_t group, uint64_t mask);
+/* After fork a page in a frame is shared and cannot be moved: writes to it unshares it. */
+void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr);
+/* Gives the memory of what was dropped back now. */
+void frame_empty_trash(struct uhmm_space *sp);
+
+#endif

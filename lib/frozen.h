@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Filling pages of a space whose state must not change, and settling the account later.
+ * See fork.h.
+ */
+#ifndef UHMM_FROZEN_H
+#define UHMM_FROZEN_H
+
+#include "lib/types.h"
+
+/*
+ * Copies the current bytes of a migrated page to addr of the address space behind uffd (the
+ * parent's or the child's), as its entry at `source` says. 0, 1: there is no entry (a
+ * hole); or -errno of the copy; -EIO: lost, poisoned there.
+ */
+int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source);
+
+/* Resolves a fault at addr behind uffd and logs it. */
+void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
+		  bool write);
+void frozen_event(struct frozen_log *log, const struct os_event *ev);
+
+/*
+ * The state may change again (the world is closed, nobody else runs): applies a log in
+ * order. verify: a logged fill may have happened after the child's memory was copied, so
+ * the page is filled again if it is not there.
+ */
+void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, bool verify);
+
+/*
+ * In the child: these events may or may not have come before its memory was copied. What
+ * they touched is filled in now, where it lies.
+ */
+void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect);
+
+#endif

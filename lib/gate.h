@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A gate: many may be inside at once, or one may hold it closed. Entering is cheap and
+ * touches a cache line of its own shard; closing looks at all shards. Made for what is
+ * entered for microseconds all the time and closed for microseconds now and then.
+ *
+ * A thread that is inside must not enter again (a closer may have come in between) and
+ * must not close. Closers queue. All functions are async-signal-safe.
+ */
+#ifndef UHMM_GATE_H
+#define UHMM_GATE_H
+
+#include "lib/types.h"
+
+/* Returns the shard to leave by. Waits while the gate is closed. */
+unsigned gate_enter(struct gate *gate);
+/* False, without waiting, if it is closed or about to be. */
+bool gate_try_enter(struct gate *gate, unsigned *shard);
+void gate_leave(struct gate *gate, unsigned shard);
+
+/* Waits until nobody is inside. */
+void gate_close(struct gate *gate);
+void gate_open(struct gate *gate);
+
+#endif

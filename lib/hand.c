@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The clock hand. Present pages are found by PAGEMAP_SCAN a thousand at a time, so the cost
+ * is that of what is present, not of what is mapped. The mapping a page lies in is asked
+ * for again right before it is isolated: it is registered as a whole, and must not be an
+ * old one's shape.
+ */
+#include "lib/hand.h"
+
+#include <errno.h>
+
+#include "lib/frame.h"
+#include "lib/migrate.h"
+#include "lib/range.h"
+
+static void keep_area(void *ctx, uintptr_t addr, size_t len)
+{
+	struct hand *hand = ctx;
+
+	if (hand->nr_keep < HAND_THREADS)
+		hand->keep[hand->nr_keep++] = (struct range){ addr, addr + len };
+}
+
+/* Pages from addr on, at most nr, before a kept area; 0 and *skip if addr is inside one. */
+static unsigned before_kept(const struct hand *hand, uintptr_t addr, unsigned nr,
+			    unsigned *skip)
+{
+	uint32_t i;
+
+	*skip = 0;
+	for (i = 0; i < hand->nr_keep; i++) {
+		const struct range *k = &hand->keep[i];
+		uintptr_t start = k->start & ~(PAGE_SIZE - 1);
+		uintptr_t end = (k->end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+
+		if (end <= addr || start >= addr + nr * PAGE_SIZE)
+			continue;
+		if (start <= addr) {
+			*skip = (unsigned)((end - addr) >> PAGE_SHIFT);
+			return 0;
+		}
+		nr = (unsigned)((start - addr) >> PAGE_SHIFT);
+	}
+	return nr;
+}
+
+static void wrap(struct hand *hand)
+{
+	hand->at = 0;
+	hand->taken = 0;
+	hand->revolutions++;
+}
+
+/* Finds more present pages. False: none from here to the end; the hand has wrapped. */
+static bool find_more(struct uhmm_space *sp, struct hand *hand)
+{
+	struct os_vma vma;
+	struct range piece;
+	uintptr_t walked;
+
+	hand->nr = hand->next = 0;
+	hand->offset = 0;
+	while (os_vma_next(hand->at, true, &vma) == 0) {
+		uintptr_t from = vma.start > hand->at ? vma.start : hand->at;
+
+		if (!space_manages(sp, &vma) || !space_clip(sp, from, vma.end, &piece)) {
+			hand->at = vma.end;
+			continue;
+		}
+		hand->nr = os_scan(piece.start, piece.end, HAND_SCAN_PAGES, hand->extent,
+				   HAND_EXTENTS, &walked);
+		hand->at = hand->nr < 0 ? vma.end : walked;
+		if (hand->nr > 0) {
+			hand->nr_keep = 0;
+			if (sp->whole)
+				os_for_each_thread_area(keep_area, hand);
+			return true;
+		}
+	}
+	hand->nr = 0;
+	return false;
+}
+
+static void advance(struct hand *hand, unsigned nr)
+{
+	hand->offset += nr;
+	if (hand->offset >= hand->extent[hand->next].nr_pages) {
+		hand->next++;
+		hand->offset = 0;
+	}
+}
+
+/* The mapping around addr, if it is one of ours still. */
+static bool mapping(struct uhmm_space *sp, uintptr_t addr, struct range *range)
+{
+	struct os_vma vma;
+
+	if (os_vma_next(addr, true, &vma) || vma.start > addr || !space_manages(sp, &vma))
+		return false;
+	*range = (struct range){ vma.start, vma.end };
+	return true;
+}
+
+static bool whole_folio(const struct hand *hand, uintptr_t addr, const struct range *vma,
+			unsigned left)
+{
+	unsigned skip;
+
+	return hand->extent[hand->next].huge && !(addr & (CHUNK_SIZE - 1)) &&
+	       left >= CHUNK_PAGES && addr >= vma->start && addr + CHUNK_SIZE <= vma->end &&
+	       before_kept(hand, addr, CHUNK_PAGES, &skip) == CHUNK_PAGES;
+}
+
+/* Isolates from the current extent into the group; how many, or an error. */
+static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *folio)
+{
+	const struct os_extent *ext = &hand->extent[hand->next];
+	uintptr_t addr = ext->start + hand->offset * PAGE_SIZE;
+	unsigned left = ext->nr_pages - hand->offset;
+	unsigned room = GROUP_PAGES - frame_group(sp, group)->nr_used;
+	unsigned in_chunk = CHUNK_PAGES - (unsigned)(addr >> PAGE_SHIFT) % CHUNK_PAGES;
+	unsigned nr = left < room ? left : room, skip;
+	struct range vma;
+	int r;
+
+	if (!mapping(sp, addr, &vma)) {
+		advance(hand, left);
+		return 0;
+	}
+	if (left > (vma.end - addr) >> PAGE_SHIFT)
+		left = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
+	if (whole_folio(hand, addr, &vma, left)) {
+		r = isolate_folio(sp, &vma, addr, 0);
+		if (r != -EBUSY && r != -ENOSPC) {
+			*folio = r > 0;
+			if (r != -EAGAIN)
+				advance(hand, CHUNK_PAGES);
+			return r == -ESTALE ? 0 : r;
+		}
+	}
+	nr = nr < in_chunk ? nr : in_chunk;
+	nr = nr < left ? nr : left;
+	nr = before_kept(hand, addr, nr, &skip);
+	if (!nr) {
+		advance(hand, skip < ext->nr_pages - hand->offset ? skip :
+								    ext->nr_pages - hand->offset);
+		return 0;
+	}
+	r = isolate_pages(sp, &vma, addr, nr, group, 0, NULL);
+	if (r != -EAGAIN)
+		advance(hand, nr);
+	return r == -EBUSY ? 0 : r;
+}
+
+int hand_isolate(struct uhmm_space *sp, struct hand *hand)
+{
+	uint32_t group = frame_group_open(sp);
+	unsigned taken = 0, looked = 0;
+	bool folio = false;
+	int r = 0;
+
+	if (group == GROUP_NIL)
+		return 0;
+	/* Not for ever where all is warm or pinned: the caller has other work too. */
+	while (!folio && frame_group(sp, group)->nr_used < GROUP_PAGES && looked++ < 64) {
+		if (hand->next >= hand->nr && !find_more(sp, hand)) {
+			r = hand->taken + taken == 0 ? -ENOENT : 0;
+			wrap(hand);
+			break;
+		}
+		r = take(sp, hand, group, &folio);
+		if (r == -EAGAIN)
+			break;
+		if (r > 0)
+			taken += (unsigned)r;
+		r = 0;
+	}
+	frame_group_close(sp, group);
+	hand->taken += taken;
+	return taken ? (int)taken : r;
+}

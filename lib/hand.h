@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The clock hand: walks over the program's present pages, round and round, and isolates
+ * what it meets. There are no access bits in user space: a page that is touched while it is
+ * in PROBATION comes back warmer, and the hand passes warm pages by once for each degree.
+ */
+#ifndef UHMM_HAND_H
+#define UHMM_HAND_H
+
+#include "lib/types.h"
+
+#define HAND_EXTENTS 64
+/* Pages looked for at a time: what the lists below are good for before they get old. */
+#define HAND_SCAN_PAGES 1024
+#define HAND_THREADS 512
+
+struct hand {
+	uintptr_t at;            /* everything below was looked at in this revolution */
+	struct os_extent extent[HAND_EXTENTS];
+	int nr, next;            /* extents found, and which is being worked on */
+	uint32_t offset;         /* pages of it done */
+	uint64_t revolutions;
+	uint64_t taken;          /* pages isolated in this revolution */
+	/* Memory the kernel writes when a thread ends: never isolated. */
+	struct range keep[HAND_THREADS];
+	uint32_t nr_keep;
+};
+
+/*
+ * Isolates up to one group of pages (or one folio). Returns how many, 0 if it met none
+ * that can move this time, -EAGAIN if the reader has to run first, -ENOENT when a whole
+ * revolution found nothing.
+ */
+int hand_isolate(struct uhmm_space *sp, struct hand *hand);
+
+#endif

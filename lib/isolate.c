@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Isolation: UFFDIO_MOVE from the program's page table into frames.
+ *
+ * In the kernel's words this is lock, unmap and check for pins in one atomic step: MOVE
+ * refuses pinned pages and pages shared by fork (EBUSY), and refuses altogether (EAGAIN)
+ * while a structural event has not been read, which is what keeps us from taking pages out
+ * of a mapping that is not the one we looked at. The mapping is registered first, each
+ * time, because a page that is moved out of an unregistered mapping reads as zeros.
+ *
+ * The whole mapping is registered, never a part: registering a part would split it, and
+ * the program's mremap() across the split would fail.
+ *
+ * Pages shared by fork, now or ever since they were last written, are made exclusive by
+ * writing to them (MADV_POPULATE_WRITE), outside the gate because that may fault; if MOVE
+ * still refuses, the page is pinned and is left alone.
+ */
+#include <errno.h>
+
+#include "lib/assert.h"
+#include "lib/frame.h"
+#include "lib/gate.h"
+#include "lib/migrate.h"
+#include "lib/page.h"
+
+struct isolation {
+	struct uhmm_space *sp;
+	const struct range *vma;
+	struct chunk *chunk;
+	uint32_t group;
+	unsigned flags;
+	uint64_t refused;  /* pages that MOVE found busy: shared or pinned */
+	uint64_t wanted;   /* pages whose sleepers must be woken */
+	uint8_t *results;
+	uintptr_t base;    /* the page of bit and result 0 */
+	unsigned isolated;
+	int error;         /* -EAGAIN, -EINVAL: ends the run */
+};
+
+static void report(struct isolation *is, uintptr_t addr, enum uhmm_result result)
+{
+	if (is->results)
+		is->results[(addr - is->base) >> PAGE_SHIFT] = (uint8_t)result;
+}
+
+static uint64_t bit_of(const struct isolation *is, uintptr_t addr)
+{
+	return UINT64_C(1) << ((addr - is->base) >> PAGE_SHIFT);
+}
+
+/* Makes one page ISOLATING, or says why not. */
+static bool claim(struct isolation *is, uintptr_t addr)
+{
+	entry_t *entry = page_entry(is->chunk, addr);
+	entry_t e = entry_load(entry);
+	unsigned hot = entry_hot(e);
+
+	if (page_pinned(is->chunk, page_index(addr))) {
+		report(is, addr, UHMM_PINNED);
+		return false;
+	}
+	if (entry_state(e) != PAGE_NONE) {
+		report(is, addr, entry_busy(e) ? UHMM_BUSY : UHMM_ALREADY);
+		return false;
+	}
+	if (hot && !(is->flags & ISOLATE_HOT)) {
+		page_change(is->sp, entry, addr, &e, entry_with_hot(e, hot - 1));
+		return false;
+	}
+	return page_change(is->sp, entry, addr, &e,
+			   entry_with_hot(entry_make(PAGE_ISOLATING, 0, 0), hot));
+}
+
+static void settle(struct isolation *is, uintptr_t addr, entry_t to)
+{
+	entry_t *entry = page_entry(is->chunk, addr);
+	unsigned hot = entry_hot(entry_load(entry));
+
+	if (page_settle(is->sp, entry, addr, entry_with_hot(to, hot)) & ENTRY_WANTED)
+		is->wanted |= bit_of(is, addr);
+}
+
+static void settle_moved(struct isolation *is, uintptr_t addr, unsigned nr)
+{
+	struct frame_group *group = frame_group(is->sp, is->group);
+	uint64_t slot = (uint64_t)is->group * GROUP_PAGES + group->nr_used;
+	unsigned i;
+
+	/* The owner is known before the page can be found through its entry. */
+	frame_group_fill(is->sp, is->group, addr, nr);
+	for (i = 0; i < nr; i++) {
+		report(is, addr + i * PAGE_SIZE, UHMM_MOVED);
+		settle(is, addr + i * PAGE_SIZE, entry_make(PAGE_PROBATION, slot + i, 0));
+	}
+	is->isolated += nr;
+}
+
+/* Why the page at addr did not move; true if the pages behind it may. */
+static bool refused(struct isolation *is, uintptr_t addr, int64_t why)
+{
+	switch (why) {
+	case -ENOENT:
+		report(is, addr, UHMM_HOLE);
+		return true;
+	case -EBUSY:
+		is->refused |= bit_of(is, addr);
+		report(is, addr, UHMM_PINNED);
+		return true;
+	case -EEXIST:
+		/* Somebody looked into our frame and got a zero page there. */
+		__atomic_fetch_add(&is->sp->frames.nr_probation, 1, __ATOMIC_RELAXED);
+		frame_drop(is->sp, is->group,
+			   UINT64_C(1) << frame_group(is->sp, is->group)->nr_used);
+		report(is, addr, UHMM_BUSY);
+		return true;
+	case -EAGAIN:
+		is->error = -EAGAIN;
+		report(is, addr, UHMM_BUSY);
+		return false;
+	default:
+		is->error = -EINVAL;
+		report(is, addr, UHMM_UNMOVABLE);
+		return false;
+	}
+}
+
+/* Moves nr claimed pages; all are settled when it returns. */
+static void move_claimed(struct isolation *is, uintptr_t addr, unsigned nr)
+{
+	unsigned i = 0;
+
+	while (i < nr && !is->error) {
+		uint64_t slot = (uint64_t)is->group * GROUP_PAGES +
+				frame_group(is->sp, is->group)->nr_used;
+		uintptr_t at = addr + i * PAGE_SIZE;
+		int64_t r = os_uffd_move(is->sp->uffd, frame_addr(is->sp, slot), at,
+					 (nr - i) * PAGE_SIZE, 0);
+
+		if (r > 0) {
+			settle_moved(is, at, (unsigned)(r >> PAGE_SHIFT));
+			i += (unsigned)(r >> PAGE_SHIFT);
+			continue;
+		}
+		refused(is, at, r);
+		settle(is, at, entry_make(PAGE_NONE, 0, 0));
+		i++;
+	}
+	for (; i < nr; i++) {
+		report(is, addr + i * PAGE_SIZE,
+		       is->error == -EINVAL ? UHMM_UNMOVABLE : UHMM_BUSY);
+		settle(is, addr + i * PAGE_SIZE, entry_make(PAGE_NONE, 0, 0));
+	}
+}
+
+/* Claims and moves run by run; pages that cannot be claimed end a run. */
+static void isolate_locked(struct isolation *is, uintptr_t addr, unsigned nr, uint64_t which)
+{
+	unsigned i = 0, run;
+
+	while (i < nr && !is->error) {
+		uintptr_t at = addr + i * PAGE_SIZE;
+
+		for (run = 0; i + run < nr; run++) {
+			uintptr_t page = at + run * PAGE_SIZE;
+
+			if (!(which & bit_of(is, page)) || !claim(is, page))
+				break;
+		}
+		if (run)
+			move_claimed(is, at, run);
+		i += run ? run : 1;
+	}
+}
+
+static void wake_wanted(struct isolation *is)
+{
+	while (is->wanted) {
+		unsigned i = (unsigned)__builtin_ctzll(is->wanted);
+
+		is->wanted &= is->wanted - 1;
+		os_uffd_wake(is->sp->uffd, is->base + i * PAGE_SIZE, PAGE_SIZE);
+	}
+}
+
+static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint64_t which)
+{
+	struct uhmm_space *sp = is->sp;
+	unsigned shard = gate_enter(&sp->gate);
+	int r = os_uffd_register(sp->uffd, is->vma->start, is->vma->end - is->vma->start);
+
+	is->chunk = page_chunk_make(sp, addr);
+	if (r == 0 && is->chunk) {
+		uhmm_lock((struct uhmm_lock *)&is->chunk->lock);
+		if (entry_state(entry_load(&is->chunk->folio)) != PAGE_NONE)
+			is->error = -EBUSY;
+		else if (!page_entries_make(sp, is->chunk))
+			is->error = -ENOMEM;
+		else
+			isolate_locked(is, addr, nr, which);
+		uhmm_unlock((struct uhmm_lock *)&is->chunk->lock);
+	} else {
+		is->error = r ? -EINVAL : -ENOMEM;
+	}
+	gate_leave(&sp->gate, shard);
+	wake_wanted(is);
+	return is->error;
+}
+
+/* Makes the refused pages exclusive. Faults are possible: no gate, no lock. */
+static void unshare(struct isolation *is)
+{
+	uint64_t left = is->refused;
+
+	while (left) {
+		unsigned from = (unsigned)__builtin_ctzll(left);
+		uint64_t rest = ~(left >> from);
+		unsigned nr = rest ? (unsigned)__builtin_ctzll(rest) : GROUP_PAGES - from;
+
+		os_populate_write(is->base + from * PAGE_SIZE, nr * PAGE_SIZE);
+		left &= from + nr == GROUP_PAGES ? (UINT64_C(1) << from) - 1 :
+						   ~(((UINT64_C(1) << nr) - 1) << from);
+	}
+}
+
+int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr, unsigned nr,
+		  uint32_t group, unsigned flags, uint8_t *results)
+{
+	struct isolation is = {
+		.sp = sp, .vma = vma, .group = group, .flags = flags,
+		.results = results, .base = addr,
+	};
+	uint64_t which;
+	unsigned before;
+	int r;
+
+	assert_always(nr >= 1 && nr + frame_group(sp, group)->nr_used <= GROUP_PAGES);
+	r = isolate_once(&is, addr, nr, ~UINT64_C(0));
+	if (r == 0 && is.refused) {
+		which = is.refused;
+		before = is.isolated;
+		unshare(&is);
+		is.refused = 0;
+		is.flags |= ISOLATE_HOT;
+		r = isolate_once(&is, addr, nr, which);
+		count(sp, COUNT_UNSHARED, is.isolated - before);
+		count(sp, COUNT_SKIP_PINNED, (uint64_t)__builtin_popcountll(is.refused));
+	}
+	count(sp, COUNT_ISOLATED, is.isolated);
+	return is.isolated ? (int)is.isolated : r;
+}
+
+/* ---- folios --------------------------------------------------------------------------------- */
+
+static int claim_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+		       unsigned flags)
+{
+	entry_t f = entry_load(&chunk->folio);
+	unsigned i, hot = entry_hot(f);
+
+	if (page_chunk_pinned(chunk) || entry_state(f) != PAGE_NONE)
+		return -ESTALE;
+	for (i = 0; chunk->page && i < CHUNK_PAGES; i++)
+		if (entry_state(entry_load(&chunk->page[i])) != PAGE_NONE)
+			return -EBUSY;
+	if (hot && !(flags & ISOLATE_HOT)) {
+		page_change(sp, &chunk->folio, addr, &f, entry_with_hot(f, hot - 1));
+		return -ESTALE;
+	}
+	return page_change(sp, &chunk->folio, addr, &f,
+			   entry_with_hot(entry_make(PAGE_ISOLATING, 0, 0), hot)) ?
+		       0 :
+		       -ESTALE;
+}
+
+void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr, uint32_t group,
+		    unsigned from, unsigned to)
+{
+	uint64_t slot = (uint64_t)group * GROUP_PAGES;
+	unsigned i;
+
+	frame_folio_split(sp, group, addr, from, to);
+	for (i = from; i < to; i++) {
+		uintptr_t at = addr + i * PAGE_SIZE;
+		entry_t none = entry_load(&chunk->page[i]);
+
+		/* Nobody else changes entries below a folio that is held. */
+		assert_always(page_change(sp, &chunk->page[i], at, &none,
+					  entry_make(PAGE_ISOLATING, 0, 0)));
+		page_settle(sp, &chunk->page[i], at, entry_make(PAGE_PROBATION, slot + i, 0));
+	}
+}
+
+static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+				uint32_t group, unsigned flags, bool *wanted)
+{
+	uint64_t slot = (uint64_t)group * GROUP_PAGES;
+	unsigned hot = entry_hot(entry_load(&chunk->folio));
+	entry_t to = entry_make(PAGE_NONE, 0, 0);
+	int64_t r;
+
+	if (!page_entries_make(sp, chunk))
+		return -ENOMEM;
+	r = claim_folio(sp, chunk, addr, flags);
+	if (r)
+		return (int)r;
+	r = os_uffd_move(sp->uffd, frame_addr(sp, slot), addr, CHUNK_SIZE, 0);
+	if (r == (int64_t)CHUNK_SIZE) {
+		frame_folio_close(sp, group, addr);
+		to = entry_make(PAGE_PROBATION, slot, 0);
+	} else if (r > 0) {
+		/* No huge page any more: what moved is kept as single pages. */
+		frame_folio_close(sp, group, addr);
+		folio_to_pages(sp, chunk, addr, group, 0, (unsigned)(r >> PAGE_SHIFT));
+	}
+	*wanted = page_settle(sp, &chunk->folio, addr, entry_with_hot(to, hot)) & ENTRY_WANTED;
+	return (int)(r > 0 ? r >> PAGE_SHIFT : r);
+}
+
+int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
+		  unsigned flags)
+{
+	uint32_t group = frame_folio_open(sp);
+	struct chunk *chunk;
+	bool wanted = false;
+	unsigned shard;
+	int r;
+
+	if (group == GROUP_NIL)
+		return -ENOSPC;
+	shard = gate_enter(&sp->gate);
+	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
+	chunk = page_chunk_make(sp, addr);
+	if (r == 0 && chunk) {
+		uhmm_lock((struct uhmm_lock *)&chunk->lock);
+		r = isolate_folio_locked(sp, chunk, addr, group, flags, &wanted);
+		uhmm_unlock((struct uhmm_lock *)&chunk->lock);
+	} else {
+		r = r ? -EINVAL : -ENOMEM;
+	}
+	gate_leave(&sp->gate, shard);
+	if (r <= 0)
+		frame_folio_release(sp, group);
+	if (wanted)
+		os_uffd_wake(sp->uffd, addr, CHUNK_SIZE);
+	if (r > 0)
+		count(sp, COUNT_ISOLATED, (uint64_t)r);
+	if (r == (int)CHUNK_PAGES)
+		count(sp, COUNT_ISOLATED_FOLIO, CHUNK_PAGES);
+	return r;
+}

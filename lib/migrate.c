@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Storing isolated pages on a device, and moving them back from their frames.
+ *
+ * Pages are stored a few at a time (the device's batch): while a page is STORING a thread
+ * that touches it waits. A page that somebody waits for when its copy is done goes back to
+ * PROBATION and the copy is thrown away; the fault that follows moves the frame back.
+ */
+#include "lib/migrate.h"
+
+#include <errno.h>
+
+#include "lib/assert.h"
+#include "lib/device.h"
+#include "lib/frame.h"
+#include "lib/gate.h"
+#include "lib/page.h"
+
+/* ---- devices ----------------------------------------------------------------------------- */
+
+void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page)
+{
+	struct uhmm_io io = { .page = page };
+
+	device_run(sp->device[device], UHMM_OP_FREE, &io, 1);
+}
+
+/* ---- store ---------------------------------------------------------------------------------- */
+
+struct storing {
+	struct uhmm_space *sp;
+	unsigned device;
+	uint32_t group;
+	unsigned nr;
+	unsigned slot[UHMM_BATCH_MAX];    /* of the group */
+	entry_t *entry[UHMM_BATCH_MAX];   /* busy, so the pointer is good */
+	uintptr_t addr[UHMM_BATCH_MAX];
+	struct uhmm_io io[UHMM_BATCH_MAX];
+};
+
+/* Makes the page in this slot STORING if it still is in PROBATION there. */
+static void claim(struct storing *st, unsigned i)
+{
+	struct uhmm_space *sp = st->sp;
+	uint64_t slot = (uint64_t)st->group * GROUP_PAGES + i;
+	uintptr_t addr = frame_group(sp, st->group)->owner[i];
+	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
+	entry_t e = entry ? entry_load(entry) : 0;
+	unsigned n = st->nr;
+
+	if (entry_state(e) != PAGE_PROBATION || entry_payload(e) != slot)
+		return;
+	if (!page_change(sp, entry, addr, &e, entry_make(PAGE_STORING, slot, 0)))
+		return;
+	st->slot[n] = i;
+	st->entry[n] = entry;
+	st->addr[n] = addr;
+	st->io[n] = (struct uhmm_io){ .buf = frame_bytes(sp, slot), .len = PAGE_SIZE };
+	st->nr++;
+}
+
+/* True if the page is on the device now; else it is in PROBATION again. */
+static bool settle(struct storing *st, unsigned n)
+{
+	struct uhmm_space *sp = st->sp;
+	uint64_t slot = (uint64_t)st->group * GROUP_PAGES + st->slot[n];
+	bool failed = st->io[n].result != 0;
+	entry_t to = entry_make(PAGE_DEVICE, st->io[n].page, st->device), flags;
+
+	if (failed || (entry_load(st->entry[n]) & ENTRY_WANTED)) {
+		if (!failed)
+			device_forget(sp, st->device, st->io[n].page);
+		to = entry_make(PAGE_PROBATION, slot, 0);
+	}
+	flags = page_settle(sp, st->entry[n], st->addr[n], to);
+	if (flags & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, st->addr[n], PAGE_SIZE);
+	return entry_state(to) == PAGE_DEVICE;
+}
+
+unsigned store_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask, unsigned device,
+		     uint64_t *refused)
+{
+	struct storing st = { .sp = sp, .device = device, .group = group };
+	unsigned hint = device_batch_hint(sp->device[device]), n;
+	uint64_t stored = 0, full = 0;
+
+	while (mask) {
+		unsigned shard = gate_enter(&sp->gate);
+
+		for (st.nr = 0; mask && st.nr < hint; mask &= mask - 1)
+			claim(&st, (unsigned)__builtin_ctzll(mask));
+		gate_leave(&sp->gate, shard);
+		if (!st.nr)
+			continue;
+		device_run(sp->device[device], UHMM_OP_STORE, st.io, st.nr);
+		for (n = 0; n < st.nr; n++) {
+			uint64_t bit = UINT64_C(1) << st.slot[n];
+
+			if (st.io[n].result)
+				full |= bit;
+			if (settle(&st, n))
+				stored |= bit;
+		}
+	}
+	frame_drop(sp, group, stored);
+	count(sp, COUNT_STORED, (uint64_t)__builtin_popcountll(stored));
+	count(sp, COUNT_STORE_FAILED, (uint64_t)__builtin_popcountll(full));
+	*refused = full;
+	return (unsigned)__builtin_popcountll(stored);
+}
+
+/* Pages that a device refused are not tried again until they have cooled down. */
+static void restore_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask)
+{
+	for (; mask; mask &= mask - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(mask);
+		uint64_t slot = (uint64_t)group * GROUP_PAGES + i;
+
+		restore_page(sp, frame_group(sp, group)->owner[i], slot, 3);
+	}
+}
+
+/* A folio whose entry we hold (STORING): its pages one by one to the device. */
+static unsigned store_folio_pages(struct uhmm_space *sp, struct chunk *chunk, uint64_t slot,
+				  uint64_t *page, unsigned device)
+{
+	unsigned hint = device_batch_hint(sp->device[device]), done = 0, i;
+	struct uhmm_io io[UHMM_BATCH_MAX];
+
+	while (done < CHUNK_PAGES && !(entry_load(&chunk->folio) & ENTRY_WANTED)) {
+		unsigned nr = CHUNK_PAGES - done < hint ? CHUNK_PAGES - done : hint;
+
+		for (i = 0; i < nr; i++)
+			io[i] = (struct uhmm_io){ .buf = frame_bytes(sp, slot + done + i),
+						  .len = PAGE_SIZE };
+		device_run(sp->device[device], UHMM_OP_STORE, io, nr);
+		for (i = 0; i < nr && io[i].result == 0; i++)
+			page[done++] = io[i].page;
+		if (i == nr)
+			continue;
+		for (i++; i < nr; i++)
+			if (io[i].result == 0)
+				device_forget(sp, device, io[i].page);
+		break;
+	}
+	return done;
+}
+
+/* All 512 entries become DEVICE while the folio's entry is still busy. */
+static void publish_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			  const uint64_t *page, unsigned device)
+{
+	unsigned i;
+
+	for (i = 0; i < CHUNK_PAGES; i++) {
+		entry_t none = entry_load(&chunk->page[i]);
+
+		assert_always(page_change(sp, &chunk->page[i], addr + i * PAGE_SIZE, &none,
+					  entry_make(PAGE_DEVICE, page[i], device)));
+	}
+}
+
+static unsigned store_folio(struct uhmm_space *sp, uint32_t group, unsigned device)
+{
+	uint64_t slot = (uint64_t)group * GROUP_PAGES;
+	uintptr_t addr = frame_group(sp, group)->owner[0];
+	uint64_t *page = uhmm_host_map(CHUNK_PAGES * sizeof(*page));
+	unsigned shard = gate_enter(&sp->gate), done, i;
+	struct chunk *chunk = page_chunk(sp, addr);
+	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
+	bool mine = page && entry_state(f) == PAGE_PROBATION && entry_payload(f) == slot &&
+		    page_change(sp, &chunk->folio, addr, &f, entry_make(PAGE_STORING, slot, 0));
+	entry_t flags;
+
+	gate_leave(&sp->gate, shard);
+	if (!mine) {
+		/* Moved back, unmapped or split meanwhile: not ours any more. */
+		if (page)
+			uhmm_host_unmap(page, CHUNK_PAGES * sizeof(*page));
+		else
+			frame_group_give(sp, group);
+		return 0;
+	}
+	done = store_folio_pages(sp, chunk, slot, page, device);
+	if (done == CHUNK_PAGES) {
+		publish_folio(sp, chunk, addr, page, device);
+		flags = page_settle(sp, &chunk->folio, addr, entry_make(PAGE_NONE, 0, 0));
+		frame_folio_drop(sp, group);
+		count(sp, COUNT_STORED, CHUNK_PAGES);
+	} else {
+		for (i = 0; i < done; i++)
+			device_forget(sp, device, page[i]);
+		frame_group_give(sp, group);
+		flags = page_settle(sp, &chunk->folio, addr, entry_make(PAGE_PROBATION, slot, 0));
+		restore_folio(sp, addr);
+		done = 0;
+	}
+	if (flags & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, addr, CHUNK_SIZE);
+	uhmm_host_unmap(page, CHUNK_PAGES * sizeof(*page));
+	return done;
+}
+
+unsigned store_group(struct uhmm_space *sp, uint32_t group, unsigned device)
+{
+	struct frame_group *g = frame_group(sp, group);
+	uint64_t present, refused;
+	unsigned stored;
+
+	if (g->kind == GROUP_FOLIO)
+		return store_folio(sp, group, device);
+	present = __atomic_load_n(&g->present, __ATOMIC_ACQUIRE);
+	stored = store_slots(sp, group, present, device, &refused);
+	restore_slots(sp, group, refused);
+	frame_group_give(sp, group);
+	return stored;
+}
+
+/* ---- restore ------------------------------------------------------------------------------------ */
+
+int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
+{
+	uint32_t group = (uint32_t)(slot / GROUP_PAGES);
+	int64_t r = os_uffd_move(sp->uffd, addr, frame_addr(sp, slot), PAGE_SIZE, 0);
+
+	if (r == -EBUSY) {
+		frame_unshare(sp, slot, 1);
+		r = os_uffd_move(sp->uffd, addr, frame_addr(sp, slot), PAGE_SIZE, 0);
+	}
+	if (r > 0) {
+		frame_release(sp, slot);
+		return 0;
+	}
+	/*
+	 * The program has changed the mapping's protection or locked it since, or something
+	 * holds the frame for a moment: a copy is allowed where a move is not.
+	 */
+	if (r != -EAGAIN && r != -EEXIST)
+		r = os_uffd_copy(sp->uffd, addr, frame_bytes(sp, slot), PAGE_SIZE);
+	if (r == -EAGAIN || r == -ENOENT || r == -ENOMEM)
+		return (int)r;
+	/* EEXIST: filled while the space was frozen by fork; what is there is current. */
+	assert_always(r > 0 || r == -EEXIST);
+	if (r == -EEXIST)
+		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+	frame_drop(sp, group, UINT64_C(1) << slot % GROUP_PAGES);
+	return 0;
+}
+
+int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
+	entry_t e = entry ? entry_load(entry) : 0, back, to;
+	int r = -EBUSY;
+
+	if (entry_state(e) == PAGE_PROBATION && entry_payload(e) == slot) {
+		back = e & ~(ENTRY_WANTED | ENTRY_WAITERS);
+		if (page_change(sp, entry, addr, &e,
+				entry_make(PAGE_LOADING, slot, 0) | ENTRY_FROM_FRAME)) {
+			r = fill_from_frame(sp, addr, slot);
+			to = r ? back : entry_with_hot(entry_make(PAGE_NONE, 0, 0), hot);
+			if ((page_settle(sp, entry, addr, to) & ENTRY_WANTED) && r)
+				os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+		}
+	}
+	gate_leave(&sp->gate, shard);
+	if (r == 0)
+		count(sp, COUNT_RESTORED, 1);
+	return r;
+}
+
+/*
+ * As fill_from_frame(), for all pages of a folio that is LOADING|FROM_FRAME. Returns how
+ * many bytes were filled; *copied if a page was not moved but copied, and is still there.
+ */
+static size_t fill_folio(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, bool *copied)
+{
+	size_t done = 0;
+
+	while (done < CHUNK_SIZE) {
+		uint64_t at = slot + done / PAGE_SIZE;
+		int64_t r = os_uffd_move(sp->uffd, addr + done, frame_addr(sp, at),
+					 CHUNK_SIZE - done, 0);
+
+		if (r == -EBUSY) {
+			frame_unshare(sp, at, 1);
+			r = os_uffd_move(sp->uffd, addr + done, frame_addr(sp, at), PAGE_SIZE, 0);
+		}
+		if (r == -EBUSY || r == -EINVAL) {
+			r = os_uffd_copy(sp->uffd, addr + done, frame_bytes(sp, at), PAGE_SIZE);
+			*copied = true;
+		}
+		if (r == -EEXIST) {
+			r = PAGE_SIZE;
+			*copied = true;
+		}
+		if (r <= 0)
+			break;
+		done += (size_t)r;
+	}
+	return done;
+}
+
+/* The folio's entry is held (LOADING). Returns what it is settled in. */
+static entry_t fill_held_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			       uint64_t slot)
+{
+	uint32_t group = (uint32_t)(slot / GROUP_PAGES);
+	bool copied = false;
+	size_t done = fill_folio(sp, addr, slot, &copied);
+
+	if (done == 0 && !copied)
+		return entry_make(PAGE_PROBATION, slot, 0);
+	if (done < CHUNK_SIZE)
+		folio_to_pages(sp, chunk, addr, group, (unsigned)(done >> PAGE_SHIFT),
+			       CHUNK_PAGES);
+	else if (copied)
+		frame_folio_drop(sp, group);
+	else
+		frame_folio_release(sp, group);
+	return entry_with_hot(entry_make(PAGE_NONE, 0, 0), 3);
+}
+
+int restore_folio(struct uhmm_space *sp, uintptr_t addr)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	struct chunk *chunk = page_chunk(sp, addr);
+	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
+	uint64_t slot = entry_payload(f);
+	entry_t to, flags;
+	int r = -EBUSY;
+
+	if (entry_state(f) == PAGE_PROBATION && page_entries_make(sp, chunk) &&
+	    page_change(sp, &chunk->folio, addr, &f,
+			entry_make(PAGE_LOADING, slot, 0) | ENTRY_FROM_FRAME)) {
+		to = fill_held_folio(sp, chunk, addr, slot);
+		r = entry_state(to) == PAGE_NONE ? 0 : -EAGAIN;
+		flags = page_settle(sp, &chunk->folio, addr, to);
+		if (r == 0 || (flags & ENTRY_WANTED))
+			os_uffd_wake(sp->uffd, addr, CHUNK_SIZE);
+	}
+	gate_leave(&sp->gate, shard);
+	if (r == 0)
+		count(sp, COUNT_RESTORED, CHUNK_PAGES);
+	return r;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Migration: isolate -> store -> drop, and what undoes it. The only writer of page state
+ * besides fault.c (which brings pages back) and event.c (which forgets them).
+ *
+ *	isolate   program -> frame     UFFDIO_MOVE; NONE -> ISOLATING -> PROBATION
+ *	store     frame -> device      PROBATION -> STORING -> DEVICE, the frame is dropped
+ *	restore   frame -> program     PROBATION -> LOADING -> NONE
+ *
+ * All functions are called with the world entered and the gate not entered.
+ */
+#ifndef UHMM_MIGRATE_H
+#define UHMM_MIGRATE_H
+
+#include "lib/types.h"
+
+/* flags of isolate_pages */
+#define ISOLATE_HOT 0x1u /* also pages that came back lately; otherwise they cool by one */
+
+/*
+ * Isolates up to nr pages from addr on, all in one chunk and one mapping, into an open
+ * group with room for them. vma is the mapping: it is registered first, every time.
+ * results: NULL, or one enum uhmm_result a page (UHMM_MOVED: isolated).
+ * The number isolated, or -EAGAIN: the program is changing mappings, come back later;
+ * -EINVAL: the mapping cannot be migrated; -ENOMEM.
+ */
+int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr, unsigned nr,
+		  uint32_t group, unsigned flags, uint8_t *results);
+
+/*
+ * Isolates a huge page as one. The number of pages isolated: CHUNK_PAGES, or fewer if it
+ * was no huge page any more; or an error as above; -EBUSY: its pages may be isolated one
+ * by one; -ESTALE: not now (pinned, hot, or isolated already); -ENOSPC: no frames.
+ */
+int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
+		  unsigned flags);
+
+/*
+ * A folio whose entry the caller holds, or has the gate closed on, becomes single pages
+ * [from, to) in PROBATION; its other frames are empty. The caller settles its entry NONE.
+ */
+void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr, uint32_t group,
+		    unsigned from, unsigned to);
+
+/*
+ * Stores the pages of a group or folio that was taken off the probation list, and gives it
+ * back or frees it. The number of pages stored. Pages that the device refuses go back to
+ * the program.
+ */
+unsigned store_group(struct uhmm_space *sp, uint32_t group, unsigned device);
+
+/*
+ * For uhmm_migrate(): stores these slots of an open group; results of refused pages become
+ * UHMM_FULL and they go back to the program.
+ */
+unsigned store_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask, unsigned device,
+		     uint64_t *refused);
+
+/* Frees one copy. */
+void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page);
+
+/*
+ * Fills a page that is LOADING|FROM_FRAME from its frame. The gate is entered. 0: filled,
+ * woken, the frame is gone, the caller settles NONE; -EAGAIN, -ENOENT: nothing changed.
+ */
+int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot);
+
+/* Moves a page in PROBATION back. 0, -EAGAIN, -ENOENT, -EBUSY (in transition). */
+int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot);
+/* The same for a folio; addr is its chunk's. */
+int restore_folio(struct uhmm_space *sp, uintptr_t addr);
+
+static inline void count(struct uhmm_space *sp, enum counter c, uint64_t n)
+{
+	__atomic_fetch_add(&sp->counter[c], n, __ATOMIC_RELAXED);
+}
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Migrating a range. Each call enters the world once and works on one piece of one mapping
+ * in one chunk: what isolates as a folio, or up to 64 pages.
+ */
+#include "lib/migrate_range.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/fault.h"
+#include "lib/frame.h"
+#include "lib/gate.h"
+#include "lib/migrate.h"
+#include "lib/page.h"
+
+/* How often a page is tried again while the program changes mappings, before it is BUSY. */
+#define TRIES 64
+
+struct piece {
+	struct uhmm_space *sp;
+	struct range vma;
+	uintptr_t start;
+	unsigned nr, device;
+	uint8_t *results;
+};
+
+/* What lies at start: how many pages can be worked on, or are out of reach (*why). */
+static unsigned look(struct piece *p, uintptr_t end, enum uhmm_result *why)
+{
+	unsigned nr = (unsigned)((chunk_start(p->start) + CHUNK_SIZE - p->start) >> PAGE_SHIFT);
+	struct os_vma vma;
+
+	if (nr > (end - p->start) >> PAGE_SHIFT)
+		nr = (unsigned)((end - p->start) >> PAGE_SHIFT);
+	*why = UHMM_UNMOVABLE;
+	if (os_vma_next(p->start, false, &vma))
+		return nr;
+	if (vma.start > p->start) {
+		if (nr > (vma.start - p->start) >> PAGE_SHIFT)
+			nr = (unsigned)((vma.start - p->start) >> PAGE_SHIFT);
+		return nr;
+	}
+	if (nr > (vma.end - p->start) >> PAGE_SHIFT)
+		nr = (unsigned)((vma.end - p->start) >> PAGE_SHIFT);
+	p->vma = (struct range){ vma.start, vma.end };
+	if ((vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP) && !(p->start >> ADDRESS_BITS))
+		*why = UHMM_MOVED;
+	return nr;
+}
+
+static bool is_huge(uintptr_t addr)
+{
+	struct os_extent ext;
+	uintptr_t walked;
+
+	return !(addr & (CHUNK_SIZE - 1)) &&
+	       os_scan(addr, addr + CHUNK_SIZE, CHUNK_PAGES, &ext, 1, &walked) == 1 &&
+	       ext.huge && ext.start == addr && ext.nr_pages == CHUNK_PAGES;
+}
+
+/* All pages of a chunk as one. False: not a folio (any more), go page by page. */
+static bool try_folio(struct piece *p)
+{
+	struct chunk *chunk;
+	entry_t f;
+	unsigned n;
+
+	if (p->nr != CHUNK_PAGES || !is_huge(p->start) ||
+	    isolate_folio(p->sp, &p->vma, p->start, ISOLATE_HOT) != (int)CHUNK_PAGES)
+		return false;
+	chunk = page_chunk(p->sp, p->start);
+	f = entry_load(&chunk->folio);
+	n = 0;
+	if (entry_state(f) == PAGE_PROBATION)
+		n = store_group(p->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES), p->device);
+	memset(p->results, n ? UHMM_MOVED : UHMM_BUSY, CHUNK_PAGES);
+	return true;
+}
+
+static void report_stored(struct piece *p, uint32_t group, uint64_t refused)
+{
+	struct frame_group *g = frame_group(p->sp, group);
+
+	for (; refused; refused &= refused - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(refused);
+		uintptr_t addr = g->owner[i];
+
+		restore_page(p->sp, addr, (uint64_t)group * GROUP_PAGES + i, 3);
+		if (addr - p->start < p->nr * PAGE_SIZE)
+			p->results[(addr - p->start) >> PAGE_SHIFT] = UHMM_FULL;
+	}
+}
+
+/* A page that was isolated or stored before we came. */
+static void already(struct piece *p, unsigned i)
+{
+	struct uhmm_space *sp = p->sp;
+	uintptr_t addr = p->start + i * PAGE_SIZE;
+	unsigned shard = gate_enter(&sp->gate);
+	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
+	entry_t e = entry ? entry_load(entry) : 0;
+	uint64_t slot = entry_payload(e), refused;
+	uint32_t group = (uint32_t)(slot / GROUP_PAGES);
+
+	gate_leave(&sp->gate, shard);
+	switch (entry_state(e)) {
+	case PAGE_DEVICE:
+		if (entry_device(e) == p->device)
+			return;
+		/* From one device to another by way of memory, on a later round. */
+		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
+		p->results[i] = UHMM_BUSY;
+		return;
+	case PAGE_PROBATION:
+		p->results[i] = store_slots(sp, group, UINT64_C(1) << slot % GROUP_PAGES,
+					    p->device, &refused) ?
+					UHMM_MOVED :
+					UHMM_BUSY;
+		if (refused) {
+			restore_page(sp, addr, slot, 3);
+			p->results[i] = UHMM_FULL;
+		}
+		return;
+	case PAGE_POISONED:
+		p->results[i] = UHMM_LOST;
+		return;
+	default:
+		p->results[i] = UHMM_BUSY;
+	}
+}
+
+static void pages(struct piece *p)
+{
+	struct uhmm_space *sp = p->sp;
+	uint32_t group = frame_group_open(sp);
+	uint64_t refused = 0;
+	unsigned used, i;
+
+	if (group == GROUP_NIL) {
+		memset(p->results, UHMM_BUSY, p->nr);
+		return;
+	}
+	if (isolate_pages(sp, &p->vma, p->start, p->nr, group, ISOLATE_HOT, p->results) ==
+	    -EBUSY)
+		memset(p->results, UHMM_ALREADY, p->nr); /* a folio is isolated here */
+	used = frame_group(sp, group)->nr_used;
+	if (used)
+		store_slots(sp, group,
+			    used == GROUP_PAGES ? ~UINT64_C(0) : (UINT64_C(1) << used) - 1,
+			    p->device, &refused);
+	report_stored(p, group, refused);
+	frame_group_close(sp, group);
+	for (i = 0; i < p->nr; i++)
+		if (p->results[i] == UHMM_ALREADY)
+			already(p, i);
+}
+
+static bool any_busy(const struct piece *p)
+{
+	return memchr(p->results, UHMM_BUSY, p->nr) != NULL;
+}
+
+/* Pages whose holder was at work, or that an event was in the way of: once more each. */
+static void again(struct piece *p)
+{
+	struct piece one = *p;
+	unsigned i;
+
+	one.nr = 1;
+	for (i = 0; i < p->nr; i++) {
+		if (p->results[i] != UHMM_BUSY)
+			continue;
+		one.start = p->start + i * PAGE_SIZE;
+		one.results = p->results + i;
+		pages(&one);
+	}
+}
+
+void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigned device,
+		  uint8_t *results, unsigned *done)
+{
+	struct piece p = { .sp = sp, .start = start, .device = device, .results = results };
+	unsigned shard = gate_enter(&sp->world), tries;
+	enum uhmm_result why;
+
+	p.nr = look(&p, end, &why);
+	if (why != UHMM_MOVED) {
+		memset(results, why, p.nr);
+	} else if (!try_folio(&p)) {
+		if (p.nr > GROUP_PAGES)
+			p.nr = GROUP_PAGES;
+		pages(&p);
+	}
+	gate_leave(&sp->world, shard);
+	for (tries = 0; tries < TRIES && why == UHMM_MOVED && any_busy(&p); tries++) {
+		os_yield();
+		shard = gate_enter(&sp->world);
+		again(&p);
+		gate_leave(&sp->world, shard);
+	}
+	*done = p.nr;
+}

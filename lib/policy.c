@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Policy. The numbers, and why:
+ *
+ * - Memory that is not fenced yet is filled by the kernel at up to FILL_PAGES_PER_MS; the
+ *   worker must look before that could use up what is left below the limit's tolerance.
+ * - The reserve between high and limit is what faults draw from while the worker works:
+ *   1/64 of the budget, so that its share of a large one stays small.
+ * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is
+ *   too long (it only keeps cold pages in memory); where many do, hot pages pass through it
+ *   and need time to be touched.
+ */
+#include "lib/policy.h"
+
+/* 8 GB/s: what two threads touching fresh huge pages were seen to reach. */
+#define FILL_PAGES_PER_MS 2000
+#define MIB(n) ((int64_t)(n) << (20 - PAGE_SHIFT))
+#define SHARE_MIN 8
+#define SHARE_MAX 64
+#define SHARE_START 32
+/* Isolated pages between two looks at how many came back. */
+#define SHARE_PERIOD 4096
+
+static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
+{
+	return v < lo ? lo : v > hi ? hi : v;
+}
+
+void policy_watermarks(int64_t limit, struct watermarks *wm)
+{
+	int64_t reserve = clamp(limit / 64, MIB(1), MIB(32));
+
+	wm->limit = limit;
+	wm->fence = limit - clamp(limit / 4, MIB(8), MIB(1024));
+	wm->high = limit - reserve;
+	wm->low = wm->high - reserve / 2;
+	wm->ring_below = reserve;
+	wm->floor = clamp(limit / 64, MIB(1), MIB(8));
+}
+
+void policy_init(struct policy *policy)
+{
+	*policy = (struct policy){ .share = SHARE_START };
+}
+
+uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp)
+{
+	uint64_t isolated = __atomic_load_n(&sp->counter[COUNT_ISOLATED], __ATOMIC_RELAXED);
+	uint64_t restored = __atomic_load_n(&sp->counter[COUNT_RESTORED], __ATOMIC_RELAXED);
+	uint64_t in = isolated - policy->seen_isolated;
+	uint64_t back = restored - policy->seen_restored;
+
+	if (in >= SHARE_PERIOD) {
+		if (back * 4 > in && policy->share < SHARE_MAX)
+			policy->share += 4;
+		else if (back * 16 < in && policy->share > SHARE_MIN)
+			policy->share -= 4;
+		policy->seen_isolated = isolated;
+		policy->seen_restored = restored;
+	}
+	return (uint64_t)(sp->budget.usage_pages > 0 ? sp->budget.usage_pages : 0) *
+		       policy->share / 256 +
+	       GROUP_PAGES;
+}
+
+uint64_t policy_sleep_ns(const struct watermarks *wm, int64_t total_pages)
+{
+	/* Half of what may be filled before the limit and its tolerance are passed. */
+	int64_t slack = wm->limit - total_pages + MIB(8);
+
+	return (uint64_t)clamp(slack * 1000000 / (2 * FILL_PAGES_PER_MS), 1000000, 50000000);
+}

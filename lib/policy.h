@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Policy: pure choice. How much to keep free, how much to hold in probation, how often to
+ * look. No I/O, no locks; the worker is the only caller.
+ */
+#ifndef UHMM_POLICY_H
+#define UHMM_POLICY_H
+
+#include "lib/types.h"
+
+/* Pages granted at a time to faults when reclaim is stuck: slow, but it goes on. */
+#define POLICY_TRICKLE 256
+/* Steps in a row without progress after which reclaim is stuck for now. */
+#define POLICY_STUCK_STEPS 64
+
+struct watermarks {
+	int64_t fence;      /* from here on fresh memory is paid for */
+	int64_t high, low;  /* reclaim starts above high and ends below low */
+	int64_t floor;      /* a process that uses less is left alone */
+	int64_t ring_below; /* room at which a fault wakes the worker */
+	int64_t limit;
+};
+
+void policy_watermarks(int64_t limit_pages, struct watermarks *wm);
+
+struct policy {
+	uint64_t seen_isolated, seen_restored;
+	uint32_t share; /* of resident pages in probation, in 1/256 */
+};
+
+void policy_init(struct policy *policy);
+/* How many pages probation should hold now. */
+uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp);
+
+/* Until the worker looks again, given that memory may be filled at any moment. */
+uint64_t policy_sleep_ns(const struct watermarks *wm, int64_t total_pages);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The reader: one thread a space that reads its userfaultfd, applies structural events and,
+ * where faults are delivered by thread, resolves them.
+ */
+#ifndef UHMM_READER_H
+#define UHMM_READER_H
+
+#include "lib/types.h"
+
+/* The reader's thread; arg is the space. */
+void reader_main(void *arg);
+/* Makes the reader look up from its wait. */
+void reader_kick(struct uhmm_space *sp);
+
+#endif

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker. It looks at how much memory is used as often as the room left demands, and
+ * above the high watermark works in small steps, each within the world, until it is below
+ * the low one:
+ *
+ *	isolate what the hand meets   until probation has its share
+ *	store the oldest group        what was not touched there goes to the device
+ *
+ * Two stages make a cheap approximation of least recently used: what is touched in
+ * probation costs one UFFDIO_MOVE and no copy.
+ *
+ * Pages that cannot move (pinned, locked, shared after fork with nothing gained) may be all
+ * that is left. Then reclaim is stuck: faults get a trickle of room regardless, the user is
+ * told once, and the program goes on above its budget.
+ */
+#include "lib/reclaim.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "lib/budget.h"
+#include "lib/fault.h"
+#include "lib/fence.h"
+#include "lib/frame.h"
+#include "lib/gate.h"
+#include "lib/hand.h"
+#include "lib/migrate.h"
+#include "lib/policy.h"
+#include "lib/reader.h"
+
+#define MS UINT64_C(1000000)
+
+struct worker {
+	struct hand hand;
+	struct policy policy;
+	bool reclaiming;
+	bool fenced;          /* a pass was made since the address space last changed */
+	int64_t mapped_pages; /* when the fence was last raised */
+	unsigned idle_steps;  /* steps without progress */
+	bool said_stuck;
+};
+
+int reclaim_init(struct uhmm_space *sp)
+{
+	sp->w = uhmm_host_map(sizeof(*sp->w));
+	if (!sp->w)
+		return -ENOMEM;
+	policy_init(&sp->w->policy);
+	return 0;
+}
+
+void reclaim_fini(struct uhmm_space *sp)
+{
+	if (sp->w)
+		uhmm_host_unmap(sp->w, sizeof(*sp->w));
+	sp->w = NULL;
+}
+
+void reclaim_ring(struct uhmm_space *sp)
+{
+	__atomic_fetch_add(&sp->work, 1, __ATOMIC_SEQ_CST);
+	os_wake(&sp->work, 1);
+}
+
+void reclaim_set_limit(struct uhmm_space *sp, int64_t limit_pages)
+{
+	__atomic_store_n(&sp->budget.limit_pages, limit_pages, __ATOMIC_RELAXED);
+	reclaim_ring(sp);
+}
+
+/* Looks at what is used. False: nothing to go by. */
+static bool sample(struct uhmm_space *sp, int64_t *mapped)
+{
+	struct budget *b = &sp->budget;
+	int64_t mine = os_rss_anon_pages(mapped);
+
+	if (mine < 0)
+		return false;
+	b->usage_pages = mine;
+	b->total_pages = mine;
+	if (sp->hooks.share)
+		b->total_pages = sp->hooks.share(sp->hooks.ctx, sp, mine);
+	return true;
+}
+
+static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
+{
+	struct budget *b = &sp->budget;
+	int64_t room = b->limit_pages - b->total_pages, sharers = 1;
+
+	if (sp->hooks.sharers)
+		sharers = sp->hooks.sharers(sp->hooks.ctx);
+	if (sharers > 1)
+		room /= sharers;
+	if (b->stuck && room < POLICY_TRICKLE)
+		room = POLICY_TRICKLE;
+	b->ring_below_pages = wm->ring_below;
+	__atomic_store_n(&b->room_pages, room, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->rung, 0, __ATOMIC_RELAXED);
+	if (room <= 0)
+		return;
+	fault_unpark(sp);
+	if (sp->delivery == UHMM_DELIVERY_INLINE) {
+		__atomic_fetch_add(&sp->inline_room, 1, __ATOMIC_RELEASE);
+		os_wake(&sp->inline_room, INT_MAX);
+	}
+}
+
+static void say_stuck(struct uhmm_space *sp)
+{
+	struct worker *w = sp->w;
+
+	if (w->said_stuck || !sp->hooks.say)
+		return;
+	w->said_stuck = true;
+	sp->hooks.say(sp->hooks.ctx,
+		      "the budget cannot be held: what is left in memory cannot be moved "
+		      "(pinned, locked, file-backed, or refused by the device)");
+}
+
+/* Where reclaimed pages go: the device that was opened first and is open. 0: nowhere. */
+static unsigned reclaim_device(struct uhmm_space *sp)
+{
+	uint32_t i, nr = __atomic_load_n(&sp->nr_devices, __ATOMIC_ACQUIRE);
+
+	for (i = 1; i <= nr; i++)
+		if (sp->device[i])
+			return i;
+	return 0;
+}
+
+/* One step of work. Returns pages that left memory, or moved towards it. */
+static unsigned reclaim_step(struct uhmm_space *sp)
+{
+	struct worker *w = sp->w;
+	uint64_t probation = __atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED);
+	uint64_t target = policy_probation(&w->policy, sp);
+	unsigned progress = 0;
+	uint32_t group;
+	int r = 0;
+
+	if (probation < target) {
+		r = hand_isolate(sp, &w->hand);
+		if (r == -EAGAIN)
+			os_yield();
+		if (r > 0)
+			progress = (unsigned)r;
+	}
+	/* Store when probation has its share, or when nothing more can be isolated. */
+	if (probation >= target || r == -ENOENT || (r == 0 && w->idle_steps > 16)) {
+		group = frame_group_take(sp);
+		if (group != GROUP_NIL)
+			progress += store_group(sp, group, reclaim_device(sp));
+	}
+	return progress;
+}
+
+static void note_progress(struct uhmm_space *sp, unsigned progress, int64_t high)
+{
+	struct worker *w = sp->w;
+
+	w->idle_steps = progress ? 0 : w->idle_steps + 1;
+	if (w->idle_steps < POLICY_STUCK_STEPS) {
+		if (progress)
+			sp->budget.stuck = 0;
+		return;
+	}
+	if (sp->budget.total_pages > sp->budget.limit_pages)
+		say_stuck(sp);
+	sp->budget.stuck = sp->budget.total_pages > high;
+	w->reclaiming = false;
+	w->idle_steps = 0;
+}
+
+static void raise_fence(struct uhmm_space *sp, int64_t mapped)
+{
+	struct worker *w = sp->w;
+
+	if (w->fenced && mapped == w->mapped_pages)
+		return;
+	fence_raise(sp);
+	w->fenced = true;
+	w->mapped_pages = mapped;
+}
+
+/* Returns how long to sleep, 0: go on. */
+static uint64_t worker_step(struct uhmm_space *sp)
+{
+	struct worker *w = sp->w;
+	struct budget *b = &sp->budget;
+	struct watermarks wm;
+	int64_t mapped = 0;
+	unsigned progress;
+
+	if (!budget_limited(sp)) {
+		fault_unpark(sp);
+		return 1000 * MS;
+	}
+	if (!sample(sp, &mapped))
+		return 10 * MS;
+	policy_watermarks(b->limit_pages, &wm);
+	if (b->total_pages > wm.fence)
+		raise_fence(sp, mapped);
+	if (b->total_pages > wm.high && b->usage_pages > wm.floor && reclaim_device(sp))
+		w->reclaiming = true;
+	else if (b->total_pages <= wm.low)
+		w->reclaiming = false;
+	if (w->reclaiming) {
+		progress = reclaim_step(sp);
+		note_progress(sp, progress, wm.high);
+		if (!sample(sp, NULL))
+			return 10 * MS;
+	}
+	set_room(sp, &wm);
+	if (w->reclaiming)
+		return 0;
+	frame_empty_trash(sp);
+	return policy_sleep_ns(&wm, b->total_pages);
+}
+
+/*
+ * While fork() keeps the world closed the worker is the reader's doorbell: the forking
+ * thread may not be able to kick it (its descriptors are not in the program's table).
+ */
+static unsigned enter_world(struct uhmm_space *sp)
+{
+	unsigned shard;
+
+	while (!gate_try_enter(&sp->world, &shard)) {
+		uint32_t phase = __atomic_load_n(&sp->fork.phase, __ATOMIC_ACQUIRE);
+
+		if (phase == FORK_ASKED || phase == FORK_OVER)
+			reader_kick(sp);
+		os_wait(&sp->fork.phase, phase, 10 * (int64_t)MS);
+	}
+	return shard;
+}
+
+void reclaim_main(void *arg)
+{
+	struct uhmm_space *sp = arg;
+
+	while (!__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE)) {
+		uint32_t seen = __atomic_load_n(&sp->work, __ATOMIC_SEQ_CST);
+		unsigned shard = enter_world(sp);
+		uint64_t sleep_ns = worker_step(sp);
+
+		gate_leave(&sp->world, shard);
+		if (sleep_ns)
+			os_wait(&sp->work, seen, (int64_t)sleep_ns);
+	}
+}

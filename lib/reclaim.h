@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reclaim: keeps a space within its budget. One worker thread a space.
+ */
+#ifndef UHMM_RECLAIM_H
+#define UHMM_RECLAIM_H
+
+#include "lib/types.h"
+
+int reclaim_init(struct uhmm_space *sp);
+void reclaim_fini(struct uhmm_space *sp);
+/* The worker's thread; arg is the space. */
+void reclaim_main(void *arg);
+/* Has the worker look at once. */
+void reclaim_ring(struct uhmm_space *sp);
+void reclaim_set_limit(struct uhmm_space *sp, int64_t limit_pages);
+
+#endif

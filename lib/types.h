@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The structs of the core: read this first.
+ *
+ * A *space* migrates pages of one process. Each page that is not simply where the kernel
+ * put it has an *entry*, one atomic word: its state and where its bytes are. A page is in
+ * one of three places: in the program's page table (NONE: no entry is needed), in a *frame*
+ * (PROBATION: moved out by UFFDIO_MOVE, bytes untouched), or on a *device* (DEVICE).
+ *
+ * Who may change an entry
+ * -----------------------
+ * - From a stable state (NONE, PROBATION, DEVICE, POISONED): by compare-and-swap, with the
+ *   gate entered. The winner that makes it busy is its *holder*.
+ * - From a busy state (ISOLATING, STORING, LOADING): only its holder, by
+ *   page_settle(). Others may set two flags on it: WANTED (a thread of the program sleeps in
+ *   the kernel until this page is there: wake it when settling) and WAITERS (a thread of
+ *   ours sleeps on the wait queue).
+ * - The gate closed: whoever closed it may change every stable entry, and waits for the
+ *   holders of busy ones.
+ *
+ * Locks, in the order they are taken; a test build checks it (lib/util/rank.h)
+ * --------------------------------------------------------------------------
+ * 1. world      entered by everyone who changes anything, except the reader; closed by fork.
+ * 2. gate       entered by who isolates or fills pages; closed by who reads and applies
+ *               structural events. Nothing slow happens inside, nobody inside touches the
+ *               program's memory.
+ * 3. busy page  a holder never *waits* for the gate: it tries, and puts the page back if it
+ *               cannot. So whoever closed the gate may wait for holders.
+ * 4. chunk.lock isolation against zero-fill within 2 MiB.
+ * 5. leaf locks (frames, parked, fence, device): nothing is taken inside.
+ */
+#ifndef UHMM_TYPES_H
+#define UHMM_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/os/os.h"
+#include "uhmm/device.h"
+#include "uhmm/uhmm.h"
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE ((size_t)1 << PAGE_SHIFT)
+#define CHUNK_SHIFT 21
+#define CHUNK_SIZE ((size_t)1 << CHUNK_SHIFT)
+#define CHUNK_PAGES 512u
+
+/* ---- the gate (lib/gate.h) --------------------------------------------------------- */
+
+/* Enters on this many cache lines: two threads rarely meet on one. */
+#define GATE_SHARDS 16
+
+struct gate {
+	uint32_t closed; /* 0 open, 1 closed or closing, 2 the same and somebody sleeps */
+	struct {
+		uint32_t inside;
+	} __attribute__((aligned(64))) shard[GATE_SHARDS];
+};
+
+/* ---- entries (lib/page.h) ----------------------------------------------------------- */
+
+/* word = payload << 20 | device << 8 | flags | state */
+typedef uint64_t entry_t;
+
+enum page_state {
+	PAGE_NONE = 0,      /* in the page table, or a hole: the kernel knows */
+	PAGE_ISOLATING = 1, /* busy: being moved out */
+	PAGE_PROBATION = 2, /* payload: frame. Out of the page table, bytes in the frame. */
+	PAGE_STORING = 3,   /* busy; payload: frame. A device is reading the frame. */
+	PAGE_DEVICE = 4,    /* payload: device page */
+	PAGE_LOADING = 5,   /* busy; payload: frame or device page, see FROM_FRAME */
+	PAGE_POISONED = 6,  /* the bytes are lost; whoever touches it gets SIGBUS */
+	PAGE_NR_STATES,
+};
+
+#define ENTRY_STATE      UINT64_C(0xf)
+#define ENTRY_WANTED     (UINT64_C(1) << 4)
+#define ENTRY_WAITERS    (UINT64_C(1) << 5)
+#define ENTRY_HOT_SHIFT  6
+#define ENTRY_HOT        (UINT64_C(3) << ENTRY_HOT_SHIFT)
+#define ENTRY_DEV_SHIFT  8
+#define ENTRY_DEV        (UINT64_C(15) << ENTRY_DEV_SHIFT)
+#define ENTRY_FROM_FRAME (UINT64_C(1) << 12)
+#define ENTRY_PAYLOAD_SHIFT 20
+
+/*
+ * 2 MiB of addresses. Exists (as zeros) for every chunk of a 16 GiB piece in which a page
+ * was ever migrated; entries are allocated when a page of the chunk is.
+ * folio: an entry for all 512 pages at once while they are isolated as one huge page; when
+ * it is not NONE the entries in page[] are all NONE, but for those being written by the
+ * holder that stores the folio.
+ */
+struct chunk {
+	uint32_t lock;
+	uint32_t refaults;  /* policy: device refaults since the hand last passed */
+	entry_t folio;
+	entry_t *page;      /* CHUNK_PAGES, or NULL; freed only with the gate closed */
+	uint16_t *pins;     /* CHUNK_PAGES counts, or NULL; under lock */
+};
+
+/* Addresses below 2^47 (x86-64 and arm64 programs that do not ask for more). */
+#define ADDRESS_BITS 47
+#define LEAF_BITS 13 /* chunks of a leaf: 16 GiB */
+#define DIR_BITS (ADDRESS_BITS - CHUNK_SHIFT - LEAF_BITS)
+
+struct page_table {
+	struct chunk *leaf[1u << DIR_BITS]; /* published with release */
+	uint64_t nr_leaves;
+	uint64_t nr_arrays; /* entry arrays allocated: 4 KiB each */
+	uint64_t nr_pins;
+};
+
+#define WAIT_BUCKETS 256
+
+/* ---- frames (lib/frame.h) --------------------------------------------------------------- */
+
+/* Frames are handed out and aged in groups: as many pages as a word has bits. */
+#define GROUP_PAGES 64u
+#define GROUP_SIZE (GROUP_PAGES * PAGE_SIZE)
+#define BLOCK_GROUPS (CHUNK_PAGES / GROUP_PAGES)
+#define GROUP_NIL UINT32_MAX
+
+enum group_kind {
+	GROUP_FREE = 0,
+	GROUP_OPEN,      /* being filled by its owner, on no list */
+	GROUP_PROBATION, /* on the probation list */
+	GROUP_CLOSED,    /* taken off it by who stores its pages */
+	GROUP_FOLIO,     /* first of the eight groups of a block that holds a folio */
+};
+
+struct frame_group {
+	uint32_t prev, next;       /* free or probation list */
+	uint32_t kind;             /* enum group_kind; under frames.lock */
+	uint32_t nr_used;          /* slots handed out, while OPEN */
+	uint64_t present;          /* slots with a page in them; atomic */
+	uintptr_t owner[GROUP_PAGES]; /* whose page it is */
+};
+
+struct frame_block {
+	uint32_t next;    /* list of wholly free blocks */
+	uint32_t nr_free; /* groups of it that are free */
+	bool worn;        /* has a page table: a huge page moved here would be split */
+};
+
+struct frames {
+	struct uhmm_lock lock;
+	char *base;            /* registered on the space's uffd */
+	uint32_t nr_groups;
+	struct frame_group *group;
+	struct frame_block *block;
+	uint32_t free_block[2], free_group;    /* list heads; blocks by worn */
+	uint32_t probation_head, probation_tail; /* oldest first */
+	uint64_t nr_probation; /* pages in PROBATION; atomic */
+	char *trash;           /* registered on trash_uffd: what is moved there is dropped */
+	uint32_t trash_used;   /* groups moved there since the last drop */
+	struct uhmm_lock trash_lock;
+	int trash_uffd;
+};
+
+/* ---- counters -------------------------------------------------------------------------------- */
+
+enum counter {
+	COUNT_FAULT_PROBATION,
+	COUNT_FAULT_DEVICE,
+	COUNT_FAULT_ZERO,
+	COUNT_FAULT_BUSY,
+	COUNT_FAULT_PARKED,
+	COUNT_REFAULT,
+	COUNT_PREFETCH,
+	COUNT_ZERO_FILLED,
+	COUNT_ISOLATED,
+	COUNT_ISOLATED_FOLIO,
+	COUNT_RESTORED,
+	COUNT_STORED,
+	COUNT_LOADED,
+	COUNT_STORE_FAILED,
+	COUNT_LOAD_FAILED,
+	COUNT_DROPPED,
+	COUNT_SKIP_PINNED,
+	COUNT_UNSHARED,
+	COUNT_EVENT_FORK,
+	COUNT_EVENT_REMAP,
+	COUNT_EVENT_REMOVE,
+	COUNT_EVENT_UNMAP,
+	COUNT_FORK_HANDOVER,
+	COUNT_FORK_FILLED,
+	COUNT_NR,
+};
+
+/* ---- reclaim ------------------------------------------------------------------------------------ */
+
+/* Devices of a space: 4 bits of an entry; 0 means none. */
+#define SPACE_DEVICES 16
+
+/* Ranges given to uhmm_manage(), and ranges the preload excludes. */
+#define SPACE_RANGES 1024
+
+struct range {
+	uintptr_t start, end;
+};
+
+struct range_set {
+	struct uhmm_lock lock;
+	uint32_t nr;
+	struct range range[SPACE_RANGES]; /* sorted, disjoint */
+};
+
+/* Faults that wait for memory: at least as many as threads that fault at once. */
+#define PARKED_MAX 4096
+
+struct parked {
+	struct uhmm_lock lock;
+	uint32_t nr;
+	uintptr_t addr[PARKED_MAX];
+};
+
+/* Sequential faults: each stream grows its window while it is followed. */
+#define STREAMS 8
+
+struct stream {
+	uintptr_t next;  /* where the stream goes on if it is one */
+	uint32_t window; /* pages */
+	uint32_t stamp;
+};
+
+struct streams {
+	struct uhmm_lock lock;
+	uint32_t clock;
+	struct stream stream[STREAMS];
+};
+
+/* Load buffers: as many threads as that load at once, 64 KiB each; lib/fault_buf.c. */
+#define FAULT_BUFS 64
+#define FAULT_BUF_PAGES 16u
+
+struct fault_bufs {
+	uint64_t free;     /* atomic bitmap */
+	uint32_t returned; /* futex */
+	char *bytes;
+};
+
+/* Mappings registered ahead of their first touch; see lib/fence.c. */
+#define FENCE_MAX 8192
+
+struct fence {
+	struct uhmm_lock lock;
+	uint32_t nr;
+	bool forgotten;      /* since the walk that is under way began */
+	struct range *known; /* FENCE_MAX, sorted by start; as many again for the next walk */
+};
+
+struct budget {
+	int64_t limit_pages;   /* 0: none; atomic */
+	/*
+	 * Pages that may still be filled before usage is looked at again; atomic. Below one,
+	 * a fault that needs memory is parked until the worker has made room.
+	 */
+	int64_t room_pages;
+	int64_t usage_pages;   /* of the process, last seen */
+	int64_t total_pages;   /* of all who share the budget, last seen */
+	int64_t ring_below_pages; /* room at which the worker is woken */
+	uint32_t rung;         /* it has been, since it last looked */
+	uint32_t stuck;        /* reclaim finds nothing more to take */
+};
+
+/* What the embedder (api.c, or the preload) adds; any member may be NULL. */
+struct space_hooks {
+	void *ctx;
+	/* Publishes this process's usage; returns that of all who share the budget. */
+	int64_t (*share)(void *ctx, struct uhmm_space *space, int64_t usage_pages);
+	/* How many processes draw from the same budget's room. */
+	int64_t (*sharers)(void *ctx);
+	/* One line for the user. */
+	void (*say)(void *ctx, const char *message);
+};
+
+/* ---- fork ------------------------------------------------------------------------------------------ */
+
+/* What happened while the space was frozen, in order; see lib/fork.c. */
+enum frozen_kind {
+	FROZEN_FILL,
+	FROZEN_REMOVE,
+	FROZEN_UNMAP,
+	FROZEN_REMAP,
+};
+
+struct frozen_record {
+	uint32_t kind;
+	uint32_t pad;
+	uintptr_t from, to; /* FILL: from is the page */
+	size_t len;
+};
+
+#define FROZEN_MAX 65536u
+
+enum fork_phase {
+	FORK_NONE = 0,
+	FORK_CLOSING, /* the forking thread waits for everybody to leave the world */
+	FORK_ASKED,   /* it wants the reader to serve frozen faults */
+	FORK_FROZEN,  /* it does; nothing else of the space moves */
+	FORK_SEEN,    /* the child's copy was taken: EVENT_FORK was read */
+	FORK_OVER,    /* the child has its own space, or there is none: go on */
+};
+
+struct frozen_log {
+	struct uhmm_lock lock; /* of who appends */
+	uint32_t nr;           /* release */
+	struct frozen_record record[FROZEN_MAX];
+};
+
+/* What parent and child both see from the fork until the child has taken over. */
+struct fork_shared {
+	struct os_handover_name name;
+	uint32_t outcome;            /* enum fork_outcome; futex */
+	struct frozen_log child;     /* what was done to the child's memory */
+	struct frozen_log suspect;   /* structural events read meanwhile, in either's past */
+};
+
+enum fork_outcome {
+	FORK_PENDING = 0,
+	FORK_TAKEN,   /* the child's reader is at work */
+	FORK_UNABLE,  /* the child could not take over: fill its memory in */
+	FORK_FILLED,  /* that was done */
+};
+
+struct fork_state {
+	uint32_t phase;      /* enum fork_phase; futex */
+	uint32_t forker;     /* tid of the forking thread */
+	uint32_t ready;      /* child: its reader has taken over; futex */
+	struct frozen_log *log; /* what was done to the parent's memory while frozen */
+	struct fork_shared *shared;
+	int result;          /* child: of taking over */
+	int lifeline[2];
+	int early_uffd;      /* child, inline delivery: received before its time, or -1 */
+	/* the reader's */
+	int listener, child_uffd;
+	unsigned nr_children;
+};
+
+/* ---- the space -------------------------------------------------------------------------------------- */
+
+struct uhmm_space {
+	/* Set at creation. */
+	uint32_t delivery;      /* enum uhmm_delivery */
+	bool whole;             /* every private anonymous mapping is managed */
+	bool user_only;         /* userfaultfd does not serve the kernel's own accesses */
+	bool fork_events;       /* EVENT_FORK is permitted */
+	bool private_files;     /* our threads have a file table of their own */
+	bool unusable;          /* a child that could not take over: nothing is migrated */
+	int uffd, kicker;
+	uint32_t pid;           /* whose space it is: differs in a child that is not ours */
+	struct space_hooks hooks;
+
+	struct gate world, gate;
+	struct page_table table;
+	uint32_t wait_queue[WAIT_BUCKETS];
+	struct frames frames;
+	struct uhmm_device *device[SPACE_DEVICES]; /* [1..]; set once, release */
+	uint32_t nr_devices;
+
+	struct budget budget;
+	struct range_set managed;  /* !whole */
+	struct range_set excluded; /* whole */
+	struct parked parked;
+	struct streams streams;
+	struct fence fence;
+	struct os_thread reader, worker;
+	uint32_t stop;             /* 1: reader and worker end */
+	uint32_t work;             /* futex: the worker's bell */
+	uint32_t inline_room;      /* futex: counts when there may be room again */
+	struct fork_state fork;
+
+	struct worker *w;          /* the worker's own state; reclaim.c */
+	char *reader_buf;          /* UHMM_BATCH_MAX pages */
+	struct fault_bufs bufs;
+	uint64_t counter[COUNT_NR]; /* relaxed atomics */
+};
+
+#endif
