@@ -53,8 +53,8 @@ static unsigned run_of_none(struct chunk *chunk, uintptr_t addr, unsigned max)
 static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			    bool write, unsigned window)
 {
-	unsigned nr = run_of_none(chunk, addr, window), granted = nr, filled;
-	int64_t r;
+	unsigned nr = run_of_none(chunk, addr, window), granted = nr, filled, try;
+	int64_t r = 0;
 
 	if (!nr)
 		return -EAGAIN; /* it is a hole no more */
@@ -62,10 +62,13 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 		granted = budget_take(sp, nr);
 	if (!granted)
 		return -ENOSPC;
-	if (write)
-		r = os_uffd_copy(sp->uffd, addr, zeros, granted * PAGE_SIZE);
-	else
-		r = os_uffd_zero(sp->uffd, addr, granted * PAGE_SIZE);
+	/* A window that reaches beyond the mapping is refused whole: less of it, then. */
+	for (try = granted; try; try = r == -ENOENT ? try / 2 : 0) {
+		if (write)
+			r = os_uffd_copy(sp->uffd, addr, zeros, try * PAGE_SIZE);
+		else
+			r = os_uffd_zero(sp->uffd, addr, try * PAGE_SIZE);
+	}
 	filled = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
 	if (write)
 		budget_return(sp, granted - filled);
@@ -180,6 +183,9 @@ static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 	ld->filled += done;
 	if (done)
 		return done;
+	/* A run across two mappings is refused whole. */
+	if (r == -ENOENT && run > 1)
+		return fill_run(ld, n, 1);
 	if (r == -EEXIST) {
 		/* Filled while the space was frozen by fork: what is there is current. */
 		settle(ld, n, entry_make(PAGE_NONE, 0, 0));

@@ -96,6 +96,7 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 	sp->whole = config->whole;
 	sp->private_files = config->private_files;
 	sp->hooks = config->hooks;
+	sp->counter = config->counter ? config->counter : sp->own_counter;
 	sp->pid = os_pid();
 	sp->uffd = sp->kicker = sp->frames.trash_uffd = -1;
 	sp->fork.listener = sp->fork.child_uffd = sp->fork.early_uffd = -1;

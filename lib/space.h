@@ -15,6 +15,7 @@ struct space_config {
 	bool need_fork_events; /* fail with -EPERM rather than do without */
 	int64_t limit_pages;   /* budget; 0: none */
 	uint64_t frame_pages;  /* at most this many isolated at a time; 0: a default */
+	uint64_t *counter;     /* where counters live, [COUNT_NR]; NULL: in the space */
 	struct space_hooks hooks;
 };
 

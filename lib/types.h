@@ -374,7 +374,9 @@ struct uhmm_space {
 	struct worker *w;          /* the worker's own state; reclaim.c */
 	char *reader_buf;          /* UHMM_BATCH_MAX pages */
 	struct fault_bufs bufs;
-	uint64_t counter[COUNT_NR]; /* relaxed atomics */
+	uint64_t *counter;         /* [COUNT_NR], relaxed atomics: own_counter, or a segment
+				    * shared with who watches the process */
+	uint64_t own_counter[COUNT_NR];
 };
 
 #endif

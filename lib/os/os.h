@@ -55,7 +55,7 @@ void os_unmap_shared(void *addr, size_t size_bytes);
 int os_uffd_open(unsigned flags);
 void os_uffd_close(int uffd);
 
-/* For missing pages. Idempotent. -EBUSY: somebody else's. -EINVAL: not memory that can be registered. */
+/* For missing pages. Idempotent. -EBUSY: somebody else's. -EINVAL: cannot be registered. */
 int os_uffd_register(int uffd, uintptr_t start, size_t len);
 int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
 
@@ -154,6 +154,11 @@ int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent
  * be NULL) is all its address space, which changes when mappings come or grow. -errno.
  */
 int64_t os_rss_anon_pages(int64_t *mapped_pages);
+/*
+ * The same with each page that other processes map too counted by its share. Costs a walk
+ * over all resident pages.
+ */
+int64_t os_pss_anon_pages(void);
 
 /* As if the program wrote to each page without changing it: breaks sharing after fork. */
 int os_populate_write(uintptr_t start, size_t len);

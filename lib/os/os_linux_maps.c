@@ -284,6 +284,30 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 	return field[1] - field[2];
 }
 
+int64_t os_pss_anon_pages(void)
+{
+	char buf[2048], *s;
+	int64_t kib = 0;
+	int fd = open_self("/proc/self/smaps_rollup", 0);
+	long n;
+
+	if (fd < 0)
+		return fd;
+	n = sys3(SYS_read, fd, buf, sizeof(buf) - 1);
+	os_close(fd);
+	if (n <= 0)
+		return n < 0 ? n : -EIO;
+	buf[n] = 0;
+	s = strstr(buf, "Pss_Anon:");
+	if (!s)
+		return -ENOENT;
+	for (s += 9; *s == ' '; s++)
+		;
+	for (; *s >= '0' && *s <= '9'; s++)
+		kib = kib * 10 + (*s - '0');
+	return kib / 4;
+}
+
 int os_populate_write(uintptr_t start, size_t len)
 {
 	return (int)sys3(SYS_madvise, start, len, MADV_POPULATE_WRITE);

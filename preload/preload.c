@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * libuhmm-preload.so: what `uhmm run` loads into each process of the tree.
+ *
+ * The constructor maps the control segment, claims a slot, opens the device and starts one
+ * hidden thread, the *keeper*. The keeper looks now and then at how much memory the process
+ * and the tree use, and says so in the slot. Only when the tree comes near its budget, and
+ * the process is large enough to matter, does it create a space; it is that space's worker
+ * from then on. So a process that stays small costs one thread that sleeps.
+ *
+ * Reclaim safety. Any private anonymous memory of the program may be migrated, so the
+ * keeper and the reader use nothing of it: not libc's heap, no thread-local storage, no
+ * lock of libc. What they do use is excluded from migration: all mappings that exist when
+ * the constructor runs (loaded libraries with their data, libc's own), but for the heap
+ * and the program's own zero-initialised data; and everything that os_reserve() made.
+ *
+ * Files. The keeper and the reader have a file table of their own: a program that closes
+ * all descriptors it does not know does not close ours.
+ */
+#include "preload/preload.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/device.h"
+#include "lib/fork.h"
+#include "lib/frame.h"
+#include "lib/host.h"
+#include "lib/os/os_linux.h"
+#include "lib/page.h"
+#include "lib/policy.h"
+#include "lib/range.h"
+#include "lib/reclaim.h"
+#include "lib/space.h"
+
+_Static_assert((int)COUNT_NR == (int)CTL_NR_COUNTERS, "counters are published as they are");
+_Static_assert((int)COUNT_FORK_FILLED == (int)CTL_FORK_FILLED, "in the same order");
+
+/* How often the device is asked for what it holds. */
+#define DEVICE_LOOK_NS UINT64_C(20000000)
+
+static struct {
+	struct ctl *ctl;
+	struct ctl_slot *slot;
+	struct uhmm_device *device;
+	struct uhmm_space *space;     /* set by the keeper, under lock */
+	struct uhmm_lock lock;        /* creating the space against fork */
+	struct os_thread keeper;
+	struct usage usage;
+	struct range bss;             /* the program's own zero-initialised data */
+	struct range_set *excluded;   /* found at start, for the space */
+	uint64_t device_look_ns;
+	uint32_t ready;               /* futex: the keeper has looked at the mappings */
+	bool hopeless;                /* a space cannot be created here */
+} self;
+
+/* ---- what the tree sees ------------------------------------------------------------------- */
+
+static void say(void *ctx, const char *message)
+{
+	(void)ctx;
+	ctl_message_put(self.ctl, os_pid(), message);
+}
+
+static void say_last(const char *message)
+{
+	say(NULL, message);
+}
+
+static void publish_device(void)
+{
+	struct uhmm_device_stat d = { .size = sizeof(d) };
+	uint64_t now = os_now_ns();
+
+	if (now < self.device_look_ns)
+		return;
+	self.device_look_ns = now + DEVICE_LOOK_NS;
+	device_stat(self.device, &d);
+	ctl_publish_device(self.slot, d.pages, d.bytes_in, d.bytes_stored, d.bytes_resident);
+	CTL_STORE(&self.slot->metadata_bytes, page_table_bytes(self.space));
+	CTL_STORE(&self.slot->probation_pages, self.space->frames.nr_probation);
+}
+
+static int64_t share(void *ctx, struct uhmm_space *space, int64_t rss)
+{
+	int64_t total;
+
+	(void)ctx;
+	CTL_STORE(&self.slot->usage_pages, usage_pages(&self.usage, rss));
+	total = ctl_usage_pages(self.ctl);
+	ctl_note_peak(self.ctl, total);
+	if (space && self.space)
+		publish_device();
+	return total;
+}
+
+static int64_t sharers(void *ctx)
+{
+	uint32_t i, nr = CTL_LOAD(&self.ctl->nr_slots);
+	int64_t n = 0;
+
+	(void)ctx;
+	for (i = 0; i < nr; i++)
+		n += CTL_LOAD(&self.ctl->slot[i].managed) == 1;
+	return n;
+}
+
+/* ---- the keeper ---------------------------------------------------------------------------- */
+
+static bool in_bss(const struct os_vma *vma)
+{
+	return vma->kind == OS_VMA_ANON && vma->start >= self.bss.start &&
+	       vma->end <= self.bss.end;
+}
+
+static void exclude_what_exists(void)
+{
+	struct os_vma vma;
+	uintptr_t at = 0;
+
+	for (; os_vma_next(at, false, &vma) == 0; at = vma.end)
+		if (vma.kind != OS_VMA_HEAP && !in_bss(&vma))
+			range_add(self.excluded, vma.start, vma.end);
+}
+
+/* Anything that keeps a space from being created is told once; the program goes on. */
+static struct uhmm_space *create_space(void)
+{
+	struct space_config config = {
+		.delivery = UHMM_DELIVERY_THREAD,
+		.whole = true,
+		.private_files = true,
+		.need_fork_events = true,
+		.limit_pages = (int64_t)self.ctl->budget_pages,
+		.counter = self.slot->counter,
+		.hooks = { .share = share, .sharers = sharers, .say = say },
+	};
+	struct uhmm_space *sp;
+
+	if (space_create(&config, &sp)) {
+		say(NULL, "a process cannot use userfaultfd and runs without a limit "
+			  "(see uhmm doctor)");
+		return NULL;
+	}
+	memcpy(&sp->excluded, self.excluded, sizeof(sp->excluded));
+	sp->worker = self.keeper;
+	space_add_device(sp, self.device);
+	if (space_start_reader(sp)) {
+		say(NULL, "a process could not start a thread and runs without a limit");
+		return NULL;
+	}
+	return sp;
+}
+
+/* Near the budget, and large enough to matter. */
+static bool space_is_due(int64_t total, int64_t mine, const struct watermarks *wm)
+{
+	return !self.hopeless && mine > wm->floor && total > wm->fence;
+}
+
+static void keeper_loop(void)
+{
+	struct watermarks wm;
+	int64_t total, mine;
+	uint32_t never = 0;
+
+	policy_watermarks((int64_t)self.ctl->budget_pages, &wm);
+	for (;;) {
+		mine = os_rss_anon_pages(NULL);
+		total = share(NULL, NULL, mine > 0 ? mine : 0);
+		if (space_is_due(total, mine, &wm)) {
+			uhmm_lock(&self.lock);
+			self.space = create_space();
+			self.hopeless = !self.space;
+			CTL_STORE(&self.slot->managed, self.space ? 1 : 2);
+			uhmm_unlock(&self.lock);
+		}
+		if (self.space)
+			reclaim_main(self.space);
+		os_wait(&never, 0, (int64_t)policy_sleep_ns(&wm, total));
+	}
+}
+
+static void keeper_main(void *arg)
+{
+	bool first = arg != NULL;
+
+	if (os_private_files() || os_attach())
+		self.hopeless = true;
+	else if (first)
+		exclude_what_exists();
+	__atomic_store_n(&self.ready, 1, __ATOMIC_RELEASE);
+	os_wake(&self.ready, INT_MAX);
+	keeper_loop();
+}
+
+/* ---- fork -------------------------------------------------------------------------------------- */
+
+static void before_fork(void)
+{
+	uhmm_lock(&self.lock);
+	if (self.space)
+		fork_prepare(self.space);
+	host_fork_prepare();
+}
+
+static void after_fork_parent(void)
+{
+	host_fork_done();
+	usage_forked(&self.usage);
+	if (self.space)
+		fork_parent(self.space);
+	uhmm_unlock(&self.lock);
+}
+
+static void claim_slot(void)
+{
+	char name[16] = "";
+	int i;
+
+	self.slot = ctl_claim(self.ctl, os_pid());
+	if (!self.slot)
+		return;
+	CTL_STORE(&self.slot->start_ns, os_now_ns());
+	pthread_getname_np(pthread_self(), name, sizeof(name));
+	for (i = 0; i < 16; i++)
+		CTL_STORE(&self.slot->name[i], name[i]);
+}
+
+static void after_fork_child(void)
+{
+	host_fork_done();
+	self.lock = (struct uhmm_lock){ 0 };
+	self.device_look_ns = 0;
+	usage_forked(&self.usage);
+	claim_slot();
+	if (!self.slot) {
+		/* More processes than slots: counted nowhere, but its memory is its own. */
+		static struct ctl_slot nowhere;
+
+		self.slot = &nowhere;
+	}
+	if (self.space) {
+		self.space->counter = self.slot->counter;
+		CTL_STORE(&self.slot->managed, 1);
+		/* The keeper was the space's worker: the space has forgotten it. */
+		self.keeper = (struct os_thread){ 0 };
+		if (fork_child(self.space) == 0)
+			return;
+		self.space = NULL;
+		self.hopeless = true;
+		CTL_STORE(&self.slot->managed, 2);
+	}
+	os_thread_forget(&self.keeper);
+	os_thread_start(&self.keeper, keeper_main, NULL, "uhmm-keeper");
+}
+
+/* ---- start ---------------------------------------------------------------------------------------- */
+
+static struct ctl *map_ctl(const char *path)
+{
+	struct ctl *ctl = NULL;
+	struct stat st;
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) == 0 && (size_t)st.st_size >= sizeof(*ctl)) {
+		ctl = mmap(NULL, sizeof(*ctl), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (ctl == MAP_FAILED)
+			ctl = NULL;
+	}
+	close(fd);
+	if (ctl && (__atomic_load_n(&ctl->magic, __ATOMIC_ACQUIRE) != CTL_MAGIC ||
+		    ctl->version != CTL_VERSION || ctl->size != sizeof(*ctl))) {
+		munmap(ctl, sizeof(*ctl));
+		ctl = NULL;
+	}
+	return ctl;
+}
+
+/* Pids mean the same here as for the supervisor, or nobody knows. */
+static bool same_pids(const struct ctl *ctl)
+{
+	struct stat st;
+
+	return !ctl->pid_ns || (stat("/proc/self/ns/pid", &st) == 0 &&
+				(uint64_t)st.st_ino == ctl->pid_ns);
+}
+
+/* The first object is the program: what its last segment has beyond the file. */
+static int find_bss(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	int i;
+
+	(void)size;
+	(void)arg;
+	for (i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+		uintptr_t start = info->dlpi_addr + ph->p_vaddr;
+
+		if (ph->p_type != PT_LOAD || ph->p_memsz <= ph->p_filesz)
+			continue;
+		self.bss.start = (start + ph->p_filesz + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+		self.bss.end = (start + ph->p_memsz + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+	}
+	return 1;
+}
+
+static bool set_up(const char *path)
+{
+	char error[DEVICE_ERROR_MAX];
+
+	self.ctl = map_ctl(path);
+	if (!self.ctl || !same_pids(self.ctl))
+		return false;
+	os_on_die = say_last;
+	self.excluded = uhmm_host_map(sizeof(*self.excluded));
+	if (!self.excluded ||
+	    device_open(self.ctl->device, &self.device, error, sizeof(error)))
+		return false;
+	claim_slot();
+	if (!self.slot)
+		return false;
+	dl_iterate_phdr(find_bss, NULL);
+	return true;
+}
+
+static void __attribute__((constructor)) start(void)
+{
+	const char *path = getenv(CTL_ENV);
+	int saved = errno;
+
+	if (!path || !set_up(path))
+		return;
+	os_hide_threads();
+	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) ||
+	    os_thread_start(&self.keeper, keeper_main, &self, "uhmm-keeper"))
+		return;
+	while (!__atomic_load_n(&self.ready, __ATOMIC_ACQUIRE))
+		os_wait(&self.ready, 0, -1);
+	errno = saved;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How much of the tree's memory is this process's.
+ *
+ * Resident anonymous pages, but a page that fork() left shared between parent and child is
+ * one page of memory: each counts its share (what the kernel calls Pss). The kernel finds
+ * shares by walking all resident pages, so they are asked for rarely enough to cost at most
+ * a twentieth of the worker's time; in between, what became resident since counts in full.
+ */
+#include "preload/preload.h"
+
+#include "lib/os/os.h"
+
+/* Time between two walks, in units of what one took. */
+#define REST 20
+
+void usage_forked(struct usage *usage)
+{
+	usage->family = 1;
+	usage->next_ns = 0;
+}
+
+int64_t usage_pages(struct usage *usage, int64_t rss)
+{
+	uint64_t before, after;
+	int64_t pss;
+
+	if (!usage->family)
+		return rss;
+	before = os_now_ns();
+	if (before >= usage->next_ns) {
+		pss = os_pss_anon_pages();
+		if (pss < 0)
+			return rss;
+		after = os_now_ns();
+		usage->next_ns = after + (after - before) * REST;
+		usage->pss_pages = pss;
+		usage->rss_pages = rss;
+		/* Alone again: the others have ended, or have copies of their own. */
+		if (pss >= rss - rss / 256)
+			usage->family = 0;
+	}
+	pss = usage->pss_pages + rss - usage->rss_pages;
+	return pss > 0 ? pss : 0;
+}
