@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control segment from the supervisor's side; see tree.h. */
+#include "tree.h"
+
+#include "cmd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FILE_PREFIX "uhmm-"
+/* The other_fd among the slots that epoll names. */
+#define OTHER CTL_SLOTS
+/* A writer takes microseconds; one that has not finished after this was killed. */
+#define STUCK_NS UINT64_C(1000000000)
+/* The janitor looks this often, and goes when the tree was empty so many times running:
+ * a child that was just forked has no slot yet. */
+#define JANITOR_TICK_MS 1000
+#define JANITOR_EMPTY 3
+/* As long, if the segment says that a fork is under way: that is only a hint. */
+#define JANITOR_EMPTY_FORKING 30
+
+uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t pid_namespace(void)
+{
+	struct stat st;
+
+	return stat("/proc/self/ns/pid", &st) ? 0 : st.st_ino;
+}
+
+static bool process_exists(uint32_t pid)
+{
+	return kill((pid_t)pid, 0) == 0 || errno != ESRCH;
+}
+
+/* ---- the file ---------------------------------------------------------------------- */
+
+/* Whether all that used the segment have ended, as far as this pid namespace can tell. */
+static bool abandoned(const struct ctl *ctl)
+{
+	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
+
+	if (ctl->magic != CTL_MAGIC || ctl->version != CTL_VERSION ||
+	    ctl->size != sizeof(*ctl) || !ctl->pid_ns || ctl->pid_ns != pid_namespace() ||
+	    nr > CTL_SLOTS || process_exists(CTL_LOAD(&ctl->supervisor_pid)))
+		return false;
+	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t pid = CTL_LOAD(&ctl->slot[i].pid);
+
+		if (pid && pid != CTL_PID_FOLDING && process_exists(pid))
+			return false;
+	}
+	return true;
+}
+
+/* Removes segments of ours whose supervisor was killed before it could. */
+static void remove_abandoned(const char *dir_name)
+{
+	DIR *dir = opendir(dir_name);
+	struct dirent *entry;
+	struct stat st;
+	void *map;
+	int fd;
+
+	while (dir && (entry = readdir(dir))) {
+		if (strncmp(entry->d_name, FILE_PREFIX, strlen(FILE_PREFIX)))
+			continue;
+		fd = openat(dirfd(dir), entry->d_name,
+			    O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		if (fd < 0)
+			continue;
+		if (!fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+		    st.st_size == sizeof(struct ctl)) {
+			map = mmap(NULL, sizeof(struct ctl), PROT_READ, MAP_SHARED, fd,
+				   0);
+			if (map != MAP_FAILED && abandoned(map))
+				unlinkat(dirfd(dir), entry->d_name, 0);
+			if (map != MAP_FAILED)
+				munmap(map, sizeof(struct ctl));
+		}
+		close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int create_in(struct tree *tree, const char *dir)
+{
+	int fd, err = 0;
+	void *map;
+
+	if (!dir || dir[0] != '/' ||
+	    snprintf(tree->path, sizeof(tree->path), "%s/" FILE_PREFIX "XXXXXX", dir) >=
+		    (int)sizeof(tree->path))
+		return -ENAMETOOLONG;
+	remove_abandoned(dir);
+	fd = mkostemp(tree->path, O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/*
+	 * All of it now: were the file system full later, the processes that map the file
+	 * would die of SIGBUS.
+	 */
+	err = posix_fallocate(fd, 0, sizeof(struct ctl));
+	map = err ? MAP_FAILED :
+		    mmap(NULL, sizeof(struct ctl), PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+			 0);
+	if (map == MAP_FAILED) {
+		err = err ? err : errno;
+		unlink(tree->path);
+		close(fd);
+		return -err;
+	}
+	close(fd);
+	tree->ctl = map;
+	return 0;
+}
+
+int tree_create(struct tree *tree, uint64_t budget_pages, const char *device)
+{
+	const char *dirs[] = { "/dev/shm", getenv("XDG_RUNTIME_DIR"), "/tmp" };
+	int err = -ENOENT, first_err = 0;
+	struct ctl *ctl;
+
+	*tree = (struct tree){ .epoll = -1 };
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]) && err; i++) {
+		err = create_in(tree, dirs[i]);
+		if (!first_err)
+			first_err = err;
+	}
+	if (err) {
+		complain("run: no directory for the control segment: /dev/shm: %s, /tmp: "
+			 "%s",
+			 strerror(-first_err), strerror(-err));
+		return err;
+	}
+	ctl = tree->ctl;
+	ctl->version = CTL_VERSION;
+	ctl->size = sizeof(*ctl);
+	ctl->budget_pages = budget_pages;
+	ctl->supervisor_pid = (uint32_t)getpid();
+	ctl->pid_ns = pid_namespace();
+	if (getenv("UHMM_DEBUG"))
+		ctl->debug = (uint32_t)strtoul(getenv("UHMM_DEBUG"), NULL, 10);
+	snprintf(ctl->device, sizeof(ctl->device), "%s", device);
+	__atomic_store_n(&ctl->magic, CTL_MAGIC, __ATOMIC_RELEASE);
+	return 0;
+}
+
+void tree_remove(struct tree *tree)
+{
+	unlink(tree->path);
+}
+
+/* ---- watching ---------------------------------------------------------------------- */
+
+int tree_watch_start(struct tree *tree, int other_fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = OTHER };
+	struct rlimit limit;
+
+	/* A pidfd per process. The program was given the limits it must have before. */
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	tree->watch = malloc(CTL_SLOTS * sizeof(*tree->watch));
+	tree->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (!tree->watch || tree->epoll < 0)
+		return -errno;
+	for (unsigned i = 0; i < CTL_SLOTS; i++)
+		tree->watch[i] = (struct tree_watch){ .pidfd = -1 };
+	if (other_fd >= 0 && epoll_ctl(tree->epoll, EPOLL_CTL_ADD, other_fd, &event))
+		return -errno;
+	return 0;
+}
+
+static void unwatch(struct tree_watch *watch)
+{
+	if (watch->pidfd >= 0)
+		close(watch->pidfd);
+	*watch = (struct tree_watch){ .pidfd = -1 };
+}
+
+/* The process that held the slot as watch->claim says has ended. */
+static void ended(struct tree *tree, unsigned i)
+{
+	ctl_reap(tree->ctl, &tree->ctl->slot[i], tree->watch[i].claim);
+	unwatch(&tree->watch[i]);
+}
+
+/* Brings the watch of a slot in line with who holds it. */
+static void look_at(struct tree *tree, unsigned i)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u32 = i };
+	struct tree_watch *watch = &tree->watch[i];
+	union ctl_owner owner = { .claim = CTL_LOAD(&tree->ctl->slot[i].claim) };
+
+	if (owner.pid == CTL_PID_FOLDING)
+		return;
+	if (owner.claim == watch->claim && watch->pidfd >= 0)
+		return;
+	unwatch(watch);
+	if (!owner.pid)
+		return;
+	watch->claim = owner.claim;
+	watch->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)owner.pid, 0);
+	if (watch->pidfd >= 0 &&
+	    !epoll_ctl(tree->epoll, EPOLL_CTL_ADD, watch->pidfd, &event))
+		return;
+	/* Out of descriptors: look by pid, each time again. */
+	if (!process_exists(owner.pid))
+		ended(tree, i);
+	else
+		unwatch(watch);
+}
+
+static void look(struct tree *tree)
+{
+	struct ctl *ctl = tree->ctl;
+	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
+	uint64_t now = monotonic_ns();
+	int64_t pages, over;
+
+	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++)
+		look_at(tree, i);
+	pages = ctl_usage_pages(ctl);
+	ctl_note_peak(ctl, pages);
+	over = pages -
+	       (int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages));
+	if (over > 0 && tree->looked_ns)
+		CTL_STORE(&ctl->over_ns, ctl->over_ns + now - tree->looked_ns);
+	if (over > ctl->over_pages)
+		CTL_STORE(&ctl->over_pages, over);
+	tree->looked_ns = now;
+}
+
+static int take_events(struct tree *tree, int timeout_ms)
+{
+	struct epoll_event events[64];
+	int other = 0, n;
+
+	n = epoll_wait(tree->epoll, events, 64, timeout_ms);
+	for (int i = 0; i < n; i++) {
+		if (events[i].data.u32 == OTHER)
+			other = 1;
+		else
+			ended(tree, events[i].data.u32);
+	}
+	return other;
+}
+
+int tree_wait(struct tree *tree)
+{
+	uint64_t due = tree->looked_ns + TREE_TICK_MS * UINT64_C(1000000);
+	uint64_t now = monotonic_ns();
+	/* Rounded up, or the last part of a millisecond is spent spinning. */
+	int other = take_events(tree,
+				now < due ? (int)((due - now + 999999) / 1000000) : 0);
+
+	if (monotonic_ns() >= due) {
+		look(tree);
+		tree_print_messages(tree, false);
+	}
+	return other;
+}
+
+void tree_settle(struct tree *tree, uint32_t pid)
+{
+	struct ctl *ctl = tree->ctl;
+
+	for (uint32_t i = 0; i < CTL_SLOTS && i < CTL_LOAD(&ctl->nr_slots); i++) {
+		union ctl_owner owner = { .claim = CTL_LOAD(&ctl->slot[i].claim) };
+
+		if (pid && owner.pid == pid)
+			ctl_reap(ctl, &ctl->slot[i], owner.claim);
+	}
+	look(tree);
+	take_events(tree, 0);
+}
+
+unsigned tree_live(const struct tree *tree)
+{
+	uint32_t nr = CTL_LOAD(&tree->ctl->nr_slots);
+	unsigned live = 0;
+
+	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++) {
+		uint32_t pid = CTL_LOAD(&tree->ctl->slot[i].pid);
+
+		live += pid && pid != CTL_PID_FOLDING;
+	}
+	return live;
+}
+
+/* ---- messages ---------------------------------------------------------------------- */
+
+/* stderr may be a pipe that nobody reads: the supervisor must not wait for it. */
+static bool stderr_ready(void)
+{
+	struct pollfd fd = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	return poll(&fd, 1, 0) != 0;
+}
+
+void tree_print_messages(struct tree *tree, bool last)
+{
+	struct ctl *ctl = tree->ctl;
+	char text[sizeof(ctl->message[0].text)];
+	uint64_t now = monotonic_ns();
+	uint32_t pid, dropped;
+
+	while ((last || stderr_ready()) &&
+	       ctl_message_take(
+		       ctl, last || (tree->stuck_ns && now - tree->stuck_ns > STUCK_NS),
+		       &pid, text)) {
+		tree->stuck_ns = 0;
+		complain("%s", text);
+	}
+	if (CTL_LOAD(&ctl->taken_message) == CTL_LOAD(&ctl->next_message))
+		tree->stuck_ns = 0;
+	else if (!tree->stuck_ns)
+		tree->stuck_ns = now;
+	dropped = __atomic_exchange_n(&ctl->dropped_messages, 0, __ATOMIC_RELAXED);
+	if (dropped)
+		complain("%u more messages were dropped: they came faster than stderr "
+			 "took them",
+			 dropped);
+}
+
+/* ---- after the program ------------------------------------------------------------- */
+
+/* Runs until the tree has ended; holds nothing open that anybody could wait for. */
+static void janitor(struct tree *tree)
+{
+	unsigned empty = 0;
+	sigset_t none;
+
+	prctl(PR_SET_NAME, "uhmm-janitor", 0, 0, 0);
+	close_range(0, ~0u, 0);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	free(tree->watch);
+	if (chdir("/") || tree_watch_start(tree, -1))
+		_exit(1);
+	CTL_STORE(&tree->ctl->supervisor_pid, (uint32_t)getpid());
+	do {
+		look(tree);
+		/* The end of a process comes here at once. */
+		take_events(tree, JANITOR_TICK_MS);
+		empty = tree_live(tree) ? 0 : empty + 1;
+	} while (empty <
+		 (CTL_LOAD(&tree->ctl->forking) ? JANITOR_EMPTY_FORKING : JANITOR_EMPTY));
+	tree_remove(tree);
+	_exit(0);
+}
+
+void tree_leave(struct tree *tree)
+{
+	pid_t pid;
+
+	if (!tree_live(tree) && !CTL_LOAD(&tree->ctl->forking)) {
+		tree_remove(tree);
+		return;
+	}
+	pid = fork();
+	if (pid == 0) {
+		/* Its own session, nobody's child: nothing waits for it or stops it. */
+		setsid();
+		if (fork() == 0)
+			janitor(tree);
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	/* If there is no janitor, the next run removes the file. */
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tree of processes of one `uhmm run`, seen through its control segment.
+ *
+ * The supervisor creates the segment, looks at it ten times a second, and reaps the
+ * slots of processes that were killed. It learns of their end from a pidfd per slot,
+ * taken when it first sees the slot: so an end is seen at once, a zombie does not count
+ * as alive, and a pid that is used again does not either.
+ * Neither the supervisor nor the janitor is needed for the tree to run on: without them
+ * only the slots of killed processes and, at the end, the file are left behind. The
+ * next `uhmm run` of the same user removes such files.
+ *
+ * One thread. Only the fork that calls tree_leave() shares a tree.
+ */
+#ifndef UHMM_TREE_H
+#define UHMM_TREE_H
+
+#include "preload/ctl.h"
+
+#include <limits.h>
+#include <stdbool.h>
+
+/* Between two looks at the segment. */
+#define TREE_TICK_MS 100
+
+struct tree_watch {
+	int pidfd;      /* -1: none */
+	uint64_t claim; /* whose end the pidfd shows */
+};
+
+struct tree {
+	struct ctl *ctl;
+	char path[PATH_MAX];
+	int epoll;
+	struct tree_watch *watch; /* CTL_SLOTS of them */
+	uint64_t looked_ns;       /* the last look */
+	uint64_t stuck_ns; /* since when the oldest message is incomplete; 0: it is not */
+};
+
+/* Creates the segment in the first directory with room. 0, or -errno and a complaint. */
+int tree_create(struct tree *tree, uint64_t budget_pages, const char *device);
+
+/* After the fork: descriptors to watch processes with. 0 or -errno. */
+int tree_watch_start(struct tree *tree, int other_fd);
+
+/*
+ * Waits for the end of a process, for other_fd or for the next look, and does what is
+ * due. 1 if other_fd can be read.
+ */
+int tree_wait(struct tree *tree);
+
+/* Reaps whoever has ended, and the process pid, which the caller has waited for. */
+void tree_settle(struct tree *tree, uint32_t pid);
+
+/* Prints messages; last: also those behind one whose writer died. */
+void tree_print_messages(struct tree *tree, bool last);
+
+/* Processes that have a slot. */
+unsigned tree_live(const struct tree *tree);
+
+/* Removes the file, or leaves a janitor behind that will when the tree has ended. */
+void tree_leave(struct tree *tree);
+/* Removes the file now. */
+void tree_remove(struct tree *tree);
+
+uint64_t monotonic_ns(void);
+
+#endif
