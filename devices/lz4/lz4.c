@@ -30,8 +30,11 @@
 /* A batch's pages cannot be faulted while it is stored: 8 pages take some 30 us. */
 #define BATCH 8u
 
-/* What a page must become smaller than, to be worth decompressing. */
-#define SMALLER(len_) ((len_) - (len_) / 16)
+/*
+ * What compressing must spare, to be worth decompressing: a sixteenth, and not nothing,
+ * because an object as long as its page is one that was kept as it is.
+ */
+#define SPARE(len_) ((len_) / 16 + 1)
 
 /* The store's 64 bits of check: 51 of the hash, and the length of the page. */
 #define CHECK_LEN UINT64_C(0x1fff)
@@ -176,7 +179,7 @@ static int store_page(struct lz4 *lz4, struct work *work, struct counters *c,
 	const void *data = io->buf;
 	uint32_t len = io->len;
 	uint64_t check;
-	int n, r;
+	int n = 0, r;
 
 	if (len == UHMM_PAGE_SIZE && same_filled(io->buf)) {
 		r = uhmm_store_put_value(lz4->store, *(uint64_t *)io->buf, &io->page);
@@ -185,8 +188,9 @@ static int store_page(struct lz4 *lz4, struct work *work, struct counters *c,
 		return r;
 	}
 	check = check_of(io->buf, len);
-	n = LZ4_compress_fast_extState(&work->state, io->buf, work->out, (int)len,
-				       (int)SMALLER(len), lz4->acceleration);
+	if (len > SPARE(len))
+		n = LZ4_compress_fast_extState(&work->state, io->buf, work->out, (int)len,
+					       (int)(len - SPARE(len)), lz4->acceleration);
 	if (n > 0) {
 		data = work->out;
 		len = (uint32_t)n;

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Subjects, and batches of pages for them: see subject.h.
+ */
+#define _GNU_SOURCE
+#include "tests/device/subject.h"
+
+/* Drivers times what they are put on; a layer has two subjects. */
+#define SUBJECTS_MAX 64
+
+const struct subject *subject(void)
+{
+	return test_arg();
+}
+
+struct uhmm_device *open_spec(const char *spec)
+{
+	char error[DEVICE_ERROR_MAX] = "";
+	struct uhmm_device *dev = NULL;
+
+	CHECK(device_open(spec, &dev, error, sizeof(error)) == 0, "%.400s", error);
+	return dev;
+}
+
+/* ---- pages ------------------------------------------------------------------------ */
+
+void buffers_init(struct buffers *b)
+{
+	b->data = aligned_alloc(PAGE, UHMM_BATCH_MAX * PAGE);
+	CHECK(b->data != NULL);
+}
+
+void buffers_fini(struct buffers *b)
+{
+	free(b->data);
+}
+
+uint32_t store(struct uhmm_device *dev, struct buffers *b, struct page **pages, uint32_t nr)
+{
+	struct uhmm_io io[UHMM_BATCH_MAX];
+	uint32_t i, failed;
+
+	for (i = 0; i < nr; i++) {
+		content_fill(b->data[i], pages[i]->kind, pages[i]->seed);
+		io[i] = (struct uhmm_io){ .page = UINT64_MAX, .buf = b->data[i], .len = PAGE,
+					  .result = 99 };
+	}
+	failed = device_run(dev, UHMM_OP_STORE, io, nr);
+	for (i = 0; i < nr; i++) {
+		content_fill(b->expected, pages[i]->kind, pages[i]->seed);
+		CHECK_MEM(b->data[i], b->expected, PAGE); /* only read */
+		CHECK(io[i].result == 0 || io[i].result == -ENOSPC, "%d", io[i].result);
+		CHECK(io[i].result || io[i].page < UHMM_DEVICE_PAGE_LIMIT);
+		pages[i]->stored = io[i].result == 0;
+		pages[i]->number = io[i].page;
+	}
+	return failed;
+}
+
+void load(struct uhmm_device *dev, struct buffers *b, struct page **pages, uint32_t nr)
+{
+	struct uhmm_io io[UHMM_BATCH_MAX];
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		memset(b->data[i], 0xcc, PAGE);
+		io[i] = (struct uhmm_io){ .page = pages[i]->number, .buf = b->data[i],
+					  .len = PAGE, .result = 99 };
+	}
+	CHECK_EQ(device_run(dev, UHMM_OP_LOAD, io, nr), 0);
+	for (i = 0; i < nr; i++) {
+		content_fill(b->expected, pages[i]->kind, pages[i]->seed);
+		CHECK_MEM(b->data[i], b->expected, PAGE);
+	}
+}
+
+void forget(struct uhmm_device *dev, struct page **pages, uint32_t nr)
+{
+	struct uhmm_io io[UHMM_BATCH_MAX];
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		io[i] = (struct uhmm_io){ .page = pages[i]->number, .result = 99 };
+		pages[i]->stored = false;
+	}
+	CHECK_EQ(device_run(dev, UHMM_OP_FREE, io, nr), 0);
+}
+
+void store_all(struct uhmm_device *dev, struct buffers *b, struct page **p, uint32_t nr)
+{
+	CHECK_EQ(store(dev, b, p, nr), 0);
+}
+
+void forget_all(struct uhmm_device *dev, struct buffers *b, struct page **p, uint32_t nr)
+{
+	(void)b;
+	forget(dev, p, nr);
+}
+
+void each_batch(struct uhmm_device *dev, struct buffers *b, struct page *pages, uint32_t nr,
+		uint32_t stride, uint32_t size, batch_fn fn)
+{
+	struct page *batch[UHMM_BATCH_MAX];
+	uint32_t i, n = 0;
+
+	for (i = 0; i < nr; i++) {
+		batch[n++] = &pages[(uint64_t)i * stride % nr];
+		if (n == size || i + 1 == nr) {
+			fn(dev, b, batch, n);
+			n = 0;
+		}
+	}
+}
+
+struct uhmm_device_stat stat_of(struct uhmm_device *dev)
+{
+	struct uhmm_device_stat stat = { .size = sizeof(stat) };
+
+	device_stat(dev, &stat);
+	CHECK_EQ(stat.size, sizeof(stat));
+	return stat;
+}
+
+struct page *pages_of_all_kinds(uint32_t nr, uint64_t seed)
+{
+	struct page *pages = calloc(nr, sizeof(*pages));
+	uint32_t i;
+
+	CHECK(pages != NULL);
+	for (i = 0; i < nr; i++)
+		pages[i] = (struct page){ .kind = i, .seed = content_mix(seed + i) };
+	return pages;
+}
+
+/* ---- registration ------------------------------------------------------------------- */
+
+static struct device_case *cases, **last_case = &cases;
+
+void device_case_add(struct device_case *c)
+{
+	*last_case = c;
+	last_case = &c->next;
+}
+
+static void subject_add(const struct uhmm_driver *driver, const char *below)
+{
+	static struct subject subjects[SUBJECTS_MAX];
+	static unsigned nr;
+	struct subject *s = &subjects[nr++];
+	struct device_case *c;
+
+	if (nr == SUBJECTS_MAX)
+		abort();
+	s->driver = driver;
+	snprintf(s->spec, sizeof(s->spec), "%s%s", driver->name, below);
+	for (c = cases; c; c = c->next) {
+		struct test *test = calloc(1, sizeof(*test));
+		char *name = NULL;
+
+		if (!test || asprintf(&name, "%s: %s", s->spec, c->name) < 0)
+			abort();
+		*test = (struct test){ .name = name, .fn = c->fn, .arg = s, .timeout_s = 60 };
+		test_register(test);
+	}
+}
+
+__attribute__((constructor)) static void find_drivers(void)
+{
+	const struct uhmm_driver *driver = NULL;
+
+	while ((driver = device_driver_next(driver))) {
+		if (!(driver->flags & UHMM_DRIVER_LAYER))
+			subject_add(driver, "");
+		if (driver->flags & (UHMM_DRIVER_LAYER | UHMM_DRIVER_MAY_LAYER)) {
+			subject_add(driver, "+ram");
+			subject_add(driver, "+lz4");
+		}
+	}
+}
