@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED]: see churn.h.
+ *
+ * MIB is what all threads together keep mapped, OPERATIONS what each does. At the end
+ * every page is compared whole, and the digest printed.
+ */
+#include "churn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct options options = { .threads = 3, .bytes = 128 * MIB, .ops = 4000, .seed = 1 };
+struct churn churns[THREADS_MAX];
+_Thread_local struct churn *self;
+
+/* Weights add up to 1,000. */
+static const struct {
+	const char *name;
+	void (*fn)(struct churn *c);
+	unsigned weight;
+} ops[] = {
+	{ "touch", op_touch, 400 },     { "map", op_map, 90 },
+	{ "unmap", op_unmap, 40 },      { "remap", op_remap, 90 },
+	{ "advise", op_advise, 120 },   { "protect", op_protect, 50 },
+	{ "fixed", op_fixed, 20 },      { "lock", op_lock, 20 },
+	{ "commons", commons_use, 80 }, { "syscall", op_syscall, 52 },
+	{ "segv", op_segv, 25 },        { "fork", op_fork, 10 },
+	{ "spawn", op_spawn, 3 },
+};
+
+static void one_op(struct churn *c)
+{
+	unsigned at = (unsigned)rng_below(&c->rng, 1000);
+	size_t i = 0;
+
+	while (at >= ops[i].weight)
+		at -= ops[i++].weight;
+	c->op_name = ops[i].name;
+	ops[i].fn(c);
+	if (c->child.pid && c->op >= c->child.due)
+		child_wait(c);
+	fold(c, c->pages);
+}
+
+static void *run(void *arg)
+{
+	struct churn *c = arg;
+
+	self = c;
+	signals_start_thread();
+	for (c->op = 0; c->op < options.ops; c->op++)
+		one_op(c);
+	c->op_name = "last look";
+	child_wait(c);
+	for (int i = 0; i < c->nr_regions; i++)
+		for (size_t n = 0; n < c->region[i].nr; n++)
+			page_check(c, &c->region[i], n, (uint64_t)n << 8);
+	atomic_store(&c->ended, true);
+	return NULL;
+}
+
+static void parse(int argc, char **argv)
+{
+	int o;
+
+	while ((o = getopt(argc, argv, "t:m:n:s:")) != -1) {
+		uint64_t value = strtoull(optarg ? optarg : "0", NULL, 10);
+
+		if (o == 't' && value >= 1 && value <= THREADS_MAX)
+			options.threads = (int)value;
+		else if (o == 'm' && value >= 8)
+			options.bytes = value * MIB;
+		else if (o == 'n' && value >= 1)
+			options.ops = value;
+		else if (o == 's')
+			options.seed = value;
+		else
+			fail("usage: churn [-t 1..16] [-m MIB] [-n OPS] [-s SEED]");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	pthread_t pester;
+	uint64_t digest = 0;
+
+	parse(argc, argv);
+	constants_init();
+	signals_init();
+	for (int t = 0; t < options.threads; t++) {
+		churns[t].index = t;
+		churns[t].rng.state = mix64(options.seed << 8 | (unsigned)t);
+		churns[t].target = options.bytes / PAGE / (size_t)options.threads;
+		churns[t].op_name = "start";
+	}
+	for (int t = 0; t < options.threads; t++)
+		if (pthread_create(&churns[t].thread, NULL, run, &churns[t]) != 0)
+			fail("pthread_create");
+	if (pthread_create(&pester, NULL, signals_pester, NULL) != 0)
+		fail("pthread_create");
+	pthread_join(pester, NULL);
+	for (int t = 0; t < options.threads; t++) {
+		pthread_join(churns[t].thread, NULL);
+		printf("thread %d digest %016llx regions %d pages %zu stamps %u\n", t,
+		       (unsigned long long)churns[t].digest, churns[t].nr_regions,
+		       churns[t].pages, churns[t].serial);
+		fprintf(stderr, "thread %d: %llu signals, %u mremaps, %u refused\n", t,
+			(unsigned long long)churns[t].signals, churns[t].remapped,
+			churns[t].refused);
+		digest = mix64(digest ^ churns[t].digest);
+	}
+	printf("digest %016llx\n", (unsigned long long)digest);
+	return 0;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * churn: processes, signals and system calls.
+ *
+ * A forked child checks a sample of its parent's memory while the parent goes on changing
+ * its own, writes to its copy, perhaps has a child itself, perhaps dies before that child
+ * does. Everybody sends 8 bytes of digest to the parent; the order is not looked at.
+ * A thread has at most one child, so processes stay below twice the threads.
+ *
+ * Signals come to every thread about a thousand times a second, on alternate stacks that
+ * are ordinary memory; the handler only checks memory.
+ */
+#include "churn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ALT_STACK ((size_t)64 << 10)
+#define CHILD_CHECKS 64
+#define SIGNAL_NS 700000 /* between two signals */
+
+extern char **environ;
+
+/* First thing in a child, after every fork. */
+static void child_begin(struct churn *c, uint64_t seed)
+{
+	c->rng.state = seed;
+	c->child.pid = 0;
+	for (int i = 0; i < c->nr_regions; i++)
+		if (c->region[i].flags & REGION_WIPE)
+			pages_zero(&c->region[i], 0, c->region[i].nr);
+}
+
+/* One look at a random page, as it must be in a child. */
+static void child_check(struct churn *c, uint64_t choice)
+{
+	struct region *r = pick_region(c);
+	size_t i = (choice >> 32) % (r ? r->nr : 1);
+
+	if (!r || r->flags & REGION_DONTFORK)
+		return;
+	page_check(c, r, i, choice);
+	if (choice >> 63) {
+		page_write(c, r, i, (uint32_t)choice >> 3);
+		page_check(c, r, i, choice >> 1);
+	}
+}
+
+static void child_work(struct churn *c, int fd) __attribute__((noreturn));
+
+static void child_work(struct churn *c, int fd)
+{
+	c->digest = 0;
+	for (int n = 0; n < CHILD_CHECKS; n++) {
+		uint64_t choice = rng_next(&c->rng);
+
+		child_check(c, choice);
+		constants_check(choice >> 8);
+	}
+	if (write(fd, &c->digest, sizeof(c->digest)) != sizeof(c->digest))
+		fail("writing a child's digest: %m");
+	_exit(0);
+}
+
+/* In the child: with a child of its own, which it outlives or not. */
+static void child_with_child(struct churn *c, int fd, bool orphan)
+	__attribute__((noreturn));
+
+static void child_with_child(struct churn *c, int fd, bool orphan)
+{
+	uint64_t seed = rng_next(&c->rng);
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		fail("fork in a child: %m");
+	if (pid == 0) {
+		child_begin(c, seed);
+		child_work(c, fd);
+	}
+	if (orphan)
+		_exit(0);
+	for (int n = 0; n < CHILD_CHECKS / 2; n++)
+		child_check(c, rng_next(&c->rng));
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		fail("a grandchild ended with status %x", (unsigned)status);
+	child_work(c, fd);
+}
+
+void op_fork(struct churn *c)
+{
+	uint64_t how = rng_next(&c->rng), seed = rng_next(&c->rng);
+	int fds[2], kind = (int)(how % 4);
+	pid_t pid;
+
+	child_wait(c);
+	if (pipe2(fds, O_CLOEXEC) != 0)
+		fail("pipe2: %m");
+	if (kind == 3)
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, NULL, NULL, 0);
+	else
+		pid = fork();
+	if (pid < 0)
+		fail("fork: %m");
+	if (pid == 0) {
+		child_begin(c, seed);
+		if (kind == 1 || kind == 2)
+			child_with_child(c, fds[1], kind == 2);
+		child_work(c, fds[1]);
+	}
+	close(fds[1]);
+	c->child = (struct child){ .pid = pid,
+				   .fd = fds[0],
+				   .results = kind == 1 ? 2 : 1,
+				   .due = c->op + (how >> 8 & 1 ? 0 : how >> 9 & 63) };
+	if (c->child.due == c->op)
+		child_wait(c);
+}
+
+void child_wait(struct churn *c)
+{
+	uint64_t sum = 0, result;
+	int status;
+
+	if (!c->child.pid)
+		return;
+	for (int n = 0; n < c->child.results; n++) {
+		ssize_t got = read(c->child.fd, &result, sizeof(result));
+
+		if (got != sizeof(result))
+			fail("child %d sent %zd bytes of its digest", c->child.pid, got);
+		sum += result;
+	}
+	close(c->child.fd);
+	if (waitpid(c->child.pid, &status, 0) != c->child.pid || status != 0)
+		fail("child %d ended with status %x", c->child.pid, (unsigned)status);
+	c->child.pid = 0;
+	fold(c, sum);
+}
+
+/* The child runs in our memory until it execs: what it writes is ours. */
+static pid_t __attribute__((noinline))
+spawn_vfork(struct churn *c, struct region *r, size_t i, uint32_t choice)
+{
+	static char *const argv[] = { (char *)"true", NULL };
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		if (r)
+			page_write(c, r, i, choice);
+		execve("/bin/true", argv, environ);
+		_exit(127);
+	}
+	return pid;
+}
+
+void op_spawn(struct churn *c)
+{
+	static char *const argv[] = { (char *)"true", NULL };
+	struct region *r = pick_region(c);
+	uint64_t how = rng_next(&c->rng), at = rng_next(&c->rng);
+	int status, error = 0;
+	pid_t pid;
+
+	at %= r ? r->nr : 1;
+	if (how & 1)
+		pid = spawn_vfork(c, r, at, (uint32_t)(how >> 8));
+	else if ((error = posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ)) != 0)
+		fail("posix_spawn: %s", strerror(error));
+	if (pid < 0)
+		fail("vfork: %m");
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		fail("/bin/true ended with status %x", (unsigned)status);
+	if (r)
+		page_check(c, r, at, how & ~UINT64_C(3));
+}
+
+/* A page of r that can be read (and written), at or after a random one; nr: none. */
+static size_t find_page(const struct region *r, uint64_t at, uint8_t flags, uint8_t not )
+{
+	for (size_t n = 0; n < r->nr; n++) {
+		size_t i = (at + n) % r->nr;
+
+		if ((r->page[i].flags & flags) == flags && !(r->page[i].flags & not ))
+			return i;
+	}
+	return r->nr;
+}
+
+/* 16 pages through a pipe, or by process_vm_writev: the kernel reads and writes them. */
+void op_syscall(struct churn *c)
+{
+	struct region *from = pick_region(c), *to = pick_region(c);
+	uint64_t how = rng_next(&c->rng);
+	struct iovec in[16], out[16];
+	ssize_t sent, got;
+	int fds[2], nr = 0;
+
+	for (int n = 0; n < 16; n++) {
+		uint64_t at = rng_next(&c->rng), at2 = rng_next(&c->rng);
+		size_t i = from ? find_page(from, at, PAGE_R, PAGE_MAYBE) : 0;
+		size_t j = to ? find_page(to, at2, PAGE_R | PAGE_W, 0) : 0;
+
+		if (!from || !to || from == to || i == from->nr || j == to->nr)
+			return;
+		in[nr] = (struct iovec){ from->base + i * PAGE, PAGE };
+		out[nr++] = (struct iovec){ to->base + j * PAGE, PAGE };
+		to->page[j].serial = from->page[i].serial;
+		to->page[j].patch = from->page[i].patch;
+		to->page[j].flags &= (uint8_t)~PAGE_MAYBE;
+	}
+	if (how & 1) {
+		got = sent = process_vm_writev(getpid(), in, (unsigned long)nr, out,
+					       (unsigned long)nr, 0);
+	} else {
+		if (pipe2(fds, O_CLOEXEC) != 0)
+			fail("pipe2: %m");
+		sent = writev(fds[1], in, nr);
+		got = readv(fds[0], out, nr);
+		close(fds[0]);
+		close(fds[1]);
+	}
+	if (sent != nr * (ssize_t)PAGE || got != sent)
+		fail("%s of %d pages: %zd sent, %zd received: %m",
+		     how & 1 ? "process_vm_writev" : "writev and readv", nr, sent, got);
+	for (int n = 0; n < nr; n++)
+		page_check(c, to, (size_t)((char *)out[n].iov_base - to->base) / PAGE,
+			   how & ~UINT64_C(3));
+}
+
+/* Protection holds, whether the page is in memory or not. */
+void op_segv(struct churn *c)
+{
+	struct region *r = pick_region(c);
+	uint64_t how = rng_next(&c->rng);
+	volatile uint64_t *word;
+	size_t i;
+
+	if (!r)
+		return;
+	i = find_page(r, how >> 16, 0, PAGE_W);
+	if (i == r->nr)
+		return;
+	word = (volatile uint64_t *)(r->base + i * PAGE) + (how >> 8) % PAGE_WORDS;
+	c->fault_addr = 0;
+	c->fault_expected = 1;
+	if (sigsetjmp(c->fault, 1) == 0) {
+		if (how & 1 && !(r->page[i].flags & PAGE_R))
+			(void)*word;
+		else
+			*word = 0;
+		fail("%p can be used although it is protected (flags %u)",
+		     (void *)(uintptr_t)word, r->page[i].flags);
+	}
+	if (c->fault_addr != (uintptr_t)word)
+		fail("SIGSEGV names %p, not %p", (void *)c->fault_addr,
+		     (void *)(uintptr_t)word);
+	page_check(c, r, i, how & ~UINT64_C(3));
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	if (sig == SIGSEGV && self && self->fault_expected) {
+		self->fault_expected = 0;
+		self->fault_addr = (uintptr_t)info->si_addr;
+		siglongjmp(self->fault, 1);
+	}
+	fail("unexpected signal %d, code %d, at %p", sig, info->si_code, info->si_addr);
+}
+
+static void on_pester(int sig)
+{
+	(void)sig;
+	if (self)
+		constants_check(mix64(++self->signals ^ (uint64_t)self->index << 32));
+}
+
+void signals_init(void)
+{
+	struct sigaction fault = { .sa_sigaction = on_fault,
+				   .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	struct sigaction pester = { .sa_handler = on_pester,
+				    .sa_flags = SA_RESTART | SA_ONSTACK };
+
+	if (sigaction(SIGSEGV, &fault, NULL) || sigaction(SIGBUS, &fault, NULL) ||
+	    sigaction(SIGUSR1, &pester, NULL))
+		fail("sigaction: %m");
+}
+
+void signals_start_thread(void)
+{
+	stack_t stack = { .ss_size = ALT_STACK };
+
+	stack.ss_sp = mmap(NULL, ALT_STACK, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stack.ss_sp == MAP_FAILED || sigaltstack(&stack, NULL) != 0)
+		fail("sigaltstack: %m");
+}
+
+/* Ends when everybody else has. They are joined after it, so their ids are good. */
+void *signals_pester(void *arg)
+{
+	struct timespec pause = { 0, SIGNAL_NS };
+	int ended = 0;
+
+	(void)arg;
+	for (int n = 0; ended < options.threads; n++) {
+		struct churn *c = &churns[n % options.threads];
+
+		ended = n % options.threads ? ended : 0;
+		ended += atomic_load(&c->ended);
+		pthread_kill(c->thread, SIGUSR1);
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A dict of N entries: built, read at random, changed, scanned. Prints checksums."""
+import random
+import sys
+import zlib
+
+
+def main(nr):
+    table = {}
+    for i in range(nr):
+        table[f"key-{i * 7919 % nr:08d}"] = (i, f"value {i} of {nr}")
+    print("entries", len(table))
+
+    draw = random.Random(1)
+    crc = 0
+    for _ in range(nr):
+        i, text = table[f"key-{draw.randrange(nr):08d}"]
+        crc = zlib.crc32(text.encode(), crc ^ i & 0xFFFFFFFF)
+    print("random reads", crc)
+
+    for _ in range(nr // 4):
+        key = f"key-{draw.randrange(nr):08d}"
+        if draw.random() < 0.5:
+            table.pop(key, None)
+        else:
+            table[key] = (draw.randrange(nr), "changed " + key)
+    print("entries", len(table))
+
+    crc = 0
+    for key, (i, text) in table.items():
+        crc = zlib.crc32(f"{key} {i} {text}".encode(), crc)
+    print("scan", crc)
+
+    ordered = sorted(table)
+    print("sorted", zlib.crc32("".join(ordered[:: max(1, nr // 100000)]).encode()))
+
+
+main(int(sys.argv[1]))

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+# Perl: a hash of strings and arrays, built, read at random, changed, sorted.
+needs=/usr/bin/perl
+
+# Half its peak is too little: compressed, all of it still takes 35 to 40%.
+: "${percent:=65}"
+
+run() {
+	PERL_HASH_SEED=0 PERL_PERTURB_KEYS=0 \
+		$WRAP /usr/bin/perl "$SRC/scenario/table.pl" "$(pick 200000 1200000)"
+}
