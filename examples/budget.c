@@ -74,14 +74,14 @@ int main(void)
 
 	if (uhmm_stats_get(space, &stats))
 		return 1;
-	printf("table %zu MiB, budget %zu MiB, resident %llu MiB, on lz4 %llu MiB in %llu "
-	       "MiB\n",
+	printf("table %zu MiB, budget %zu MiB, resident %llu MiB, "
+	       "on lz4 %llu MiB in %llu MiB\n",
 	       TABLE / MIB, (size_t)config.budget_bytes / MIB,
 	       (unsigned long long)(stats.rss_anon_bytes / MIB),
 	       (unsigned long long)(stats.device_bytes_in / MIB),
 	       (unsigned long long)(stats.device_bytes_resident / MIB));
 
-	/* A mapping that goes away takes its migrated pages along: no need to load them. */
+	/* A mapping that goes away takes its migrated pages along; nothing is loaded. */
 	munmap(table, TABLE);
 	return uhmm_space_destroy(space) ? 1 : 0;
 }

@@ -6,8 +6,9 @@
 # For developers, as root: does a fresh clone build and pass its tests on a machine that
 # has nothing installed? Makes a minimal Debian of SUITE (bookworm, trixie) in DIR with
 # nothing added but make, copies what is committed (HEAD) to it, and runs each COMMAND
-# there, by default `make demo` and `make check`. DIR/uhmm-base-SUITE.tar keeps the untouched
-# system for the next run. The mirror and the proxy are those that apt uses here.
+# there, by default `make demo` and `make check`. DIR/uhmm-base-SUITE.tar keeps the
+# untouched system for the next run. The mirror and the proxy are those that apt uses
+# here.
 #
 # Everything runs in mount and process namespaces of its own: no mount and no process is
 # left. Prints one line per command, exits 1 if any failed.
@@ -26,9 +27,12 @@ proxy=$(apt-config dump --format '%v' Acquire::http::Proxy)
 [ -z "$proxy" ] || export http_proxy="$proxy"
 
 if [ ! -f "$base" ]; then
-	mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' |
-		sed -n 's/^Debian //p' | head -n 1)
-	[ -n "$mirror" ] || { echo "chroot-check.sh: apt knows no Debian mirror" >&2; exit 2; }
+	mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' \
+		'Created-By: Packages' | sed -n 's/^Debian //p' | head -n 1)
+	if [ -z "$mirror" ]; then
+		echo "chroot-check.sh: apt knows no Debian mirror" >&2
+		exit 2
+	fi
 	rm -rf "$root"
 	debootstrap --variant=minbase --include=make "$suite" "$root" "$mirror" >&2
 	tar -C "$root" -cf "$base.part" .
@@ -39,7 +43,8 @@ rm -rf "$root"
 mkdir -p "$root"
 tar -C "$root" -xf "$base"
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
-[ -z "$proxy" ] || echo "Acquire::http::Proxy \"$proxy\";" >"$root/etc/apt/apt.conf.d/proxy"
+[ -z "$proxy" ] ||
+	echo "Acquire::http::Proxy \"$proxy\";" >"$root/etc/apt/apt.conf.d/proxy"
 mkdir -p "$root/src/uhmm"
 git -C "$source" archive HEAD | tar -C "$root/src/uhmm" -xf -
 
