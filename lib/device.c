@@ -4,7 +4,8 @@
  * layer's driver gets the struct of the layer below to submit to.
  *
  * Invariant: a layer is opened after and closed before the one below it. A driver built
- * against an older header has a smaller struct: members beyond its size are not looked at.
+ * against an older header has a smaller struct: members beyond its size are not looked
+ * at.
  *
  * Threads: SERIALIZE drivers are entered under their layer's lock, one submit at a time.
  * Failure to open closes what was open and leaves a line that says why.
@@ -12,7 +13,6 @@
 #include "lib/device.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "lib/assert.h"
@@ -43,7 +43,7 @@ const struct uhmm_driver *device_driver_next(const struct uhmm_driver *prev)
 	return *d ? d[1] : NULL;
 }
 
-/* ---- open, close --------------------------------------------------------------------- */
+/* ---- open, close --------------------------------------------------------------- */
 
 static int layer_open(const struct spec_layer *layer, struct uhmm_device *dev,
 		      struct uhmm_device *next, const char *text, char *error,
@@ -56,11 +56,8 @@ static int layer_open(const struct spec_layer *layer, struct uhmm_device *dev,
 	int r = layer->driver->open(&args, &dev->impl, &why);
 
 	if (r) {
-		if (why)
-			spec_error(text, error, error_size, "%s: %s", layer->driver->name, why);
-		else
-			spec_error(text, error, error_size, "%s cannot be opened: %s",
-				   layer->driver->name, strerror(-r));
+		spec_error(text, error, error_size, layer->driver->name, ": ",
+			   why ? why : "cannot be opened", NULL);
 		return r;
 	}
 	dev->driver = layer->driver;
@@ -80,7 +77,7 @@ int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
 		return r;
 	stack = uhmm_host_map(STACK_SIZE);
 	if (!stack) {
-		spec_error(text, error, error_size, "not enough memory");
+		spec_error(text, error, error_size, "not enough memory", NULL);
 		return -ENOMEM;
 	}
 	for (i = spec.nr_layers; i-- > 0; next = &stack[i]) {
@@ -98,7 +95,8 @@ int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
 	return 0;
 }
 
-int device_open(const char *spec, struct uhmm_device **dev, char *error, size_t error_size)
+int device_open(const char *spec, struct uhmm_device **dev, char *error,
+		size_t error_size)
 {
 	return device_open_from(device_drivers, spec, dev, error, error_size);
 }
@@ -114,7 +112,7 @@ void device_close(struct uhmm_device *dev)
 	uhmm_host_unmap(dev, STACK_SIZE);
 }
 
-/* ---- what a stack is ------------------------------------------------------------------- */
+/* ---- what a stack is ----------------------------------------------------------- */
 
 uint32_t device_flags(const struct uhmm_device *dev)
 {
@@ -142,7 +140,7 @@ const struct uhmm_driver *device_driver(const struct uhmm_device *dev)
 	return dev->driver;
 }
 
-/* ---- batches ----------------------------------------------------------------------------- */
+/* ---- batches ------------------------------------------------------------------- */
 
 int uhmm_device_submit(struct uhmm_device *dev, struct uhmm_batch *batch)
 {
@@ -163,18 +161,20 @@ static void run_complete(struct uhmm_batch *batch)
 	uint32_t *state = batch->cookie;
 
 	/*
-	 * Release: with the acquire of the submitter, who may be gone right after. A wake of
-	 * an address that nobody waits on any more does no harm.
+	 * Release: with the acquire of the submitter, who may be gone right after. A
+	 * wake of an address that nobody waits on any more does no harm.
 	 */
 	if (__atomic_exchange_n(state, 1, __ATOMIC_RELEASE) == 2)
 		os_wake(state, 1);
 }
 
-uint32_t device_run(struct uhmm_device *dev, enum uhmm_op op, struct uhmm_io *io, uint32_t nr)
+uint32_t device_run(struct uhmm_device *dev, enum uhmm_op op, struct uhmm_io *io,
+		    uint32_t nr)
 {
 	uint32_t state = 0, failed = 0, i;
-	struct uhmm_batch batch = { .op = op, .nr = nr, .io = io,
-				    .complete = run_complete, .cookie = &state };
+	struct uhmm_batch batch = {
+		.op = op, .nr = nr, .io = io, .complete = run_complete, .cookie = &state
+	};
 
 	uhmm_device_submit(dev, &batch);
 	while (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != 1) {
@@ -189,7 +189,7 @@ uint32_t device_run(struct uhmm_device *dev, enum uhmm_op op, struct uhmm_io *io
 	return failed;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------ */
+/* ---- the rest ------------------------------------------------------------------ */
 
 int device_flush(struct uhmm_device *dev)
 {

@@ -3,8 +3,8 @@
  * Devices as the core sees them: opened by a spec, driven by batches. Drivers see
  * <uhmm/device.h> only.
  *
- * Opening, closing and everything about specs happens on ordinary threads and may use
- * libc. Everything else is for any thread, also while a fault is being resolved.
+ * Opening and closing happens on ordinary threads: drivers may use libc there. Everything
+ * else is for any thread, also while a fault is being resolved.
  */
 #ifndef UHMM_LIB_DEVICE_H
 #define UHMM_LIB_DEVICE_H
@@ -27,7 +27,8 @@ const struct uhmm_driver *device_driver_next(const struct uhmm_driver *prev);
  * device, -ENOMEM, or what a driver said; error then names the argument, what was wrong
  * and what is accepted, in one line.
  */
-int device_open(const char *spec, struct uhmm_device **dev, char *error, size_t error_size);
+int device_open(const char *spec, struct uhmm_device **dev, char *error,
+		size_t error_size);
 /* The same with the drivers of a table. */
 int device_open_from(const struct uhmm_driver *const *drivers, const char *spec,
 		     struct uhmm_device **dev, char *error, size_t error_size);
@@ -44,7 +45,8 @@ const struct uhmm_driver *device_driver(const struct uhmm_device *dev);
  * Hands a batch over and waits until it is complete: results are in io, one each. nr is 1
  * to UHMM_BATCH_MAX. Returns how many failed.
  */
-uint32_t device_run(struct uhmm_device *dev, enum uhmm_op op, struct uhmm_io *io, uint32_t nr);
+uint32_t device_run(struct uhmm_device *dev, enum uhmm_op op, struct uhmm_io *io,
+		    uint32_t nr);
 
 /* 0 or -errno of the first layer that failed. */
 int device_flush(struct uhmm_device *dev);
@@ -56,12 +58,12 @@ int device_after_fork(struct uhmm_device *dev);
  */
 void device_stat(struct uhmm_device *dev, struct uhmm_device_stat *stat);
 
-/* ---- lib/device_spec.c, for device.c ------------------------------------------------ */
+/* ---- lib/device_spec.c, for device.c ------------------------------------------- */
 
 /* Layers of a stack, options of a driver, length of a spec: far more than make sense. */
-#define SPEC_LAYERS_MAX 8u
-#define SPEC_OPTIONS_MAX 32u
-#define SPEC_MAX 1024u
+#define SPEC_LAYERS_MAX 8
+#define SPEC_OPTIONS_MAX 32
+#define SPEC_MAX 1023
 
 struct spec_layer {
 	const struct uhmm_driver *driver;
@@ -71,14 +73,14 @@ struct spec_layer {
 struct spec {
 	uint32_t nr_layers; /* [0] is on top */
 	struct spec_layer layer[SPEC_LAYERS_MAX];
-	char text[SPEC_MAX]; /* what strings point into */
+	char text[SPEC_MAX + 1]; /* what strings point into */
 };
 
 /* 0, -EINVAL, -ENODEV: then error says why. */
-int spec_parse(const struct uhmm_driver *const *drivers, const char *text, struct spec *spec,
-	       char *error, size_t error_size);
-/* Writes `device "SPEC": ` and the message; no control characters. */
-void spec_error(const char *text, char *error, size_t error_size, const char *format, ...)
-	__attribute__((format(printf, 4, 5)));
+int spec_parse(const struct uhmm_driver *const *drivers, const char *text,
+	       struct spec *spec, char *error, size_t error_size);
+/* Writes `device "SPEC": ` and the strings that follow, up to a NULL, as one line. */
+void spec_error(const char *spec, char *error, size_t error_size, ...)
+	__attribute__((sentinel));
 
 #endif

@@ -50,7 +50,7 @@ static struct {
 	uint32_t nr_regions;
 	uint64_t avail[NR_ORDERS]; /* a bit for each region */
 	struct region *region[REGIONS_MAX];
-	uint64_t used_pages;       /* of runs, rounded up to their order */
+	uint64_t used_pages; /* of runs, rounded up to their order */
 	struct host_stat stat;
 } host;
 
@@ -84,7 +84,8 @@ static void block_remove(uint32_t r, unsigned order, uint32_t block)
 static void block_give(uint32_t r, unsigned order, uint32_t block)
 {
 	assert_always(!bits_test(&host.region[r]->free[order], block));
-	while (order < RUN_ORDER_MAX && bits_test(&host.region[r]->free[order], block ^ 1)) {
+	while (order < RUN_ORDER_MAX &&
+	       bits_test(&host.region[r]->free[order], block ^ 1)) {
 		block_remove(r, order, block ^ 1);
 		block /= 2;
 		order++;
@@ -383,12 +384,14 @@ int host_is_valid(void)
 		const struct region *r = host.region[i];
 		uint64_t free = region_count_free(r);
 
-		valid = valid && free <= region_pages(r) && r->committed <= region_pages(r);
+		valid = valid && free <= region_pages(r) &&
+			r->committed <= region_pages(r);
 		total += region_pages(r);
 		accounted += r->head + free;
 		for (order = 0; order < NR_ORDERS; order++)
-			valid = valid && (host.avail[order] >> i & 1) ==
-						 (bits_first(&r->free[order]) != BITS_NONE);
+			valid = valid &&
+				(host.avail[order] >> i & 1) ==
+					(bits_first(&r->free[order]) != BITS_NONE);
 	}
 	valid = valid && accounted == total && total * PAGE == host.stat.bytes_reserved;
 	uhmm_unlock(&host.lock);

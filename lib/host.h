@@ -3,11 +3,12 @@
  * Memory of the library's own: what devices see as uhmm_host_map() and its like, and what
  * only the core needs besides.
  *
- * Runs of pages from large reservations ("regions") that are made as they are needed and
- * grow geometrically. A run takes address space for the next power of two of its pages, is
- * aligned to that (up to 2 MiB), and takes memory for what was written. Mapping and unmapping cost about a microsecond, mostly
- * the system call that gives memory back, and no search is longer than the number of
- * orders (powers of two), however much is mapped.
+ * Runs of pages from large reservations ("regions") that are made as they are needed
+ * and grow geometrically. A run takes address space for the next power of two of its
+ * pages, is aligned to that (up to 2 MiB), and takes memory for what was written.
+ * Mapping and unmapping cost about a microsecond, mostly the system call that gives
+ * memory back, and no search is longer than the number of orders (powers of two),
+ * however much is mapped.
  *
  * Any thread, also while a fault is being resolved.
  */
@@ -20,9 +21,10 @@
 #include "uhmm/device.h"
 
 /*
- * Around fork(): between the two calls nobody is inside the allocator, so that the child's
- * copy of it is whole. The forking thread calls prepare before, and done afterwards in
- * the parent and in the child. Stores and devices are quiet by then: no batch is in flight.
+ * Around fork(): between the two calls nobody is inside the allocator, so that the
+ * child's copy of it is whole. The forking thread calls prepare before, and done
+ * afterwards in the parent and in the child. Stores and devices are quiet by then: no
+ * batch is in flight.
  */
 void host_fork_prepare(void);
 void host_fork_done(void);

@@ -30,8 +30,8 @@ int uhmm_trylock(struct uhmm_lock *lock)
 {
 	uint32_t expected = 0;
 
-	return __atomic_compare_exchange_n(&lock->word, &expected, 1, false, __ATOMIC_ACQUIRE,
-					   __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(&lock->word, &expected, 1, false,
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 static __attribute__((noinline)) void lock_slow(struct uhmm_lock *lock)
@@ -43,7 +43,8 @@ static __attribute__((noinline)) void lock_slow(struct uhmm_lock *lock)
 		/* Somebody sleeps already: spinning would only overtake them. */
 		if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 2)
 			break;
-		if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0 && uhmm_trylock(lock))
+		if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0 &&
+		    uhmm_trylock(lock))
 			return;
 	}
 	while (__atomic_exchange_n(&lock->word, 2, __ATOMIC_ACQUIRE) != 0)

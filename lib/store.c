@@ -3,10 +3,10 @@
  * The packed store: putting, viewing and freeing. What it promises is in <uhmm/device.h>,
  * how it is built in store_internal.h.
  *
- * All functions on any thread at once, also while a fault is being resolved: they block on
- * locks that are held for less than a microsecond, and on the kernel when it maps memory.
- * A handle that was freed, or never given out, ends the process where it is noticed: that
- * is a bug of the device. An object whose header was overwritten is -EIO.
+ * All functions on any thread at once, also while a fault is being resolved: they block
+ * on locks that are held for less than a microsecond, and on the kernel when it maps
+ * memory. A handle that was freed, or never given out, ends the process where it is
+ * noticed: that is a bug of the device. An object whose header was overwritten is -EIO.
  */
 #include <errno.h>
 #include <string.h>
@@ -22,7 +22,7 @@
 /* What compaction is asked for when the limit is reached. */
 #define ROOM_BYTES (UINT64_C(256) << 10)
 
-/* ---- create, destroy ----------------------------------------------------------------- */
+/* ---- create, destroy ----------------------------------------------------------- */
 
 static int lane_add(struct uhmm_store *store)
 {
@@ -101,7 +101,7 @@ void uhmm_store_destroy(struct uhmm_store *store)
 	uhmm_host_unmap(store, sizeof(*store));
 }
 
-/* ---- objects --------------------------------------------------------------------------- */
+/* ---- objects ------------------------------------------------------------------- */
 
 /* Somebody had to wait: when that is frequent and the store is large, add lanes. */
 static void waited(struct uhmm_store *store)
@@ -112,7 +112,8 @@ static void waited(struct uhmm_store *store)
 	if (nr >= store->max_lanes ||
 	    __atomic_add_fetch(&store->contended, 1, __ATOMIC_RELAXED) < LANE_WAITS)
 		return;
-	objects = (uint64_t)__atomic_load_n(&store->nr_groups, __ATOMIC_RELAXED) * GROUP_SLOTS;
+	objects = (uint64_t)__atomic_load_n(&store->nr_groups, __ATOMIC_RELAXED) *
+		  GROUP_SLOTS;
 	if (objects >= (uint64_t)nr * LANE_OBJECTS && uhmm_trylock(&store->lanes_lock)) {
 		if (store->nr_lanes == nr)
 			lane_add(store);
@@ -165,8 +166,8 @@ static bool make_room(struct uhmm_store *store)
 	return false;
 }
 
-int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len, uint64_t check,
-		   uint64_t *handle)
+int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len,
+		   uint64_t check, uint64_t *handle)
 {
 	struct store_object *object;
 	struct store_span *span;
@@ -188,8 +189,8 @@ int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len, uin
 	object->check = check;
 	object->owner = index << 16 | len;
 	memcpy(object + 1, data, len);
-	__atomic_store_n(slot_at(store, index), slot_make(object, span->class, span->lane),
-			 __ATOMIC_RELEASE);
+	__atomic_store_n(slot_at(store, index),
+			 slot_make(object, span->class, span->lane), __ATOMIC_RELEASE);
 	/* Release: whoever finds no writer finds the object's owner, and the slot. */
 	__atomic_fetch_sub(&span->writing, 1, __ATOMIC_RELEASE);
 	*handle = index << HANDLE_INDEX_SHIFT;
@@ -213,8 +214,9 @@ static struct store_object *slot_pin(struct uhmm_store *store, uint64_t *slot,
 		} else if ((value & SLOT_PINS) == SLOT_PINS) {
 			os_yield();
 			value = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
-		} else if (__atomic_compare_exchange_n(slot, &value, value + SLOT_PIN, true,
-						       __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
+		} else if (__atomic_compare_exchange_n(slot, &value, value + SLOT_PIN,
+						       true, __ATOMIC_ACQUIRE,
+						       __ATOMIC_ACQUIRE)) {
 			return slot_object(value);
 		}
 	}
@@ -285,7 +287,7 @@ void uhmm_store_free(struct uhmm_store *store, uint64_t handle)
 	slot_drop(store, handle >> HANDLE_INDEX_SHIFT);
 }
 
-/* ---- values ----------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------- */
 
 /*
  * Seven bits that change whenever one bit of the value does: the top bits of a product
@@ -314,14 +316,15 @@ int uhmm_store_get_value(struct uhmm_store *store, uint64_t handle, uint64_t *va
 
 	if (!(handle & HANDLE_VALUE))
 		return 0;
-	v = __atomic_load_n(slot_at(store, handle >> HANDLE_INDEX_SHIFT), __ATOMIC_RELAXED);
+	v = __atomic_load_n(slot_at(store, handle >> HANDLE_INDEX_SHIFT),
+			    __ATOMIC_RELAXED);
 	if (value_check(v) != (handle >> 1 & 0x7f))
 		return 0;
 	*value = v;
 	return 1;
 }
 
-/* ---- statistics --------------------------------------------------------------------------- */
+/* ---- statistics ---------------------------------------------------------------- */
 
 void uhmm_store_stat(struct uhmm_store *store, struct uhmm_store_stat *stat)
 {
@@ -329,7 +332,8 @@ void uhmm_store_stat(struct uhmm_store *store, struct uhmm_store_stat *stat)
 	uint64_t headers = 0, touched = 0, tables;
 
 	*stat = (struct uhmm_store_stat){ 0 };
-	tables = store_pages(sizeof(*store)) + lanes * store_pages(sizeof(struct store_lane));
+	tables = store_pages(sizeof(*store)) +
+		 lanes * store_pages(sizeof(struct store_lane));
 	for (i = 0; i < lanes; i++)
 		for (j = 0; j < NR_CLASSES; j++) {
 			struct store_class *c = &store->lane[i]->class[j];

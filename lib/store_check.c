@@ -14,12 +14,12 @@ int store_wrong_line(void)
 	return wrong_line;
 }
 
-#define MUST(expr)                         \
-	do {                               \
-		if (!(expr)) {             \
-			wrong_line = __LINE__; \
-			return false;      \
-		}                          \
+#define MUST(expr)                                                                       \
+	do {                                                                             \
+		if (!(expr)) {                                                           \
+			wrong_line = __LINE__;                                           \
+			return false;                                                    \
+		}                                                                        \
 	} while (0)
 
 struct totals {
@@ -77,7 +77,8 @@ static bool class_is_valid(struct uhmm_store *store, struct store_class *c,
 		MUST(l == SPAN_FULL || (c->partial >> l & 1) == (c->list[l] != NULL));
 		for (span = c->list[l]; span; prev = span, span = span->next) {
 			MUST(span->prev == prev);
-			MUST(span->list == l && span->nr_used * SPAN_FULL / c->capacity == l);
+			MUST(span->list == l &&
+			     span->nr_used * SPAN_FULL / c->capacity == l);
 			if (!span_is_valid(store, c, span, &bytes))
 				return false;
 			spans++;

@@ -2,12 +2,12 @@
 /*
  * Classes of the packed store: spans, and places for objects in them.
  *
- * A place is taken from the fullest span that has one, the lowest first: so sparse spans
- * become sparser until they are empty or compaction has emptied them, and the pages at the
- * end of a span that was never full take no memory.
+ * A place is taken from the fullest span that has one, the lowest first: so sparse
+ * spans become sparser until they are empty or compaction has emptied them, and the
+ * pages at the end of a span that was never full take no memory.
  *
- * What is called with the class locked does not block on anything but that lock; spans are
- * mapped and unmapped without it, because that is a system call.
+ * What is called with the class locked does not block on anything but that lock; spans
+ * are mapped and unmapped without it, because that is a system call.
  */
 #include <errno.h>
 
@@ -37,7 +37,7 @@ void store_uncharge(struct uhmm_store *store, uint64_t pages)
 		__atomic_sub_fetch(&store->charged_pages, pages, __ATOMIC_RELAXED);
 }
 
-/* ---- sizes --------------------------------------------------------------------------- */
+/* ---- sizes --------------------------------------------------------------------- */
 
 uint32_t class_of(uint32_t len)
 {
@@ -87,7 +87,7 @@ void lane_init(struct store_lane *lane)
 		class_init(&lane->class[i], class_size(i));
 }
 
-/* ---- spans ------------------------------------------------------------------------------ */
+/* ---- spans --------------------------------------------------------------------- */
 
 struct store_object *span_object(const struct store_class *c, struct store_span *span,
 				 uint32_t place)
@@ -166,7 +166,7 @@ int span_add(struct uhmm_store *store, uint32_t lane, uint32_t class)
 	/* A slot has room for 48 bits of address. */
 	assert_always((uintptr_t)span >> 48 == 0);
 	span->nr_touched = 1;
-	span->class = (uint16_t)class;
+	span->class = (uint16_t) class;
 	span->lane = (uint16_t)lane;
 	span->magic = SPAN_MAGIC;
 	uhmm_lock(&c->lock);
@@ -187,7 +187,7 @@ uint64_t span_release(struct uhmm_store *store, const struct store_class *c,
 	return pages * STORE_PAGE;
 }
 
-/* ---- places ------------------------------------------------------------------------------- */
+/* ---- places -------------------------------------------------------------------- */
 
 static uint32_t first_free(const struct store_span *span)
 {

@@ -157,8 +157,9 @@ uint64_t uhmm_store_compact(struct uhmm_store *store, uint64_t max_bytes)
 	for (i = 0; i < nr && bytes < max_bytes; i++) {
 		uint32_t n = __atomic_fetch_add(&store->cursor, 1, __ATOMIC_RELAXED) % nr;
 
-		bytes += compact_class(store, &store->lane[n / NR_CLASSES]->class[n % NR_CLASSES],
-				       max_bytes - bytes);
+		bytes += compact_class(
+			store, &store->lane[n / NR_CLASSES]->class[n % NR_CLASSES],
+			max_bytes - bytes);
 	}
 	return bytes;
 }

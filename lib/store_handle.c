@@ -2,11 +2,12 @@
 /*
  * Slots of the packed store: taking and dropping them, and giving their memory back.
  *
- * Slots come in groups of one page. A group with a free slot is on the list of the shard
- * it belongs to, and a thread takes from the shard of the CPU it runs on, so that threads
- * seldom meet. A dropped slot goes back to its own group, whoever drops it: a thread that
- * only stores and one that only frees still share the same slots. A shard that has run out
- * takes a group from another that can spare one before it asks for a new one.
+ * Slots come in groups of one page. A group with a free slot is on the list of the
+ * shard it belongs to, and a thread takes from the shard of the CPU it runs on, so that
+ * threads seldom meet. A dropped slot goes back to its own group, whoever drops it: a
+ * thread that only stores and one that only frees still share the same slots. A shard
+ * that has run out takes a group from another that can spare one before it asks for a
+ * new one.
  *
  * A group without used slots gives its page back, unless it is its shard's last one.
  *
@@ -29,14 +30,16 @@ static struct store_group *group_at(struct uhmm_store *store, uint32_t g)
 
 static uint64_t *group_slots(struct uhmm_store *store, uint32_t g)
 {
-	return store->chunk[g / CHUNK_GROUPS].slots + g % CHUNK_GROUPS * (size_t)GROUP_SLOTS;
+	return store->chunk[g / CHUNK_GROUPS].slots +
+	       g % CHUNK_GROUPS * (size_t)GROUP_SLOTS;
 }
 
 uint64_t *slot_find(struct uhmm_store *store, uint64_t index)
 {
 	uint64_t c = index / CHUNK_SLOTS;
 
-	if (c >= STORE_CHUNKS || !__atomic_load_n(&store->chunk[c].groups, __ATOMIC_ACQUIRE))
+	if (c >= STORE_CHUNKS ||
+	    !__atomic_load_n(&store->chunk[c].groups, __ATOMIC_ACQUIRE))
 		return NULL;
 	return &store->chunk[c].slots[index % CHUNK_SLOTS];
 }
@@ -49,7 +52,7 @@ uint64_t *slot_at(struct uhmm_store *store, uint64_t index)
 	return slot;
 }
 
-/* ---- lists of groups, under the shard's lock ---------------------------------------- */
+/* ---- lists of groups, under the shard's lock ----------------------------------- */
 
 static void group_link(struct uhmm_store *store, struct store_shard *shard, uint32_t g)
 {
@@ -89,14 +92,15 @@ static struct store_shard *group_lock(struct uhmm_store *store, struct store_gro
 	}
 }
 
-/* ---- new groups ------------------------------------------------------------------------ */
+/* ---- new groups ---------------------------------------------------------------- */
 
-/* The pages that find slots: the list of chunks, and one page of groups for each chunk. */
+/* Pages of slots, and those that find them: the list of chunks, a page for each. */
 uint64_t slots_pages(const struct uhmm_store *store)
 {
 	uint64_t chunks = (store->nr_groups + CHUNK_GROUPS - 1) / CHUNK_GROUPS;
 
-	return store->slot_pages + chunks + store_pages(chunks * sizeof(struct store_chunk));
+	return store->slot_pages + chunks +
+	       store_pages(chunks * sizeof(struct store_chunk));
 }
 
 /* Under groups_lock: makes the next chunk, which group number nr_groups will be in. */
@@ -164,15 +168,16 @@ static void group_release(struct uhmm_store *store, uint32_t g)
 }
 
 /*
- * With s locked and out of groups: takes one from a shard that has two or more. Others are
- * only tried, so that two that take from each other do not wait for each other.
+ * With s locked and out of groups: takes one from a shard that has two or more. Others
+ * are only tried, so that two that take from each other do not wait for each other.
  */
 static bool group_steal(struct uhmm_store *store, uint32_t s)
 {
 	uint32_t i;
 
 	for (i = 1; i < store->nr_shards; i++) {
-		struct store_shard *other = &store->shard[(s + i) & (store->nr_shards - 1)];
+		struct store_shard *other =
+			&store->shard[(s + i) & (store->nr_shards - 1)];
 		struct store_group *group;
 		uint32_t g;
 
@@ -196,7 +201,7 @@ static bool group_steal(struct uhmm_store *store, uint32_t s)
 	return false;
 }
 
-/* ---- slots -------------------------------------------------------------------------------- */
+/* ---- slots --------------------------------------------------------------------- */
 
 int slot_take(struct uhmm_store *store, uint64_t *index)
 {
@@ -214,7 +219,8 @@ int slot_take(struct uhmm_store *store, uint64_t *index)
 			uhmm_unlock(&shard->lock);
 			return r;
 		}
-		__atomic_store_n(&group_at(store, g)->shard, (uint16_t)s, __ATOMIC_RELAXED);
+		__atomic_store_n(&group_at(store, g)->shard, (uint16_t)s,
+				 __ATOMIC_RELAXED);
 		group_link(store, shard, g);
 	}
 	g = shard->partial;

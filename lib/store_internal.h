@@ -7,20 +7,20 @@
  *	             ^                   |
  *	             +---- owner --------+
  *
- * An *object* is a header of 16 bytes and the bytes that were put. Objects of similar size
- * are of one *class* and lie side by side in *spans*, runs of a few pages chosen so that
- * little is left over at the end. A *slot* says where its object is; the object says which
- * slot is its owner, so that compaction can move it. A value needs no object: its slot is
- * the value, and the handle says that it is one.
+ * An *object* is a header of 16 bytes and the bytes that were put. Objects of similar
+ * size are of one *class* and lie side by side in *spans*, runs of a few pages chosen
+ * so that little is left over at the end. A *slot* says where its object is; the object
+ * says which slot is its owner, so that compaction can move it. A value needs no
+ * object: its slot is the value, and the handle says that it is one.
  *
- * Classes exist once for each *lane*. There is one lane until threads are seen to wait for
- * each other and the store is large enough for another set of half-filled spans.
+ * Classes exist once for each *lane*. There is one lane until threads are seen to wait
+ * for each other and the store is large enough for another set of half-filled spans.
  *
  * Who may do what
  * ---------------
  * - A span's header and lists belong to the lock of its class. An object's bytes are
- *   written by put before its slot is published and by nobody afterwards; they are read by
- *   who has pinned the slot, and by the holder of the class lock.
+ *   written by put before its slot is published and by nobody afterwards; they are read
+ *   by who has pinned the slot, and by the holder of the class lock.
  * - A slot with an object is changed by: free and compaction, with the class lock; view,
  *   which counts pins up and down without a lock. Compaction sets MOVING while it copies,
  *   and only if there is no pin; whoever meets MOVING sleeps on the class lock.
@@ -43,7 +43,7 @@
 
 #define STORE_PAGE ((size_t)UHMM_PAGE_SIZE)
 
-/* ---- slots and handles (store_handle.c) --------------------------------------------- */
+/* ---- slots and handles (store_handle.c) ---------------------------------------- */
 
 /*
  * slot of an object:  address / 16 << 20 | class << 12 | lane << 6 | pins << 1 | MOVING
@@ -51,7 +51,9 @@
  * free slot:          1 + index of the next free slot of the group, or 0; below 2^20
  *
  * handle:             index << 8 | check << 1 | is a value
- * check is 7 bits drawn from a value, because values have no other checksum; 0 for objects.
+ *
+ * check is 7 bits drawn from a value, because values have no other checksum; 0 for
+ * objects.
  */
 #define SLOT_MOVING     UINT64_C(1)
 #define SLOT_PIN        (UINT64_C(1) << 1)
@@ -93,7 +95,7 @@ struct store_shard {
 	uint64_t nr_used;     /* slots of its groups; moves along with a group */
 } __attribute__((aligned(64)));
 
-/* ---- spans and classes (store_class.c) ------------------------------------------------- */
+/* ---- spans and classes (store_class.c) ----------------------------------------- */
 
 struct store_object {
 	uint64_t check;
@@ -149,12 +151,12 @@ struct store_lane {
 	struct store_class class[NR_CLASSES];
 };
 
-/* ---- the store ------------------------------------------------------------------------- */
+/* ---- the store ----------------------------------------------------------------- */
 
 struct uhmm_store {
 	uint64_t limit_pages;     /* 0: none */
 	uint64_t charged_pages;   /* atomic; counts only if there is a limit */
-	uint32_t futile;          /* atomic: compaction found nothing since the last free */
+	uint32_t futile;          /* atomic: compacting was in vain, no free since */
 	uint32_t cursor;          /* atomic: where compaction goes on */
 	/* lanes: published with release, never taken away */
 	struct uhmm_lock lanes_lock;
@@ -231,12 +233,13 @@ static inline uint64_t object_slot(const struct store_object *object)
 }
 
 /* Is this the header of an object of this class and slot? */
-static inline bool object_is_of(const struct store_object *object, const struct store_class *c,
-				uint64_t index)
+static inline bool object_is_of(const struct store_object *object,
+				const struct store_class *c, uint64_t index)
 {
 	uint32_t len = object_len(object);
 
-	return object_slot(object) == index && len > 0 && len + sizeof(*object) <= c->size;
+	return object_slot(object) == index && len > 0 &&
+	       len + sizeof(*object) <= c->size;
 }
 
 /* Places. */

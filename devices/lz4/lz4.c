@@ -2,9 +2,10 @@
 /*
  * lz4: pages compressed with LZ4 in memory of this process.
  *
- * A page that consists of one repeated 64-bit word (zeros above all) is kept as that word
- * and takes no bytes; a page that LZ4 cannot make smaller by a sixteenth is kept as it is;
- * all others are kept compressed. Objects lie in the packed store (see <uhmm/device.h>).
+ * A page that consists of one repeated 64-bit word (zeros above all) is kept as that
+ * word and takes no bytes; a page that LZ4 cannot make smaller by a sixteenth is kept
+ * as it is; all others are kept compressed. Objects lie in the packed store (see
+ * <uhmm/device.h>).
  *
  * A checksum of the page, taken before it was compressed, is kept with each object. What
  * a load returns has been compared with it, so an error of memory, of LZ4 or of the store
@@ -53,8 +54,8 @@ struct counters {
 struct lz4 {
 	struct uhmm_store *store;
 	int acceleration;
-	struct work *work;  /* SHARDS, memory as it is used */
-	uint32_t nr_works;  /* atomic: sets in use */
+	struct work *work; /* SHARDS, memory as it is used */
+	uint32_t nr_works; /* atomic: sets in use */
 	struct {
 		struct uhmm_lock lock;
 	} __attribute__((aligned(64))) work_lock[SHARDS];
@@ -71,13 +72,19 @@ static void add(int64_t *counter, int64_t n)
 	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
-/* ---- open, close --------------------------------------------------------------------- */
+/* ---- open, close --------------------------------------------------------------- */
 
 static const struct uhmm_option lz4_options[] = {
-	{ .name = "size", .type = UHMM_OPTION_SIZE, .min = 1u << 20,
+	{ .name = "size",
+	  .type = UHMM_OPTION_SIZE,
+	  .min = 1u << 20,
 	  .help = "memory it may take for all pages (default: no limit)" },
-	{ .name = "acceleration", .type = UHMM_OPTION_UINT, .fallback = "1", .min = 1,
-	  .max = 65537, .help = "higher is faster and compresses less" },
+	{ .name = "acceleration",
+	  .type = UHMM_OPTION_UINT,
+	  .fallback = "1",
+	  .min = 1,
+	  .max = 65537,
+	  .help = "higher is faster and compresses less" },
 	{ .name = NULL },
 };
 
@@ -112,7 +119,7 @@ static int lz4_open(const struct uhmm_device_args *args, void **dev, const char 
 	return 0;
 }
 
-/* ---- pages ----------------------------------------------------------------------------- */
+/* ---- pages --------------------------------------------------------------------- */
 
 /* Is buf one 64-bit word over and over? Most pages are not, and show it at once. */
 static bool same_filled(const uint64_t *buf)
@@ -125,8 +132,8 @@ static bool same_filled(const uint64_t *buf)
 		return false;
 	for (i = 0; i < nr; i += 8) {
 		differs = (buf[i] ^ word) | (buf[i + 1] ^ word) | (buf[i + 2] ^ word) |
-			  (buf[i + 3] ^ word) | (buf[i + 4] ^ word) | (buf[i + 5] ^ word) |
-			  (buf[i + 6] ^ word) | (buf[i + 7] ^ word);
+			  (buf[i + 3] ^ word) | (buf[i + 4] ^ word) |
+			  (buf[i + 5] ^ word) | (buf[i + 6] ^ word) | (buf[i + 7] ^ word);
 		if (differs)
 			return false;
 	}
@@ -161,8 +168,8 @@ static uint32_t work_take(struct lz4 *lz4)
 				return (cpu + i) % nr;
 		if (nr == SHARDS)
 			break;
-		__atomic_compare_exchange_n(&lz4->nr_works, &nr, nr + 1, 0, __ATOMIC_RELAXED,
-					    __ATOMIC_RELAXED);
+		__atomic_compare_exchange_n(&lz4->nr_works, &nr, nr + 1, 0,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}
 	uhmm_lock(&lz4->work_lock[cpu % SHARDS].lock);
 	return cpu % SHARDS;
@@ -190,7 +197,8 @@ static int store_page(struct lz4 *lz4, struct work *work, struct counters *c,
 	check = check_of(io->buf, len);
 	if (len > SPARE(len))
 		n = LZ4_compress_fast_extState(&work->state, io->buf, work->out, (int)len,
-					       (int)(len - SPARE(len)), lz4->acceleration);
+					       (int)(len - SPARE(len)),
+					       lz4->acceleration);
 	if (n > 0) {
 		data = work->out;
 		len = (uint32_t)n;
@@ -237,7 +245,8 @@ static int view_load(void *ctx, const void *data, uint32_t len, uint64_t check)
 		return -EIO;
 	if (len == io->len)
 		memcpy(io->buf, data, len);
-	else if (LZ4_decompress_safe(data, io->buf, (int)len, (int)io->len) != (int)io->len)
+	else if (LZ4_decompress_safe(data, io->buf, (int)len, (int)io->len) !=
+		 (int)io->len)
 		return -EIO;
 	return 0;
 }
@@ -336,7 +345,7 @@ static int lz4_submit(void *dev, struct uhmm_batch *batch)
 	return 0;
 }
 
-/* ---- statistics ---------------------------------------------------------------------------- */
+/* ---- statistics ---------------------------------------------------------------- */
 
 static uint64_t sum(struct lz4 *lz4, size_t member)
 {
@@ -356,8 +365,9 @@ static void lz4_stat(void *dev, struct uhmm_device_stat *stat)
 {
 	struct lz4 *lz4 = dev;
 	struct uhmm_store_stat s;
-	uint64_t own = (sizeof(*lz4) + UHMM_PAGE_SIZE - 1) / UHMM_PAGE_SIZE * UHMM_PAGE_SIZE +
-		       __atomic_load_n(&lz4->nr_works, __ATOMIC_RELAXED) * sizeof(struct work);
+	uint64_t own =
+		(sizeof(*lz4) + UHMM_PAGE_SIZE - 1) / UHMM_PAGE_SIZE * UHMM_PAGE_SIZE +
+		__atomic_load_n(&lz4->nr_works, __ATOMIC_RELAXED) * sizeof(struct work);
 
 	uhmm_store_stat(lz4->store, &s);
 	stat->pages = SUM(lz4, pages);

@@ -30,17 +30,17 @@
 #define PARTS (PAGES_MAX / PART_ENTRIES)
 
 struct entry {
-	void *data;     /* NULL: free */
+	void *data; /* NULL: free */
 	uint64_t check;
 	uint32_t len;
-	uint32_t next;  /* free: 1 + the next free entry, or 0 */
+	uint32_t next; /* free: 1 + the next free entry, or 0 */
 };
 
 struct ram {
 	uint64_t max_pages;
 	struct uhmm_lock lock;
-	uint32_t free;          /* 1 + the first free entry, or 0 */
-	uint64_t nr_entries;    /* ever used: the table takes memory up to here */
+	uint32_t free;       /* 1 + the first free entry, or 0 */
+	uint64_t nr_entries; /* ever used: the table takes memory up to here */
 	/* relaxed atomics */
 	uint64_t pages, bytes_in, stores, loads, frees, store_failures, load_failures;
 	struct entry *part[PARTS];
@@ -66,10 +66,12 @@ static uint64_t table_bytes(uint64_t nr)
 	return (pages + whole_pages(nr * sizeof(struct entry))) * UHMM_PAGE_SIZE;
 }
 
-/* ---- open, close --------------------------------------------------------------------- */
+/* ---- open, close --------------------------------------------------------------- */
 
 static const struct uhmm_option ram_options[] = {
-	{ .name = "size", .type = UHMM_OPTION_SIZE, .min = 1u << 20,
+	{ .name = "size",
+	  .type = UHMM_OPTION_SIZE,
+	  .min = 1u << 20,
 	  .help = "memory it may take, tables included (default: no limit)" },
 	{ .name = NULL },
 };
@@ -118,7 +120,7 @@ static void ram_close(void *dev)
 	uhmm_host_unmap(ram, sizeof(*ram));
 }
 
-/* ---- entries --------------------------------------------------------------------------- */
+/* ---- entries ------------------------------------------------------------------- */
 
 static struct entry *entry_at(struct ram *ram, uint64_t page)
 {
@@ -166,7 +168,7 @@ static void entry_give(struct ram *ram, uint64_t page)
 	uhmm_unlock(&ram->lock);
 }
 
-/* ---- pages ------------------------------------------------------------------------------- */
+/* ---- pages --------------------------------------------------------------------- */
 
 static int store_page(struct ram *ram, struct uhmm_io *io)
 {
@@ -240,7 +242,7 @@ static int ram_submit(void *dev, struct uhmm_batch *batch)
 	return 0;
 }
 
-/* ---- statistics ---------------------------------------------------------------------------- */
+/* ---- statistics ---------------------------------------------------------------- */
 
 static uint64_t get(const uint64_t *counter)
 {

@@ -49,8 +49,9 @@ static void structures(uint8_t *page, uint64_t seed)
 
 static void text(uint8_t *page, uint64_t seed)
 {
-	static const char *const vocabulary[] = { "the ", "page ", "of ", "a ", "space ",
-						  "migrates ", "when ", "memory ", "is ",
+	static const char *const vocabulary[] = { "the ",   "page ",   "of ",
+						  "a ",     "space ",  "migrates ",
+						  "when ",  "memory ", "is ",
 						  "cold\n", "device ", "and " };
 	size_t i = 0;
 

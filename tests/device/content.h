@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Contents of pages for tests of devices: a kind and a seed give the same bytes each time.
+ * Contents of pages for tests of devices: a kind and a seed give the same bytes each
+ * time.
  */
 #ifndef TESTS_CONTENT_H
 #define TESTS_CONTENT_H

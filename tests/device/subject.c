@@ -22,7 +22,7 @@ struct uhmm_device *open_spec(const char *spec)
 	return dev;
 }
 
-/* ---- pages ------------------------------------------------------------------------ */
+/* ---- pages --------------------------------------------------------------------- */
 
 void buffers_init(struct buffers *b)
 {
@@ -35,15 +35,17 @@ void buffers_fini(struct buffers *b)
 	free(b->data);
 }
 
-uint32_t store(struct uhmm_device *dev, struct buffers *b, struct page **pages, uint32_t nr)
+uint32_t store(struct uhmm_device *dev, struct buffers *b, struct page **pages,
+	       uint32_t nr)
 {
 	struct uhmm_io io[UHMM_BATCH_MAX];
 	uint32_t i, failed;
 
 	for (i = 0; i < nr; i++) {
 		content_fill(b->data[i], pages[i]->kind, pages[i]->seed);
-		io[i] = (struct uhmm_io){ .page = UINT64_MAX, .buf = b->data[i], .len = PAGE,
-					  .result = 99 };
+		io[i] = (struct uhmm_io){
+			.page = UINT64_MAX, .buf = b->data[i], .len = PAGE, .result = 99
+		};
 	}
 	failed = device_run(dev, UHMM_OP_STORE, io, nr);
 	for (i = 0; i < nr; i++) {
@@ -64,8 +66,10 @@ void load(struct uhmm_device *dev, struct buffers *b, struct page **pages, uint3
 
 	for (i = 0; i < nr; i++) {
 		memset(b->data[i], 0xcc, PAGE);
-		io[i] = (struct uhmm_io){ .page = pages[i]->number, .buf = b->data[i],
-					  .len = PAGE, .result = 99 };
+		io[i] = (struct uhmm_io){ .page = pages[i]->number,
+					  .buf = b->data[i],
+					  .len = PAGE,
+					  .result = 99 };
 	}
 	CHECK_EQ(device_run(dev, UHMM_OP_LOAD, io, nr), 0);
 	for (i = 0; i < nr; i++) {
@@ -97,8 +101,8 @@ void forget_all(struct uhmm_device *dev, struct buffers *b, struct page **p, uin
 	forget(dev, p, nr);
 }
 
-void each_batch(struct uhmm_device *dev, struct buffers *b, struct page *pages, uint32_t nr,
-		uint32_t stride, uint32_t size, batch_fn fn)
+void each_batch(struct uhmm_device *dev, struct buffers *b, struct page *pages,
+		uint32_t nr, uint32_t stride, uint32_t size, batch_fn fn)
 {
 	struct page *batch[UHMM_BATCH_MAX];
 	uint32_t i, n = 0;
@@ -132,7 +136,7 @@ struct page *pages_of_all_kinds(uint32_t nr, uint64_t seed)
 	return pages;
 }
 
-/* ---- registration ------------------------------------------------------------------- */
+/* ---- registration -------------------------------------------------------------- */
 
 static struct device_case *cases, **last_case = &cases;
 
@@ -159,7 +163,9 @@ static void subject_add(const struct uhmm_driver *driver, const char *below)
 
 		if (!test || asprintf(&name, "%s: %s", s->spec, c->name) < 0)
 			abort();
-		*test = (struct test){ .name = name, .fn = c->fn, .arg = s, .timeout_s = 60 };
+		*test = (struct test){
+			.name = name, .fn = c->fn, .arg = s, .timeout_s = 60
+		};
 		test_register(test);
 	}
 }

@@ -43,7 +43,7 @@ void device_case_add(struct device_case *c);
 	}                                                                                \
 	static void name_(void)
 
-/* ---- pages ------------------------------------------------------------------------ */
+/* ---- pages --------------------------------------------------------------------- */
 
 struct page {
 	uint64_t number, seed;
@@ -66,18 +66,20 @@ void buffers_init(struct buffers *b);
 void buffers_fini(struct buffers *b);
 
 /* A batch of pages. store() returns how many were refused for want of space. */
-uint32_t store(struct uhmm_device *dev, struct buffers *b, struct page **pages, uint32_t nr);
+uint32_t store(struct uhmm_device *dev, struct buffers *b, struct page **pages,
+	       uint32_t nr);
 void load(struct uhmm_device *dev, struct buffers *b, struct page **pages, uint32_t nr);
 void forget(struct uhmm_device *dev, struct page **pages, uint32_t nr);
 
 /* The same, for each_batch(); none may be refused. */
-typedef void (*batch_fn)(struct uhmm_device *, struct buffers *, struct page **, uint32_t);
+typedef void (*batch_fn)(struct uhmm_device *, struct buffers *, struct page **,
+			 uint32_t);
 void store_all(struct uhmm_device *dev, struct buffers *b, struct page **p, uint32_t nr);
 void forget_all(struct uhmm_device *dev, struct buffers *b, struct page **p, uint32_t nr);
 
 /* Calls fn for batches of `size`, in the order 0, stride, 2 * stride... modulo nr. */
-void each_batch(struct uhmm_device *dev, struct buffers *b, struct page *pages, uint32_t nr,
-		uint32_t stride, uint32_t size, batch_fn fn);
+void each_batch(struct uhmm_device *dev, struct buffers *b, struct page *pages,
+		uint32_t nr, uint32_t stride, uint32_t size, batch_fn fn);
 
 struct uhmm_device_stat stat_of(struct uhmm_device *dev);
 

@@ -30,7 +30,8 @@ DEVICE_TEST(reads_back)
 	buffers_init(&b);
 	for (size = 1; size <= UHMM_BATCH_MAX; size++) {
 		each_batch(dev, &b, pages, NR_PAGES, 1, size, store_all);
-		each_batch(dev, &b, pages, NR_PAGES, 997, UHMM_BATCH_MAX + 1 - size, load);
+		each_batch(dev, &b, pages, NR_PAGES, 997, UHMM_BATCH_MAX + 1 - size,
+			   load);
 		/* Loading does not forget. */
 		if (size % 16 == 0)
 			each_batch(dev, &b, pages, NR_PAGES, 13, size, load);
@@ -51,8 +52,12 @@ DEVICE_TEST(reads_back)
 /* One word over and over, and everything that is nearly so. */
 DEVICE_TEST(values)
 {
-	static const uint64_t word[] = { 0, 1, UINT64_MAX, UINT64_C(1) << 63,
-					 0x5a5a5a5a5a5a5a5a, 0x00000000ffffffff,
+	static const uint64_t word[] = { 0,
+					 1,
+					 UINT64_MAX,
+					 UINT64_C(1) << 63,
+					 0x5a5a5a5a5a5a5a5a,
+					 0x00000000ffffffff,
 					 UINT64_C(0x0123456789abcdef) };
 	struct uhmm_device *dev = open_spec(subject()->spec);
 	static uint64_t buf[PAGE / 8] __attribute__((aligned(4096)));
@@ -141,12 +146,13 @@ DEVICE_TEST(out_of_space)
 	buffers_init(&b);
 	empty = stat_of(dev);
 	for (round = 0; round < 3; round++) {
-		/* Compressible and not, so that one page's failure is not the next one's. */
+		/* Of all kinds, so that one page's failure is not the next one's. */
 		for (n = 0, i = 0; n < nr - 8 && i < 64; n += 8) {
 			for (j = 0; j < 8; j++) {
 				batch[j] = &pages[n + j];
-				*batch[j] = (struct page){ .kind = n + j,
-							   .seed = content_mix(n + j + round) };
+				*batch[j] = (struct page){
+					.kind = n + j, .seed = content_mix(n + j + round)
+				};
 			}
 			i += store(dev, &b, batch, 8);
 		}
@@ -202,7 +208,7 @@ static void *work(void *arg)
 		for (i = 0, n = 0; i < 200 && n < size; i++) {
 			struct page *page = &w->pages[(random + i * 7u) % NR_PAGES];
 
-			/* Not one that is in the batch already: the stride is no divisor. */
+			/* Not one of the batch again: the stride is no divisor. */
 			if (page->stored == stored)
 				batch[n++] = page;
 		}
@@ -261,7 +267,8 @@ DEVICE_TEST(threads)
 }
 
 /* A third freed, a third replaced, by parent and child each in its own way. */
-static void diverge(struct uhmm_device *dev, struct buffers *b, struct page *pages, unsigned who)
+static void diverge(struct uhmm_device *dev, struct buffers *b, struct page *pages,
+		    unsigned who)
 {
 	struct page *batch[1];
 	uint32_t i;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Is what a device says about itself true? Its memory, its statistics, its flags, and that
- * it notices when what it keeps was changed.
+ * Is what a device says about itself true? Its memory, its statistics, its flags, and
+ * that it notices when what it keeps was changed.
  */
 #define _GNU_SOURCE
 #include "tests/device/subject.h"
@@ -26,7 +26,8 @@ DEVICE_TEST(does_not_grow)
 		CHECK_EQ(full.pages, nr);
 		CHECK_EQ(full.bytes_stored, first.bytes_stored);
 		/* A few pages more for other CPUs than the first time. */
-		CHECK_LE(full.bytes_resident, first.bytes_resident + (UINT64_C(256) << 10));
+		CHECK_LE(full.bytes_resident,
+			 first.bytes_resident + (UINT64_C(256) << 10));
 		each_batch(dev, &b, pages, nr, 1999 - round, 9, forget_all);
 		empty = stat_of(dev);
 		CHECK_EQ(empty.pages, 0);
@@ -62,7 +63,7 @@ DEVICE_TEST(closing_gives_everything_back)
 	}
 }
 
-/* ---- corruption ---------------------------------------------------------------------------- */
+/* ---- corruption ---------------------------------------------------------------- */
 
 #define NEEDLE 64
 #define COPIES_MAX 16
@@ -96,7 +97,8 @@ static void flip(const struct search *s, unsigned bit)
  * Stores a page of text but for random bytes, which it must have somewhere as they are.
  * Flips bits in every copy of them: one is the page's, others are left from compressing.
  */
-static void corrupted_page(struct uhmm_device *dev, uint32_t random_at, uint32_t random_len)
+static void corrupted_page(struct uhmm_device *dev, uint32_t random_at,
+			   uint32_t random_len)
 {
 	static uint8_t buf[PAGE] __attribute__((aligned(4096)));
 	static uint8_t back[PAGE] __attribute__((aligned(4096)));
@@ -140,13 +142,14 @@ DEVICE_TEST(corruption_is_noticed)
 	device_close(dev);
 }
 
-/* ---- statistics, reclaim safety -------------------------------------------------------------- */
+/* ---- statistics, reclaim safety ------------------------------------------------ */
 
 DEVICE_TEST(statistics_add_up)
 {
 	struct uhmm_device *dev = open_spec(subject()->spec);
 	struct page *pages = pages_of_all_kinds(NR_PAGES, 9), *batch[1];
-	struct uhmm_device_stat s = stat_of(dev), small = { .size = 2 * sizeof(uint64_t) };
+	struct uhmm_device_stat s = stat_of(dev),
+				small = { .size = 2 * sizeof(uint64_t) };
 	struct buffers b;
 	uint32_t i;
 
@@ -256,6 +259,7 @@ DEVICE_TEST(is_reclaim_safe)
 #ifdef WATCH_MALLOC
 	struct uhmm_device *dev = open_spec(subject()->spec);
 	struct page *pages = pages_of_all_kinds(NR_PAGES, 11);
+	void *volatile one; /* or the compiler leaves it out */
 	struct buffers b;
 
 	if (!(device_flags(dev) & UHMM_DRIVER_RECLAIM_SAFE))
@@ -263,7 +267,8 @@ DEVICE_TEST(is_reclaim_safe)
 	buffers_init(&b);
 	/* The watch itself works. */
 	watching = true;
-	free(malloc(1));
+	one = malloc(1);
+	free(one);
 	CHECK_EQ(mallocs, 2);
 	mallocs = 0;
 	each_batch(dev, &b, pages, NR_PAGES, 1, 8, store_all);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory of the library's own: runs do not overlap, read as zeros, give their memory back;
- * what happens at limits, after fork and in threads. And the lock.
+ * Memory of the library's own: runs do not overlap, read as zeros, give their memory
+ * back; what happens at limits, after fork and in threads. And the lock.
  */
 #define _GNU_SOURCE
 #include "tests/test.h"
@@ -24,7 +24,7 @@ static uint64_t mix(uint64_t x)
 	return x ^ x >> 31;
 }
 
-/* ---- bit trees -------------------------------------------------------------------------- */
+/* ---- bit trees ----------------------------------------------------------------- */
 
 static void bits_against_model(uint32_t nr, uint32_t steps)
 {
@@ -53,14 +53,16 @@ static void bits_against_model(uint32_t nr, uint32_t steps)
 
 TEST(bit_trees)
 {
-	static const uint32_t sizes[] = { 1, 2, 63, 64, 65, 128, 4095, 4096, 4097, 300000 };
+	static const uint32_t sizes[] = {
+		1, 2, 63, 64, 65, 128, 4095, 4096, 4097, 300000
+	};
 	size_t i;
 
 	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
 		bits_against_model(sizes[i], 500);
 }
 
-/* ---- runs ----------------------------------------------------------------------------------- */
+/* ---- runs ---------------------------------------------------------------------- */
 
 struct run {
 	uint64_t *words; /* NULL: not mapped */
@@ -102,7 +104,8 @@ static void run_map(struct run *run, size_t size, uint64_t seed)
 	size_t align = PAGE;
 
 	/* Sizes are rounded up; tests use whole pages to compare. */
-	*run = (struct run){ .words = uhmm_host_map(size - seed % PAGE), .size = size,
+	*run = (struct run){ .words = uhmm_host_map(size - seed % PAGE),
+			     .size = size,
 			     .seed = seed };
 	CHECK(run->words != NULL);
 	while (align < size && align < (2u << 20))
@@ -184,7 +187,8 @@ TEST(large_runs)
 	for (i = 0; i < 40; i++)
 		run_map(&runs[i], (size_t)5 << 20, 1000 + i);
 	for (; i < 48; i++) { /* 16 MiB to 1 GiB, and one larger than regions give */
-		size_t size = i < 47 ? (size_t)16 << 20 << (i - 40) : ((size_t)1 << 30) + PAGE;
+		size_t size = i < 47 ? (size_t)16 << 20 << (i - 40) :
+				       ((size_t)1 << 30) + PAGE;
 
 		runs[i].words = uhmm_host_map(size);
 		CHECK(runs[i].words != NULL);
@@ -254,7 +258,8 @@ TEST(locked_memory_reads_as_zeros_too)
 
 TEST(a_limit_on_address_space)
 {
-	struct rlimit limit = { .rlim_cur = (rlim_t)700 << 20, .rlim_max = (rlim_t)700 << 20 };
+	struct rlimit limit = { .rlim_cur = (rlim_t)700 << 20,
+				.rlim_max = (rlim_t)700 << 20 };
 	uint64_t mapped = 0;
 	uint32_t round;
 	void *list = NULL;
@@ -295,7 +300,7 @@ TEST(a_run_unmapped_twice_ends_the_process, .signal = SIGKILL)
 	uhmm_host_unmap(run, PAGE);
 }
 
-/* ---- fork and threads ------------------------------------------------------------------------ */
+/* ---- fork and threads ---------------------------------------------------------- */
 
 static volatile uint32_t stop;
 
@@ -324,7 +329,9 @@ static void start(pthread_t *threads, uint32_t nr, void *(*fn)(void *))
 	uint32_t i;
 
 	for (i = 0; i < nr; i++)
-		CHECK_EQ(pthread_create(&threads[i], NULL, fn, (void *)(uintptr_t)(i + 1)), 0);
+		CHECK_EQ(pthread_create(&threads[i], NULL, fn,
+					(void *)(uintptr_t)(i + 1)),
+			 0);
 }
 
 static void join(pthread_t *threads, uint32_t nr)

@@ -18,8 +18,15 @@ static int refuse;
 static const char *reason;
 
 static const struct uhmm_option plain_options[] = {
-	{ .name = "size", .type = UHMM_OPTION_SIZE, .min = 1u << 20, .max = UINT64_C(1) << 40 },
-	{ .name = "level", .type = UHMM_OPTION_UINT, .fallback = "3", .min = 1, .max = 22 },
+	{ .name = "size",
+	  .type = UHMM_OPTION_SIZE,
+	  .min = 1u << 20,
+	  .max = UINT64_C(1) << 40 },
+	{ .name = "level",
+	  .type = UHMM_OPTION_UINT,
+	  .fallback = "3",
+	  .min = 1,
+	  .max = 22 },
 	{ .name = "fast", .type = UHMM_OPTION_BOOL, .fallback = "off" },
 	{ .name = "path", .type = UHMM_OPTION_STRING },
 	{ .name = "any", .type = UHMM_OPTION_SIZE, .min = 5 },
@@ -87,7 +94,7 @@ static void accepted(const char *spec)
 	device_close(dev);
 }
 
-/* ---- what is accepted ------------------------------------------------------------------ */
+/* ---- what is accepted ---------------------------------------------------------- */
 
 static void number_is(const char *spec, int option, uint64_t number)
 {
@@ -128,7 +135,7 @@ TEST(options_left_out)
 	CHECK_EQ(seen[1].number, 5);
 }
 
-/* ---- what is refused ------------------------------------------------------------------- */
+/* ---- what is refused ----------------------------------------------------------- */
 
 static void refused(const char *spec, int r, const char *message)
 {
@@ -142,25 +149,28 @@ static void refused(const char *spec, int r, const char *message)
 
 TEST(refusals_say_what_is_accepted)
 {
-	refused("", -EINVAL, "device \"\": a device's name is missing; there are: layer, plain");
+	refused("", -EINVAL,
+		"device \"\": a device's name is missing; there are: layer, plain");
 	refused("plan", -ENODEV,
 		"device \"plan\": there is no device \"plan\"; there are: layer, plain");
 	refused("Plain", -ENODEV,
-		"device \"Plain\": there is no device \"Plain\"; there are: layer, plain");
+		"device \"Plain\": there is no device \"Plain\"; there are: layer, "
+		"plain");
 	refused("plain:", -EINVAL,
-		"device \"plain:\": an option is missing after plain; its options: size, "
-		"level, fast, path, any");
-	refused("plain:level=2,", -EINVAL,
-		"device \"plain:level=2,\": an option is missing after plain; its options: "
+		"device \"plain:\": an option is missing after plain; its options: "
 		"size, level, fast, path, any");
+	refused("plain:level=2,", -EINVAL,
+		"device \"plain:level=2,\": an option is missing after plain; its "
+		"options: size, level, fast, path, any");
 	refused("plain:size", -EINVAL,
-		"device \"plain:size\": \"size\" is not OPTION=VALUE; options of plain: size, "
-		"level, fast, path, any");
+		"device \"plain:size\": \"size\" is not OPTION=VALUE; options of plain: "
+		"size, level, fast, path, any");
 	refused("plain:sise=1G", -EINVAL,
-		"device \"plain:sise=1G\": plain has no option \"sise\"; its options: size, "
-		"level, fast, path, any");
+		"device \"plain:sise=1G\": plain has no option \"sise\"; its options: "
+		"size, level, fast, path, any");
 	refused("layer:x=1+plain", -EINVAL,
-		"device \"layer:x=1+plain\": layer has no option \"x\"; its options: none");
+		"device \"layer:x=1+plain\": layer has no option \"x\"; its options: "
+		"none");
 	refused("plain:level=2,level=3", -EINVAL,
 		"device \"plain:level=2,level=3\": option level is given twice");
 	refused("plain:path=", -EINVAL, "device \"plain:path=\": path= has no value");
@@ -170,26 +180,37 @@ TEST(refusals_say_what_is_accepted)
 
 TEST(refused_numbers)
 {
-	static const char *const sizes[] = { "",     "1X",   "1GB", "1.5G", "-1M", "G",
-					     " 1M",  "0x10", "1M ", "16777216T",
-					     "18446744073709551616", "99999999999999999999G" };
+	static const char *const sizes[] = { "",
+					     "1X",
+					     "1GB",
+					     "1.5G",
+					     "-1M",
+					     "G",
+					     " 1M",
+					     "0x10",
+					     "1M ",
+					     "1 ",
+					     "16777216T",
+					     "18446744073709551616",
+					     "99999999999999999999G" };
 	static const char *const numbers[] = { "", "1K", "a", "-1", "1 " };
 	char spec[128], message[256];
 	size_t i;
 
 	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		snprintf(spec, sizeof(spec), "plain:size=%s", sizes[i]);
-		snprintf(message, sizeof(message),
-			 "device \"%s\": size=%s is not a size; write bytes, or a number with K, "
-			 "M, G or T, as in size=512M",
-			 spec, sizes[i]);
+		snprintf(
+			message, sizeof(message),
+			"device \"%s\": size=%s is not a size; write bytes, or a number "
+			"with K, M, G or T, as in size=512M",
+			spec, sizes[i]);
 		refused(spec, -EINVAL, message);
 	}
 	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
 		snprintf(spec, sizeof(spec), "plain:level=%s", numbers[i]);
 		snprintf(message, sizeof(message),
-			 "device \"%s\": level=%s is not a number; write decimal digits", spec,
-			 numbers[i]);
+			 "device \"%s\": level=%s is not a number; write decimal digits",
+			 spec, numbers[i]);
 		refused(spec, -EINVAL, message);
 	}
 	refused("plain:size=1023K", -EINVAL,
@@ -205,23 +226,24 @@ TEST(refused_numbers)
 TEST(refused_stacks)
 {
 	struct uhmm_device *dev;
-	char spec[SPEC_MAX + 10];
+	char spec[SPEC_MAX + 11];
 
 	refused("layer", -EINVAL,
 		"device \"layer\": layer needs a device below it, as in layer+ram");
 	refused("plain+plain", -EINVAL,
-		"device \"plain+plain\": plain keeps pages itself: nothing can be below it");
+		"device \"plain+plain\": plain keeps pages itself: nothing can be "
+		"below it");
 	refused("layer+", -EINVAL,
 		"device \"layer+\": a device's name is missing; there are: layer, plain");
 	refused("+plain", -EINVAL,
 		"device \"+plain\": a device's name is missing; there are: layer, plain");
 	refused("layer+layer+layer+layer+layer+layer+layer+layer+plain", -EINVAL,
-		"device \"layer+layer+layer+layer+layer+layer+layer+layer+plain\": more than 8 "
-		"devices on each other");
+		"device \"layer+layer+layer+layer+layer+layer+layer+layer+plain\": there "
+		"are more than 8 devices on each other");
 	memset(spec, 'x', sizeof(spec) - 1);
 	spec[sizeof(spec) - 1] = 0;
 	CHECK_EQ(try_open(spec, &dev), -EINVAL);
-	CHECK(strstr(error, "longer than 1023 characters"), "%.400s", error);
+	CHECK(strstr(error, "it is longer than 1023 characters"), "%.400s", error);
 }
 
 /* Whatever a spec contains, the message is one line of bounded length. */
@@ -254,8 +276,8 @@ TEST(what_a_driver_refuses)
 	host_stat(&before);
 	refuse = -EACCES;
 	CHECK_EQ(try_open("layer+plain:level=7", &dev), -EACCES);
-	CHECK_STR(error, "device \"layer+plain:level=7\": plain cannot be opened: "
-			 "Permission denied");
+	CHECK_STR(error, "device \"layer+plain:level=7\": plain: cannot be "
+			 "opened");
 	reason = "the path must be absolute";
 	CHECK_EQ(try_open("plain", &dev), -EACCES);
 	CHECK_STR(error, "device \"plain\": plain: the path must be absolute");

@@ -19,9 +19,10 @@ static void note(const char *what)
 	strncat(journal, what, sizeof(journal) - strlen(journal) - 1);
 }
 
-/* ---- the drivers ----------------------------------------------------------------------- */
+/* ---- the drivers --------------------------------------------------------------- */
 
-static int bottom_open(const struct uhmm_device_args *args, void **dev, const char **error)
+static int bottom_open(const struct uhmm_device_args *args, void **dev,
+		       const char **error)
 {
 	(void)error;
 	CHECK(args->next == NULL);
@@ -196,7 +197,7 @@ static struct uhmm_device *open_stack(const char *spec)
 	return dev;
 }
 
-/* ---- stacks ---------------------------------------------------------------------------- */
+/* ---- stacks -------------------------------------------------------------------- */
 
 TEST(layers_in_order)
 {
@@ -205,7 +206,7 @@ TEST(layers_in_order)
 	CHECK_STR(journal, "open bottom;open layer;open layer;");
 	CHECK_STR(device_driver(dev)->name, "layer");
 	CHECK_EQ(device_batch_hint(dev), 8);
-	/* A layer that is not reclaim-safe spoils it; memory is what the lowest one says. */
+	/* One layer that is not reclaim-safe spoils it; the lowest says memory. */
 	CHECK_EQ(device_flags(dev), UHMM_DRIVER_LAYER | UHMM_DRIVER_MEMORY);
 	journal[0] = 0;
 	CHECK_EQ(device_after_fork(dev), 0);
@@ -227,7 +228,8 @@ TEST(a_layer_that_cannot_be_opened)
 
 	host_stat(&before);
 	layer_refuses = 2;
-	CHECK_EQ(device_open_from(drivers, "layer+layer+bottom", &dev, error, sizeof(error)),
+	CHECK_EQ(device_open_from(drivers, "layer+layer+bottom", &dev, error,
+				  sizeof(error)),
 		 -ENOMEM);
 	CHECK(dev == NULL);
 	CHECK_STR(journal, "open bottom;open layer;open layer;close layer;close bottom;");
@@ -263,7 +265,7 @@ TEST(a_driver_of_an_older_header)
 	device_close(dev);
 }
 
-/* ---- batches --------------------------------------------------------------------------- */
+/* ---- batches ------------------------------------------------------------------- */
 
 static void run_mixed(struct uhmm_device *dev)
 {

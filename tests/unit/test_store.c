@@ -13,7 +13,7 @@
 #include "lib/host.h"
 #include "lib/store_internal.h"
 
-/* ---- objects whose bytes follow from a seed ----------------------------------------- */
+/* ---- objects whose bytes follow from a seed ------------------------------------ */
 
 static uint64_t mix(uint64_t x)
 {
@@ -25,7 +25,7 @@ static uint64_t mix(uint64_t x)
 
 struct item {
 	uint64_t handle, seed;
-	uint32_t len;   /* 0: a value */
+	uint32_t len; /* 0: a value */
 	bool live;
 };
 
@@ -40,7 +40,8 @@ static void fill(uint8_t *buf, const struct item *item)
 	}
 }
 
-static int item_put(struct uhmm_store *store, struct item *item, uint64_t seed, uint32_t len)
+static int item_put(struct uhmm_store *store, struct item *item, uint64_t seed,
+		    uint32_t len)
 {
 	uint8_t buf[UHMM_PAGE_SIZE + 8];
 	int r;
@@ -101,7 +102,7 @@ static uint32_t page_like(uint64_t random)
 	return 300 + (uint32_t)(random % 3201);
 }
 
-/* ---- contents --------------------------------------------------------------------------- */
+/* ---- contents ------------------------------------------------------------------ */
 
 TEST(every_length)
 {
@@ -135,7 +136,8 @@ TEST(refuses_no_bytes_and_too_many)
 	uhmm_store_destroy(NULL);
 }
 
-static void random_operations(uint64_t seed, uint64_t limit_bytes, uint32_t nr, uint32_t steps)
+static void random_operations(uint64_t seed, uint64_t limit_bytes, uint32_t nr,
+			      uint32_t steps)
 {
 	struct uhmm_store *store = create(limit_bytes);
 	struct item *items = calloc(nr, sizeof(*items));
@@ -156,8 +158,10 @@ static void random_operations(uint64_t seed, uint64_t limit_bytes, uint32_t nr, 
 			item_free(store, item);
 		} else if (!item->live && choice < put) {
 			uint64_t kind = (random = mix(random)) % 8;
-			uint32_t len = kind == 0 ? 0 : kind == 1 ? 1 + random / 8 % 64 :
-				       kind == 2 ? UHMM_PAGE_SIZE : page_like(random / 8);
+			uint32_t len = kind == 0 ? 0 :
+				       kind == 1 ? 1 + random / 8 % 64 :
+				       kind == 2 ? UHMM_PAGE_SIZE :
+						   page_like(random / 8);
 			int r = item_put(store, item, random, len);
 
 			CHECK(r == 0 || (r == -ENOSPC && limit_bytes));
@@ -171,7 +175,8 @@ static void random_operations(uint64_t seed, uint64_t limit_bytes, uint32_t nr, 
 			uhmm_store_stat(store, &stat);
 			CHECK_EQ(stat.objects, objects);
 			CHECK_EQ(stat.bytes_requested, bytes);
-			CHECK_EQ(stat.bytes_resident, stat.bytes_objects + stat.bytes_metadata);
+			CHECK_EQ(stat.bytes_resident,
+				 stat.bytes_objects + stat.bytes_metadata);
 			CHECK(!limit_bytes || stat.bytes_resident <= limit_bytes);
 		}
 	}
@@ -202,7 +207,7 @@ TEST(random_operations_at_a_limit)
 		random_operations(seed, UINT64_C(3) << 20, 3000, 24000);
 }
 
-/* ---- density and memory -------------------------------------------------------------------- */
+/* ---- density and memory -------------------------------------------------------- */
 
 /* Pages of the library's own memory that are resident, by the kernel's account. */
 static void count_resident(void *ctx, void *addr, size_t size_bytes)
@@ -215,7 +220,8 @@ static void count_resident(void *ctx, void *addr, size_t size_bytes)
 	for (page = 0; page < nr; page += 512) {
 		size_t n = nr - page < 512 ? nr - page : 512;
 
-		CHECK_EQ(pread(fd, entry, n * 8, (off_t)((uintptr_t)addr / 4096 + page) * 8),
+		CHECK_EQ(pread(fd, entry, n * 8,
+			       (off_t)((uintptr_t)addr / 4096 + page) * 8),
 			 (ssize_t)(n * 8));
 		for (i = 0; i < n; i++)
 			*pages += entry[i] >> 63;
@@ -237,7 +243,8 @@ static uint64_t overhead(struct uhmm_store *store)
 	struct uhmm_store_stat stat;
 
 	uhmm_store_stat(store, &stat);
-	return (stat.bytes_resident - stat.bytes_requested) * 10000 / stat.bytes_requested;
+	return (stat.bytes_resident - stat.bytes_requested) * 10000 /
+	       stat.bytes_requested;
 }
 
 static void check_density(uint32_t nr)
@@ -261,11 +268,14 @@ static void check_density(uint32_t nr)
 		for (i = 0; i < nr; i++)
 			if (!items[i].live)
 				CHECK_EQ(item_put(store, &items[i], i,
-						  page_like(mix(i ^ mix(round)))), 0);
+						  page_like(mix(i ^ mix(round)))),
+					 0);
 		again = overhead(store);
-		fprintf(stderr, "# %u objects: overhead %.2f%% full, %.2f%% half, "
-			"%.2f%% compacted, %.2f%% refilled\n", nr, (double)full / 100,
-			(double)half / 100, (double)compacted / 100, (double)again / 100);
+		fprintf(stderr,
+			"# %u objects: overhead %.2f%% full, %.2f%% half, "
+			"%.2f%% compacted, %.2f%% refilled\n",
+			nr, (double)full / 100, (double)half / 100,
+			(double)compacted / 100, (double)again / 100);
 		CHECK_LE(full, 1000);
 		CHECK_LE(compacted, 1000);
 		CHECK_LE(again, 1000);
@@ -300,7 +310,8 @@ TEST(resident_is_what_the_kernel_says)
 	for (step = 0; step < 4; step++) {
 		for (i = 0; i < 20000; i++)
 			if (!items[i].live)
-				objects += !item_put(store, &items[i], i, page_like(mix(i)));
+				objects += !item_put(store, &items[i], i,
+						     page_like(mix(i)));
 		for (i = 0; i < 20000; i++)
 			if (mix(i + step * 77) % 4 < step)
 				item_free(store, &items[i]);
@@ -327,7 +338,8 @@ TEST(fill_free_fill_does_not_grow)
 	for (round = 0; round < 6; round++) {
 		for (i = 0; i < 20000; i++)
 			CHECK_EQ(item_put(store, &items[i], i,
-					  i % 5 ? page_like(mix(i)) : 0), 0);
+					  i % 5 ? page_like(mix(i)) : 0),
+				 0);
 		uhmm_store_stat(store, &stat);
 		host_stat(&host);
 		if (round == 0) {
@@ -398,13 +410,19 @@ TEST(a_limit_holds_and_room_comes_back)
 	CHECK_EQ(uhmm_store_create(1, &store), -ENOSPC);
 }
 
-/* ---- corruption --------------------------------------------------------------------------- */
+/* ---- corruption ---------------------------------------------------------------- */
 
 TEST(a_flipped_bit_of_a_value_is_noticed)
 {
 	struct uhmm_store *store = create(0);
-	uint64_t values[] = { 0, ~UINT64_C(0), 0x5a5a5a5a5a5a5a5a, 1, UINT64_C(1) << 63,
-			      0xdeadbeef, mix(1), mix(2) };
+	uint64_t values[] = { 0,
+			      ~UINT64_C(0),
+			      0x5a5a5a5a5a5a5a5a,
+			      1,
+			      UINT64_C(1) << 63,
+			      0xdeadbeef,
+			      mix(1),
+			      mix(2) };
 	uint64_t handle, value, *slot;
 	size_t i;
 	int bit;
@@ -438,7 +456,9 @@ TEST(a_flipped_bit_of_an_owner_is_noticed)
 		object->owner ^= UINT64_C(1) << bit;
 		/* A shorter length than it was is the checksum's business. */
 		if (bit >= 16 || object_len(object) == 0 || object_len(object) > 1040)
-			CHECK_EQ(uhmm_store_view(store, item[3].handle, compare, &item[3]), -EIO);
+			CHECK_EQ(uhmm_store_view(store, item[3].handle, compare,
+						 &item[3]),
+				 -EIO);
 		CHECK(!store_is_valid(store));
 		object->owner ^= UINT64_C(1) << bit;
 	}
@@ -472,10 +492,11 @@ TEST(a_handle_never_given_out_ends_the_process, .signal = SIGKILL)
 {
 	struct uhmm_store *store = create(0);
 
-	uhmm_store_view(store, UINT64_C(0x123456789) << HANDLE_INDEX_SHIFT, compare, NULL);
+	uhmm_store_view(store, UINT64_C(0x123456789) << HANDLE_INDEX_SHIFT, compare,
+			NULL);
 }
 
-/* ---- fork and threads ---------------------------------------------------------------------- */
+/* ---- fork and threads ---------------------------------------------------------- */
 
 TEST(a_forked_child_has_its_own)
 {
@@ -496,7 +517,8 @@ TEST(a_forked_child_has_its_own)
 		if (i % 3 == who) {
 			item_free(store, &items[i]);
 			CHECK_EQ(item_put(store, &items[i], (uint64_t)(i + who * 10000),
-					  page_like(mix(i * who))), 0);
+					  page_like(mix(i * who))),
+				 0);
 		}
 	}
 	for (i = 0; i < 4000; i++)
@@ -541,7 +563,8 @@ static void *work(void *arg)
 		} else if (!item->live && (!shrink || random / 16 % 4 == 0)) {
 			/* Few classes, so that threads meet. */
 			CHECK_EQ(item_put(w->store, item, random,
-					  random % 7 ? 900 + random / 32 % 200 : 0), 0);
+					  random % 7 ? 900 + random / 32 % 200 : 0),
+				 0);
 		}
 		if (step % 512 == 0)
 			uhmm_store_compact(w->store, 1 << 16);
@@ -559,9 +582,13 @@ TEST(threads, .timeout_s = 60)
 	int i, j;
 
 	for (i = 0; i < SHARED; i++)
-		CHECK_EQ(item_put(store, &shared[i], (uint64_t)i, 900 + (uint32_t)i % 200), 0);
+		CHECK_EQ(item_put(store, &shared[i], (uint64_t)i,
+				  900 + (uint32_t)i % 200),
+			 0);
 	for (i = 0; i < THREADS; i++) {
-		worker[i] = (struct worker){ .store = store, .shared = shared, .steps = 12000,
+		worker[i] = (struct worker){ .store = store,
+					     .shared = shared,
+					     .steps = 12000,
 					     .seed = 1000u + (uint32_t)i };
 		pthread_create(&worker[i].thread, NULL, work, &worker[i]);
 	}
