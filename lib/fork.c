@@ -14,7 +14,9 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/range.h"
 #include "lib/reader.h"
+#include "lib/wipe.h"
 
 /* How long the parent waits before it looks whether the child is still alive. */
 #define LOOK_NS INT64_C(20000000)
@@ -123,12 +125,21 @@ struct fill {
 	struct uhmm_space *sp;
 	int uffd;
 	uint64_t nr;
+	struct range_set *wiped; /* empty in the child, and meant to be */
 };
+
+static void add_wiped(void *ctx, uintptr_t start, uintptr_t end)
+{
+	range_add(ctx, start, end);
+}
 
 static void fill_page(struct fill *fill, uintptr_t addr)
 {
+	struct range piece;
 	int r;
 
+	if (range_clip(fill->wiped, true, addr, addr + PAGE_SIZE, &piece))
+		return;
 	do
 		r = frozen_copy(fill->sp, fill->uffd, addr, addr);
 	while (r == -EAGAIN);
@@ -156,10 +167,15 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 
 static void fill_child(struct uhmm_space *sp, int uffd)
 {
-	struct fill fill = { .sp = sp, .uffd = uffd };
+	struct fill fill = { .sp = sp, .uffd = uffd,
+			     .wiped = uhmm_host_map(sizeof(*fill.wiped)) };
 
+	if (!fill.wiped)
+		os_die("no memory left to follow a clone()");
+	os_for_each_wiped(add_wiped, fill.wiped);
 	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, &fill);
 	os_uffd_close(uffd);
+	uhmm_host_unmap(fill.wiped, sizeof(*fill.wiped));
 	count(sp, COUNT_FORK_FILLED, fill.nr);
 }
 
@@ -243,17 +259,12 @@ static void read_child(struct uhmm_space *sp)
 	}
 }
 
-/*
- * The child must learn of every structural event that may have come before its memory was
- * copied. Such an event keeps ioctls from working until it was read: a copy to nowhere
- * tells whether one is left.
- */
+/* The child must learn of every structural event that came before its memory was copied. */
 static void hand_over(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
-	while (os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf, PAGE_SIZE) ==
-	       -EAGAIN) {
+	while (reader_event_unread(sp)) {
 		read_parent(sp);
 		os_yield();
 	}
@@ -292,6 +303,13 @@ void fork_serve(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
+	/*
+	 * Nothing is registered from here on. So a mapping that the child finds where an
+	 * event of the frozen time took one away is either the old one, or not registered.
+	 */
+	reader_drain(sp);
+	wipe_witness(sp);
+	reader_drain(sp);
 	fs->listener = sp->fork_events ? os_handover_listen(&fs->shared->name) : -1;
 	fs->child_uffd = -1;
 	fs->nr_children = 0;

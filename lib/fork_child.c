@@ -17,6 +17,7 @@
 #include "lib/reader.h"
 #include "lib/reclaim.h"
 #include "lib/space.h"
+#include "lib/wipe.h"
 
 /* Without EVENT_FORK the child's mappings lost their registration: anew, where needed. */
 static int register_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
@@ -80,6 +81,7 @@ static int take_over(struct uhmm_space *sp)
 	frozen_apply(sp, fs->log, true);
 	frozen_apply(sp, &fs->shared->child, false);
 	frozen_settle(sp, &fs->shared->suspect);
+	wipe_apply(sp);
 	return os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
 }
 

@@ -55,6 +55,20 @@ static void serve(struct uhmm_space *sp)
 	budget_watch(sp);
 }
 
+bool reader_event_unread(struct uhmm_space *sp)
+{
+	return os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf, PAGE_SIZE) ==
+	       -EAGAIN;
+}
+
+void reader_drain(struct uhmm_space *sp)
+{
+	while (reader_event_unread(sp)) {
+		serve(sp);
+		os_yield();
+	}
+}
+
 void reader_main(void *arg)
 {
 	struct uhmm_space *sp = arg;

@@ -165,6 +165,12 @@ int os_populate_write(uintptr_t start, size_t len);
 /* Calls fn with the memory the kernel itself writes when a thread ends: not to be migrated. */
 void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx);
 
+/*
+ * Calls fn for each mapping that a forked child finds empty (MADV_WIPEONFORK). Slow: walks
+ * all resident pages.
+ */
+void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx);
+
 /* Opens what looking takes; in a forked child it is opened again. Any number of times. */
 int os_attach(void);
 

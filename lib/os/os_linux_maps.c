@@ -313,6 +313,45 @@ int os_populate_write(uintptr_t start, size_t len)
 	return (int)sys3(SYS_madvise, start, len, MADV_POPULATE_WRITE);
 }
 
+/*
+ * /proc/self/smaps: the line of a mapping, lines of numbers, "VmFlags: rd wr ... wf". Lines
+ * other than a mapping's begin with a capital letter.
+ */
+void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
+{
+	char buf[4096 + 512];
+	size_t len = 0;
+	uintptr_t start = 0, end = 0;
+	int fd = open_self("/proc/self/smaps", 0);
+	long n;
+
+	if (fd < 0)
+		return;
+	while ((n = sys3(SYS_read, fd, buf + len, sizeof(buf) - len)) > 0) {
+		char *line = buf, *nl;
+
+		len += (size_t)n;
+		while ((nl = memchr(line, '\n', len - (size_t)(line - buf)))) {
+			const char *s = line;
+
+			*nl = 0;
+			if (line[0] < 'A' || line[0] > 'Z') {
+				start = hex(&s);
+				s++;
+				end = hex(&s);
+			} else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " wf")) {
+				fn(ctx, start, end);
+			}
+			line = nl + 1;
+		}
+		len -= (size_t)(line - buf);
+		memmove(buf, line, len);
+		if (len == sizeof(buf))
+			len = 0; /* no such line: paths end at 4095 */
+	}
+	os_close(fd);
+}
+
 /* ---- thread areas ----------------------------------------------------------------------- */
 
 struct dirent_header {
