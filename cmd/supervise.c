@@ -339,7 +339,7 @@ int supervise(struct tree *tree, const struct launch *launch, struct ending *end
 	ending->wall_ns = monotonic_ns() - started_ns;
 	ending->pid = (uint32_t)program;
 	if (!err)
-		tree_settle(tree, ending->pid);
+		tree_settle(tree);
 	tree_print_messages(tree, true);
 	return 0;
 }

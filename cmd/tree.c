@@ -25,6 +25,8 @@
 #define FILE_PREFIX "uhmm-"
 /* The other_fd among the slots that epoll names. */
 #define OTHER CTL_SLOTS
+/* Ends taken from epoll in one go. */
+#define EVENTS_MAX 64
 /* A writer takes microseconds; one that has not finished after this was killed. */
 #define STUCK_NS UINT64_C(1000000000)
 /* The janitor looks this often, and goes when the tree was empty so many times running:
@@ -256,19 +258,20 @@ static void look(struct tree *tree)
 	tree->looked_ns = now;
 }
 
-static int take_events(struct tree *tree, int timeout_ms)
+/* Reaps those that epoll names. How many it named; *other: other_fd was among them. */
+static int take_events(struct tree *tree, int timeout_ms, int *other)
 {
-	struct epoll_event events[64];
-	int other = 0, n;
+	struct epoll_event events[EVENTS_MAX];
+	int n = epoll_wait(tree->epoll, events, EVENTS_MAX, timeout_ms);
 
-	n = epoll_wait(tree->epoll, events, 64, timeout_ms);
+	*other = 0;
 	for (int i = 0; i < n; i++) {
 		if (events[i].data.u32 == OTHER)
-			other = 1;
+			*other = 1;
 		else
 			ended(tree, events[i].data.u32);
 	}
-	return other;
+	return n;
 }
 
 int tree_wait(struct tree *tree)
@@ -276,9 +279,10 @@ int tree_wait(struct tree *tree)
 	uint64_t due = tree->looked_ns + TREE_TICK_MS * UINT64_C(1000000);
 	uint64_t now = monotonic_ns();
 	/* Rounded up, or the last part of a millisecond is spent spinning. */
-	int other = take_events(tree,
-				now < due ? (int)((due - now + 999999) / 1000000) : 0);
+	int wait_ms = now < due ? (int)((due - now + 999999) / 1000000) : 0;
+	int other;
 
+	take_events(tree, wait_ms, &other);
 	if (monotonic_ns() >= due) {
 		look(tree);
 		tree_print_messages(tree, false);
@@ -286,18 +290,13 @@ int tree_wait(struct tree *tree)
 	return other;
 }
 
-void tree_settle(struct tree *tree, uint32_t pid)
+void tree_settle(struct tree *tree)
 {
-	struct ctl *ctl = tree->ctl;
+	int other;
 
-	for (uint32_t i = 0; i < CTL_SLOTS && i < CTL_LOAD(&ctl->nr_slots); i++) {
-		union ctl_owner owner = { .claim = CTL_LOAD(&ctl->slot[i].claim) };
-
-		if (pid && owner.pid == pid)
-			ctl_reap(ctl, &ctl->slot[i], owner.claim);
-	}
 	look(tree);
-	take_events(tree, 0);
+	while (take_events(tree, 0, &other) == EVENTS_MAX)
+		;
 }
 
 unsigned tree_live(const struct tree *tree)
@@ -354,6 +353,7 @@ void tree_print_messages(struct tree *tree, bool last)
 static void janitor(struct tree *tree)
 {
 	unsigned empty = 0;
+	int other;
 	sigset_t none;
 
 	prctl(PR_SET_NAME, "uhmm-janitor", 0, 0, 0);
@@ -367,7 +367,7 @@ static void janitor(struct tree *tree)
 	do {
 		look(tree);
 		/* The end of a process comes here at once. */
-		take_events(tree, JANITOR_TICK_MS);
+		take_events(tree, JANITOR_TICK_MS, &other);
 		empty = tree_live(tree) ? 0 : empty + 1;
 	} while (empty <
 		 (CTL_LOAD(&tree->ctl->forking) ? JANITOR_EMPTY_FORKING : JANITOR_EMPTY));

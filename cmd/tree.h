@@ -49,8 +49,8 @@ int tree_watch_start(struct tree *tree, int other_fd);
  */
 int tree_wait(struct tree *tree);
 
-/* Reaps whoever has ended, and the process pid, which the caller has waited for. */
-void tree_settle(struct tree *tree, uint32_t pid);
+/* Reaps whoever has ended by now. */
+void tree_settle(struct tree *tree);
 
 /* Prints messages; last: also those behind one whose writer died. */
 void tree_print_messages(struct tree *tree, bool last);

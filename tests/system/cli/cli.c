@@ -6,7 +6,9 @@
 #include <ftw.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -182,6 +184,13 @@ const char *cli_scratch(void)
 		CHECK_EQ(chmod(scratch, 0755), 0);
 	}
 	return scratch;
+}
+
+bool cli_private_shm(const char *options)
+{
+	return !unshare(CLONE_NEWNS) &&
+	       !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+	       !mount("tmpfs", "/dev/shm", "tmpfs", 0, options);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)

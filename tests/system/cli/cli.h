@@ -57,6 +57,9 @@ void cli_scratch_remove(void);
 char *cli_copy(const char *from, const char *name, mode_t mode);
 char *cli_write(const char *name, const void *data, size_t len, mode_t mode);
 
+/* A /dev/shm that only this test sees. false: not permitted. */
+bool cli_private_shm(const char *options);
+
 void cli_sleep_ms(int ms);
 
 #endif

@@ -11,11 +11,9 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/capability.h>
-#include <sched.h>
 #include <stddef.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -458,13 +456,10 @@ TEST(a_path_that_cannot_be_preloaded_is_refused)
 
 /* ---- nothing is left behind -------------------------------------------------------- */
 
-/* A /dev/shm of our own, so that what lies in it is ours. */
 static void private_shm(const char *options)
 {
-	need_root();
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("tmpfs", "/dev/shm", "tmpfs", 0, options))
-		SKIP("no mount namespace: %s", strerror(errno));
+	if (!cli_private_shm(options))
+		SKIP("no /dev/shm of our own: %s", strerror(errno));
 }
 
 static int files_in(const char *path)
@@ -483,44 +478,78 @@ static int files_in(const char *path)
 TEST(a_refusal_leaves_no_file, .timeout_s = 60)
 {
 	static struct cli cli;
-	char stats[PATH_MAX];
-	char *path;
 
 	private_shm(NULL);
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
 		refused(&cli, refusals[i].status, refusals[i].says, refusals[i].args);
 	CHECK_EQ(files_in("/dev/shm"), 0);
-	/* Refused after the summary's file was opened: by exec, at the very end. */
-	path = cli_write("text", "\0\0\0\0", 4, 0755);
-	snprintf(stats, sizeof(stats), "--stats=json:%s/stats", cli_scratch());
-	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", stats, path, NULL);
-	CHECK_EQ(files_in("/dev/shm"), 0);
-	free(path);
-	cli_scratch_remove();
 }
 
-TEST(an_existing_stats_file_survives_a_refusal)
+/* A program that looks right and that execve() refuses: its dynamic linker is none. */
+static char *unloadable(void)
+{
+	struct {
+		Elf64_Ehdr ehdr;
+		Elf64_Phdr phdr;
+		char interp[256];
+	} elf = { 0 };
+	int fd = open(cli_prog(), O_RDONLY | O_CLOEXEC);
+	char *linker;
+
+	CHECK_EQ(read(fd, &elf.ehdr, sizeof(elf.ehdr)), (ssize_t)sizeof(elf.ehdr));
+	do
+		CHECK_EQ(pread(fd, &elf.phdr, sizeof(elf.phdr), (off_t)elf.ehdr.e_phoff),
+			 (ssize_t)sizeof(elf.phdr));
+	while (elf.ehdr.e_phoff += sizeof(elf.phdr), elf.phdr.p_type != PT_INTERP);
+	CHECK_LT(elf.phdr.p_filesz, sizeof(elf.interp));
+	CHECK_EQ(pread(fd, elf.interp, elf.phdr.p_filesz, (off_t)elf.phdr.p_offset),
+		 (ssize_t)elf.phdr.p_filesz);
+	close(fd);
+	/* Of the right name: that is what uhmm looks at. */
+	linker = cli_write(strrchr(elf.interp, '/') + 1, elf.interp, sizeof(elf.interp),
+			   0755);
+	snprintf(elf.interp, sizeof(elf.interp), "%s", linker);
+	free(linker);
+	elf.phdr.p_filesz = strlen(elf.interp) + 1;
+	elf.phdr.p_offset = (size_t)(elf.interp - (char *)&elf);
+	elf.ehdr.e_phoff = (size_t)((char *)&elf.phdr - (char *)&elf);
+	elf.ehdr.e_phnum = 1;
+	return cli_write("unloadable", &elf, sizeof(elf), 0755);
+}
+
+/* The last thing that can go wrong: everything is there, and exec fails. */
+TEST(a_failing_exec_leaves_no_file)
 {
 	static struct cli cli;
-	char *path = cli_write("stats", "precious", 8, 0644), *option, text[16] = "";
+	char *path = unloadable(), *old = cli_write("old", "precious", 8, 0644), *option;
+	char text[16] = "";
 	int fd;
 
-	CHECK(asprintf(&option, "--stats=json:%s", path) > 0);
-	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", option,
-		"no-such-program", NULL);
-	cli_check_refused(&cli, 127, "no such program");
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	private_shm(NULL);
+	CHECK(asprintf(&option, "--stats=json:%s/new", cli_scratch()) > 0);
+	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", option, path, NULL);
+	cli_check_refused(&cli, 126, "cannot be executed: ");
+	CHECK_EQ(files_in("/dev/shm"), 0);
+	CHECK(access(strchr(option, ':') + 1, F_OK) && errno == ENOENT);
+	free(option);
+	/* What was there before stays as it was. */
+	CHECK(asprintf(&option, "--stats=json:%s", old) > 0);
+	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", option, path, NULL);
+	cli_check_refused(&cli, 126, "cannot be executed: ");
+	fd = open(old, O_RDONLY | O_CLOEXEC);
 	CHECK_EQ(read(fd, text, sizeof(text) - 1), 8);
 	CHECK_STR(text, "precious");
 	close(fd);
 	free(option);
 	free(path);
+	free(old);
 	cli_scratch_remove();
 }
 
 TEST(a_full_dev_shm_is_passed_over)
 {
 	static struct cli cli;
+	char want[PATH_MAX];
 
 	/* The segment is 4 MiB. */
 	private_shm("size=1m");
@@ -528,7 +557,8 @@ TEST(a_full_dev_shm_is_passed_over)
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", cli_prog(), "env",
 		NULL);
 	CHECK_EQ(cli_exit_status(&cli), 0);
-	CHECK(strstr(cli.out_text, cli_scratch()), "%.400s", cli.out_text);
+	snprintf(want, sizeof(want), "UHMM_CTL=%s/", cli_scratch());
+	CHECK(strstr(cli.out_text, want), "%.400s", cli.out_text);
 	CHECK_EQ(files_in("/dev/shm"), 0);
 	CHECK_EQ(files_in(cli_scratch()), 0);
 	cli_scratch_remove();

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -44,6 +45,28 @@ TEST(a_signal_that_ends_the_program_ends_uhmm)
 		CHECK_EQ(WTERMSIG(cli.status), signals[i]);
 		CHECK(!WCOREDUMP(cli.status));
 	}
+}
+
+static void dump_into_scratch(void)
+{
+	struct rlimit limit = { 1 << 20, RLIM_INFINITY };
+
+	if (setrlimit(RLIMIT_CORE, &limit) || chdir(cli_scratch()))
+		_exit(201);
+}
+
+TEST(a_core_is_the_programs_and_not_ours)
+{
+	static struct cli direct;
+
+	cli_scratch();
+	cli_run(&direct, dump_into_scratch, cli_prog(), "kill", "11", NULL);
+	cli_run(&cli, dump_into_scratch, RUN, "kill", "11", NULL);
+	CHECK(WIFSIGNALED(cli.status) && WTERMSIG(cli.status) == SIGSEGV);
+	CHECK(!WCOREDUMP(cli.status));
+	cli_scratch_remove();
+	if (!WCOREDUMP(direct.status))
+		SKIP("no core dumps here");
 }
 
 TEST(without_slots_one_line_says_so)
@@ -281,9 +304,9 @@ TEST(signals_sent_to_uhmm_reach_the_program_once)
 	CHECK_EQ(cli_exit_status(&cli), 7);
 }
 
-static void default_usr1(void)
+static void default_signal(void)
 {
-	signal(SIGUSR1, SIG_DFL);
+	signal(SIGRTMIN + 7, SIG_DFL);
 }
 
 TEST(a_signal_from_the_program_to_its_group_is_not_doubled)
@@ -291,9 +314,9 @@ TEST(a_signal_from_the_program_to_its_group_is_not_doubled)
 	char want[64];
 
 	/* We are in the group too. */
-	signal(SIGUSR1, SIG_IGN);
-	start_signals(default_usr1, "group");
-	snprintf(want, sizeof(want), "signal %d value 0\n", SIGUSR1);
+	signal(SIGRTMIN + 7, SIG_IGN);
+	start_signals(default_signal, "group");
+	snprintf(want, sizeof(want), "signal %d value 0\n", SIGRTMIN + 7);
 	cli_expect_out(&cli, want);
 	cli_sleep_ms(200);
 	cli_finish(&cli);
@@ -371,24 +394,35 @@ TEST(uhmm_stops_and_goes_on_with_the_program)
 	CHECK_EQ(cli_exit_status(&cli), 6);
 }
 
-TEST(a_killed_supervisor_leaves_the_program_alone)
+/* UHMM_CTL of the program. */
+static void find_ctl(char *ctl, size_t size)
 {
-	char ctl[PATH_MAX], path[64], buf[4096], *value;
+	char path[64], buf[8192], *value;
 	ssize_t n;
 	int fd;
 
-	/* We reap what it leaves, as init would. */
-	CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
-	start_signals(NULL, "none");
 	snprintf(path, sizeof(path), "/proc/%d/environ", program_pid());
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	CHECK(fd >= 0);
 	n = read(fd, buf, sizeof(buf) - 1);
+	CHECK(n > 0);
 	close(fd);
 	buf[n] = 0;
 	value = memmem(buf, (size_t)n, "UHMM_CTL=", 9);
 	CHECK(value);
-	snprintf(ctl, sizeof(ctl), "%s", value + 9);
+	snprintf(ctl, size, "%s", value + 9);
+}
+
+TEST(a_killed_supervisor_leaves_the_program_alone)
+{
+	/* Anybody else's run would clear up as well. */
+	bool alone = cli_private_shm(NULL);
+	char ctl[PATH_MAX];
+
+	/* We reap what it leaves, as init would. */
+	CHECK_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+	start_signals(NULL, "none");
+	find_ctl(ctl, sizeof(ctl));
 	CHECK_EQ(kill(cli.pid, SIGKILL), 0);
 	CHECK_EQ(waitpid(cli.pid, &cli.status, 0), cli.pid);
 	cli_sleep_ms(50);
@@ -398,8 +432,22 @@ TEST(a_killed_supervisor_leaves_the_program_alone)
 	CHECK(wait(&cli.status) > 0);
 	CHECK_EQ(WEXITSTATUS(cli.status), 7);
 	/* The next run clears up. */
-	CHECK_EQ(access(ctl, F_OK), 0);
+	CHECK(!alone || access(ctl, F_OK) == 0);
 	cli_run(&cli, NULL, RUN, "exit", "0", NULL);
+	CHECK(access(ctl, F_OK) && errno == ENOENT, "%.400s is removed", ctl);
+}
+
+TEST(a_run_leaves_the_segments_of_others_alone)
+{
+	static struct cli other;
+	char ctl[PATH_MAX];
+
+	/* No process of it has a slot: only its supervisor speaks for it. */
+	start_signals(NULL, "none");
+	find_ctl(ctl, sizeof(ctl));
+	cli_run(&other, NULL, RUN, "exit", "0", NULL);
+	CHECK_EQ(access(ctl, F_OK), 0);
+	cli_finish(&cli);
 	CHECK(access(ctl, F_OK) && errno == ENOENT, "%.400s is removed", ctl);
 }
 
@@ -545,6 +593,26 @@ TEST(the_summary_of_a_killed_program)
 	CHECK_EQ((int)number(json, "signal"), SIGKILL);
 	CHECK_EQ((int)number(json, "loaded"), 55);
 	CHECK_EQ((int)number(json, "processes"), 1);
+	cJSON_Delete(json);
+	cli_scratch_remove();
+}
+
+static void close_stderr(void)
+{
+	close(2);
+}
+
+TEST(messages_do_not_get_into_files)
+{
+	char option[128];
+	cJSON *json;
+
+	/* The first descriptor that uhmm opens would be 2. */
+	snprintf(option, sizeof(option), "--stats=json:%s/new", cli_scratch());
+	cli_run(&cli, close_stderr, RUN_WITH(option), "say", "hello", "20", NULL);
+	CHECK_EQ(cli_exit_status(&cli), 0);
+	json = read_json(strchr(option, ':') + 1);
+	CHECK_EQ((int)number(json, "exit_status"), 0);
 	cJSON_Delete(json);
 	cli_scratch_remove();
 }
