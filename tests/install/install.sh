@@ -194,7 +194,7 @@ run_installed()
 	"$scratch/there/bin/uhmm" run --memory 64M --stats=json:stats -- \
 		echo through >out &&
 		grep -qx through out &&
-		grep -q '"processes_migrated":[[:space:]]*1' stats
+		grep -q '"processes":[[:space:]]*1' stats
 }
 
 user=$source/tests/install/user.c

@@ -35,7 +35,7 @@ LAYER = {
     "policy": "policy", "stream": "policy",
     "isolate": "migrate", "migrate": "migrate",
     "fault": "fault", "reclaim": "fault", "fork": "fault", "event": "fault",
-    "fence": "fault", "hand": "fault", "frozen": "fault", "inline": "fault",
+    "fence": "fault", "wipe": "fault", "hand": "fault", "frozen": "fault", "inline": "fault",
     "reader": "fault", "registry": "fault", "migrate_range": "fault",
     "space": "space", "fork_child": "space",
     "api": "api", "version": "api",
