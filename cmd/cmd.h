@@ -80,8 +80,8 @@ int program_check(const char *path);
 /*
  * The library that is loaded into programs: beside this program in a build tree, else
  * where it was installed. 0; -EINVAL: LD_PRELOAD cannot name it; -errno: it cannot be
- * read. path (PATH_MAX bytes) is where it is, or where it should be.
+ * read. *path, static, is where it is, or where it should be.
  */
-int preload_find(char *path);
+int preload_find(const char **path);
 
 #endif

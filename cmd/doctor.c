@@ -13,7 +13,6 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -212,8 +211,8 @@ static void look_at_memory(struct report *report)
 
 static void look_at_installation(struct report *report)
 {
-	char path[PATH_MAX];
-	int err = preload_find(path);
+	const char *path;
+	int err = preload_find(&path);
 
 	found(report, "preload", err ? FINDING_NO : FINDING_OK,
 	      err ? "install uhmm again" : NULL, "%s%s%s", path, err ? ": " : "",

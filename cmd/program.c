@@ -316,19 +316,21 @@ int program_check(const char *path)
 	return STATUS_CANNOT_RUN;
 }
 
-int preload_find(char *path)
+int preload_find(const char **path)
 {
 	static const char name[] = "libuhmm-preload.so";
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - sizeof(name));
+	static char beside[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", beside, sizeof(beside) - sizeof(name));
 
+	*path = UHMM_PRELOAD_INSTALLED;
 	if (n > 0) {
-		path[n] = 0;
-		strcpy(strrchr(path, '/') + 1, name);
+		beside[n] = 0;
+		strcpy(strrchr(beside, '/') + 1, name);
+		if (!access(beside, R_OK))
+			*path = beside;
 	}
-	if (n <= 0 || access(path, R_OK))
-		snprintf(path, PATH_MAX, "%s", UHMM_PRELOAD_INSTALLED);
-	if (access(path, R_OK))
+	if (access(*path, R_OK))
 		return -errno;
 	/* The dynamic linker takes these for the end of the name. */
-	return strpbrk(path, ": \t\n") ? -EINVAL : 0;
+	return strpbrk(*path, ": \t\n") ? -EINVAL : 0;
 }

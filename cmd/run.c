@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,7 +139,7 @@ static int check_memory(const char *memory, uint64_t *pages)
 	return 0;
 }
 
-static int check_preload(char path[PATH_MAX])
+static int check_preload(const char **path)
 {
 	int err = preload_find(path);
 
@@ -148,9 +147,9 @@ static int check_preload(char path[PATH_MAX])
 		complain("%s: a library whose path has a space or a colon cannot be "
 			 "preloaded: "
 			 "install uhmm elsewhere",
-			 path);
+			 *path);
 	else if (err)
-		complain("%s: %s: it belongs to uhmm: install uhmm again", path,
+		complain("%s: %s: it belongs to uhmm: install uhmm again", *path,
 			 strerror(-err));
 	return err ? STATUS_REFUSED : 0;
 }
@@ -203,10 +202,7 @@ static void report(const struct request *request, const struct tree *tree,
 
 static int run(const struct request *request)
 {
-	char preload[PATH_MAX];
-	struct launch launch = { .argv = request->program,
-				 .preload = preload,
-				 .keep_fd = -1 };
+	struct launch launch = { .argv = request->program, .keep_fd = -1 };
 	struct ending ending;
 	struct tree tree;
 	bool created = false;
@@ -227,7 +223,7 @@ static int run(const struct request *request)
 	if (!status)
 		status = program_check(path);
 	if (!status)
-		status = check_preload(preload);
+		status = check_preload(&launch.preload);
 	if (!status)
 		status = check_machine();
 	if (!status)
