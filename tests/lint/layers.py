@@ -35,8 +35,8 @@ LAYER = {
     "policy": "policy", "stream": "policy",
     "isolate": "migrate", "migrate": "migrate",
     "fault": "fault", "reclaim": "fault", "fork": "fault", "event": "fault",
-    "fence": "fault", "wipe": "fault", "hand": "fault", "frozen": "fault", "inline": "fault",
-    "reader": "fault", "registry": "fault", "migrate_range": "fault",
+    "fence": "fault", "wipe": "fault", "hand": "fault", "frozen": "fault",
+    "inline": "fault", "reader": "fault", "registry": "fault", "migrate_range": "fault",
     "space": "space", "fork_child": "space",
     "api": "api", "version": "api",
 }
@@ -64,7 +64,8 @@ ALLOWED = {
 IMPURE = re.compile(
     r"(?<!->)(?<!\.)\b(syscall|mmap|mremap|munmap|mprotect|madvise|ioctl|read|write|"
     r"open|close|poll|fork|vfork|clone|execve|kill|raise|sigaction|signal|sigprocmask|"
-    r"nanosleep|usleep|sleep|sched_yield|getpid|gettid|time|clock_gettime|gettimeofday|rand|random|getrandom|rdtsc|__rdtsc|"
+    r"nanosleep|usleep|sleep|sched_yield|getpid|gettid|time|clock_gettime|"
+    r"gettimeofday|rand|random|getrandom|rdtsc|__rdtsc|"
     r"pthread_\w+|sem_\w+|malloc|calloc|realloc|free|strdup|strndup|aligned_alloc|"
     r"printf|fprintf|sprintf|snprintf|puts|fputs|perror|exit|_exit|abort|strerror|"
     r"strsignal|dlopen|dlsym|getenv|__asm__|asm)\s*\(")
