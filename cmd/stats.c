@@ -64,6 +64,7 @@ void summary_collect(struct summary *summary, const char *program,
 	summary->running = tree_live(tree);
 	summary->processes = CTL_LOAD(&ctl->ended_processes) + summary->running;
 	summary->migrated = CTL_LOAD(&ctl->ended_managed);
+	summary->unable = CTL_LOAD(&ctl->ended_unable);
 	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++) {
 		const struct ctl_slot *slot = &ctl->slot[i];
 
@@ -73,6 +74,7 @@ void summary_collect(struct summary *summary, const char *program,
 		summary->device_stored += CTL_LOAD(&slot->fullest_stored);
 		summary->device_resident += CTL_LOAD(&slot->fullest_resident);
 		summary->migrated += CTL_LOAD(&slot->managed) == 1;
+		summary->unable += CTL_LOAD(&slot->managed) == 2;
 	}
 }
 
@@ -120,6 +122,8 @@ void summary_print(const struct summary *s)
 			format_size(a, sizeof(a), page_bytes(s->ctl->over_pages)));
 	fprintf(stderr, "  processes    %" PRIu64 ", %" PRIu64 " migrated", s->processes,
 		s->migrated);
+	if (s->unable)
+		fprintf(stderr, ", %" PRIu64 " could not be", s->unable);
 	if (s->running)
 		fprintf(stderr, ", %u still running", s->running);
 	fprintf(stderr,
@@ -182,6 +186,7 @@ static cJSON *as_json(const struct summary *s)
 	add_count(root, "over_bytes", page_bytes(s->ctl->over_pages));
 	add_count(root, "processes", s->processes);
 	add_count(root, "processes_migrated", s->migrated);
+	add_count(root, "processes_unable", s->unable);
 	add_count(root, "processes_running", s->running);
 	for (int i = 0; i < CTL_NR_COUNTERS; i++)
 		add_count(root, counter_name[i], s->counter[i]);
@@ -250,7 +255,7 @@ void summary_warn(const struct summary *s)
 		return;
 	if (n[CTL_STORE_FAILED])
 		why = "the device refused pages";
-	else if (s->migrated < s->processes)
+	else if (s->unable)
 		why = "not all of its processes could be migrated";
 	else if (n[CTL_SKIP_PINNED] > (uint64_t)s->ctl->over_pages)
 		why = "pages were pinned for input and output";

@@ -13,7 +13,8 @@ struct summary {
 	uint64_t counter[CTL_NR_COUNTERS];
 	/* Of each process when its device held most, added up: */
 	uint64_t device_in, device_stored, device_resident;
-	uint64_t processes, migrated;
+	/* migrated: had to and could; unable: had to and could not */
+	uint64_t processes, migrated, unable;
 	unsigned running; /* of those, still alive */
 };
 

@@ -129,7 +129,7 @@ struct ctl {
 	uint64_t ended[CTL_NR_COUNTERS];
 	uint64_t ended_fullest_in, ended_fullest_stored, ended_fullest_resident;
 	uint64_t ended_processes;
-	uint64_t ended_managed;
+	uint64_t ended_managed, ended_unable; /* of those, managed was 1, 2 */
 	/* Message n is message[n % CTL_MESSAGES]; those below taken_message were printed. */
 	uint32_t next_message, taken_message;
 	uint32_t dropped_messages;
@@ -221,6 +221,8 @@ static inline int ctl_reap(struct ctl *ctl, struct ctl_slot *slot, uint64_t clai
 	__atomic_fetch_add(&ctl->ended_processes, 1, __ATOMIC_RELAXED);
 	if (CTL_LOAD(&slot->managed) == 1)
 		__atomic_fetch_add(&ctl->ended_managed, 1, __ATOMIC_RELAXED);
+	if (CTL_LOAD(&slot->managed) == 2)
+		__atomic_fetch_add(&ctl->ended_unable, 1, __ATOMIC_RELAXED);
 	CTL_STORE(&slot->managed, 0);
 	ctl_fold(ctl, slot);
 	nobody.pid = 0;

@@ -215,6 +215,8 @@ static int exceed(void)
 		  (int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages) +
 			    512));
 	sleep_ms(600);
+	/* This process was to be migrated, and could not. */
+	CTL_STORE(&slot->managed, 2);
 	ctl_release(ctl, slot);
 	return 0;
 }

@@ -575,6 +575,7 @@ TEST(the_summary_for_programs)
 	CHECK(number(json, "wall_seconds") > 0 && number(json, "wall_seconds") < 15);
 	CHECK_EQ((int)number(json, "processes"), 1);
 	CHECK_EQ((int)number(json, "processes_migrated"), 1);
+	CHECK_EQ((int)number(json, "processes_unable"), 0);
 	CHECK_EQ((int)number(json, "processes_running"), 0);
 	/* cli_prog counts 1000, 1001, ... in the order of enum ctl_counter. */
 	CHECK_EQ((int)number(json, "fault_probation"), 1000);
@@ -657,6 +658,9 @@ TEST(a_budget_that_did_not_hold_is_said)
 	CHECK(strstr(cli.err_text, "held up to 2.0 MiB more memory than --memory"),
 	      "%.300s", cli.err_text);
 	json = read_json(strchr(option, ':') + 1);
+	CHECK(strstr(cli.err_text, ": not all of its processes could be migrated\n"));
+	CHECK_EQ((int)number(json, "processes_unable"), 1);
+	CHECK_EQ((int)number(json, "processes_migrated"), 0);
 	CHECK_EQ((long)number(json, "over_bytes"), 2l << 20);
 	CHECK(number(json, "over_seconds") > 0.3 && number(json, "over_seconds") < 2);
 	cJSON_Delete(json);
