@@ -145,7 +145,7 @@ int tree_create(struct tree *tree, uint64_t budget_pages, const char *device)
 	int err = -ENOENT, first_err = 0;
 	struct ctl *ctl;
 
-	*tree = (struct tree){ .epoll = -1 };
+	*tree = (struct tree){ .epoll = -1, .tick_ms = TREE_TICK_MIN_MS };
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]) && err; i++) {
 		err = create_in(tree, dirs[i]);
 		if (!first_err)
@@ -212,30 +212,31 @@ static void ended(struct tree *tree, unsigned i)
 	unwatch(&tree->watch[i]);
 }
 
-/* Brings the watch of a slot in line with who holds it. */
-static void look_at(struct tree *tree, unsigned i)
+/* Brings the watch of a slot in line with who holds it. true: somebody new does. */
+static bool look_at(struct tree *tree, unsigned i)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u32 = i };
 	struct tree_watch *watch = &tree->watch[i];
 	union ctl_owner owner = { .claim = CTL_LOAD(&tree->ctl->slot[i].claim) };
 
 	if (owner.pid == CTL_PID_FOLDING)
-		return;
+		return false;
 	if (owner.claim == watch->claim && watch->pidfd >= 0)
-		return;
+		return false;
 	unwatch(watch);
 	if (!owner.pid)
-		return;
+		return false;
 	watch->claim = owner.claim;
 	watch->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)owner.pid, 0);
 	if (watch->pidfd >= 0 &&
 	    !epoll_ctl(tree->epoll, EPOLL_CTL_ADD, watch->pidfd, &event))
-		return;
+		return true;
 	/* Out of descriptors: look by pid, each time again. */
 	if (!process_exists(owner.pid))
 		ended(tree, i);
 	else
 		unwatch(watch);
+	return true;
 }
 
 static void look(struct tree *tree)
@@ -244,9 +245,10 @@ static void look(struct tree *tree)
 	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
 	uint64_t now = monotonic_ns();
 	int64_t pages, over;
+	bool news = false;
 
 	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++)
-		look_at(tree, i);
+		news |= look_at(tree, i);
 	pages = ctl_usage_pages(ctl);
 	ctl_note_peak(ctl, pages);
 	over = pages -
@@ -256,6 +258,9 @@ static void look(struct tree *tree)
 	if (over > ctl->over_pages)
 		CTL_STORE(&ctl->over_pages, over);
 	tree->looked_ns = now;
+	tree->tick_ms = news ? TREE_TICK_MIN_MS : tree->tick_ms * 2;
+	if (tree->tick_ms > TREE_TICK_MAX_MS)
+		tree->tick_ms = TREE_TICK_MAX_MS;
 }
 
 /* Reaps those that epoll names. How many it named; *other: other_fd was among them. */
@@ -276,7 +281,7 @@ static int take_events(struct tree *tree, int timeout_ms, int *other)
 
 int tree_wait(struct tree *tree)
 {
-	uint64_t due = tree->looked_ns + TREE_TICK_MS * UINT64_C(1000000);
+	uint64_t due = tree->looked_ns + tree->tick_ms * UINT64_C(1000000);
 	uint64_t now = monotonic_ns();
 	/* Rounded up, or the last part of a millisecond is spent spinning. */
 	int wait_ms = now < due ? (int)((due - now + 999999) / 1000000) : 0;

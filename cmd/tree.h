@@ -2,8 +2,8 @@
 /*
  * The tree of processes of one `uhmm run`, seen through its control segment.
  *
- * The supervisor creates the segment, looks at it ten times a second, and reaps the
- * slots of processes that were killed. It learns of their end from a pidfd per slot,
+ * The supervisor creates the segment, looks at it ten times a second or more, and reaps
+ * the slots of processes that were killed. It learns of their end from a pidfd per slot,
  * taken when it first sees the slot: so an end is seen at once, a zombie does not count
  * as alive, and a pid that is used again does not either.
  * Neither the supervisor nor the janitor is needed for the tree to run on: without them
@@ -20,8 +20,12 @@
 #include <limits.h>
 #include <stdbool.h>
 
-/* Between two looks at the segment. */
-#define TREE_TICK_MS 100
+/*
+ * Between two looks at the segment: short while processes come, long while none does. A
+ * process that ended before it was seen counts as alive until the next look.
+ */
+#define TREE_TICK_MIN_MS 10
+#define TREE_TICK_MAX_MS 100
 
 struct tree_watch {
 	int pidfd;      /* -1: none */
@@ -34,6 +38,7 @@ struct tree {
 	int epoll;
 	struct tree_watch *watch; /* CTL_SLOTS of them */
 	uint64_t looked_ns;       /* the last look */
+	unsigned tick_ms;         /* to the next */
 	uint64_t stuck_ns; /* since when the oldest message is incomplete; 0: it is not */
 };
 

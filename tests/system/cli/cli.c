@@ -32,7 +32,7 @@ const char *cli_uhmm(void)
 {
 	static char path[PATH_MAX];
 
-	return in_build(path, "uhmm");
+	return in_build(path, getenv("UHMM_CLI_REAL") ? "../../../uhmm" : "uhmm");
 }
 
 const char *cli_prog(void)

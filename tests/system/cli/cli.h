@@ -4,7 +4,8 @@
  *
  * The command under test is a copy that lies beside an empty preload library, so that
  * these tests are about the command alone: where a program has to play the preload's
- * part, cli_prog does, through preload/ctl.h.
+ * part, cli_prog does, through preload/ctl.h. With UHMM_CLI_REAL in the environment it is
+ * the command itself, with the real preload: for tests that do not meddle with its slots.
  * Single-threaded; every function fails the test itself if something cannot be done.
  */
 #ifndef TESTS_CLI_H

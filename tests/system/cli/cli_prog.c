@@ -246,6 +246,25 @@ static int lose_child(int leave_zombie)
 	return 0;
 }
 
+/* Processes that end before anybody has seen them. */
+static int churn(void)
+{
+	struct ctl *ctl = map_ctl();
+	pid_t pid;
+
+	for (int i = 0; i < 20; i++) {
+		pid = fork();
+		if (pid == 0) {
+			CTL_STORE(&claim(ctl)->usage_pages, 5000);
+			_exit(0);
+		}
+		waitpid(pid, NULL, 0);
+		for (int ms = 0; ctl_usage_pages(ctl) && ms < 5000; ms++)
+			sleep_ms(1);
+	}
+	return 0;
+}
+
 /* Is killed, with a slot. */
 static int die_counting(void)
 {
@@ -307,6 +326,8 @@ int main(int argc, char **argv)
 		return exceed();
 	if (!strcmp(mode, "lose-child"))
 		return lose_child(!strcmp(what, "zombie"));
+	if (!strcmp(mode, "churn"))
+		return churn();
 	if (!strcmp(mode, "die-counting"))
 		return die_counting();
 	if (!strcmp(mode, "leave"))

@@ -19,6 +19,29 @@
 
 static struct cli cli;
 
+static cJSON *read_json(const char *path)
+{
+	static char text[16384];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	cJSON *json;
+
+	CHECK(n > 0, "%s", path);
+	close(fd);
+	text[n] = 0;
+	json = cJSON_Parse(text);
+	CHECK(json, "%.300s", text);
+	return json;
+}
+
+static double number(const cJSON *json, const char *key)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+
+	CHECK(cJSON_IsNumber(item), "%s", key);
+	return item->valuedouble;
+}
+
 /* ---- how it ends ------------------------------------------------------------------- */
 
 TEST(the_exit_status_passes_through)
@@ -510,6 +533,22 @@ TEST(the_slot_of_a_killed_process_is_folded)
 	CHECK_STR(cli.out_text, "usage 0 stored 77 ended 1\n");
 }
 
+TEST(short_lived_processes_do_not_count_for_long)
+{
+	char option[128];
+	cJSON *json;
+
+	snprintf(option, sizeof(option), "--stats=json:%s/new", cli_scratch());
+	cli_run(&cli, NULL, RUN_WITH(option), "churn", NULL);
+	CHECK_EQ(cli_exit_status(&cli), 0);
+	json = read_json(strchr(option, ':') + 1);
+	CHECK_EQ((int)number(json, "processes"), 20);
+	/* Each held its memory until the next look. If that came every 100 ms: 2 s. */
+	CHECK(number(json, "wall_seconds") < 1.5);
+	cJSON_Delete(json);
+	cli_scratch_remove();
+}
+
 TEST(a_janitor_waits_for_the_rest_of_the_tree, .timeout_s = 60)
 {
 	char ctl[PATH_MAX];
@@ -530,29 +569,6 @@ TEST(a_janitor_waits_for_the_rest_of_the_tree, .timeout_s = 60)
 }
 
 /* ---- the summary ------------------------------------------------------------------- */
-
-static cJSON *read_json(const char *path)
-{
-	static char text[16384];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-	cJSON *json;
-
-	CHECK(n > 0, "%s", path);
-	close(fd);
-	text[n] = 0;
-	json = cJSON_Parse(text);
-	CHECK(json, "%.300s", text);
-	return json;
-}
-
-static double number(const cJSON *json, const char *key)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
-
-	CHECK(cJSON_IsNumber(item), "%s", key);
-	return item->valuedouble;
-}
 
 TEST(the_summary_for_programs)
 {
