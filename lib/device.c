@@ -147,7 +147,8 @@ int uhmm_device_submit(struct uhmm_device *dev, struct uhmm_batch *batch)
 	int r;
 
 	assert_always(batch->nr >= 1 && batch->nr <= UHMM_BATCH_MAX);
-	if (dev->driver->thread_model == UHMM_THREAD_PARALLEL)
+	if (dev->driver->thread_model == UHMM_THREAD_PARALLEL ||
+	    batch->flags & UHMM_BATCH_FROZEN)
 		return dev->driver->submit(dev->impl, batch);
 	uhmm_lock(&dev->serial);
 	r = dev->driver->submit(dev->impl, batch);
@@ -166,6 +167,22 @@ static void run_complete(struct uhmm_batch *batch)
 	 */
 	if (__atomic_exchange_n(state, 1, __ATOMIC_RELEASE) == 2)
 		os_wake(state, 1);
+}
+
+static void peek_complete(struct uhmm_batch *batch)
+{
+	(void)batch; /* inside submit(), as the flag says */
+}
+
+int device_peek(struct uhmm_device *dev, struct uhmm_io *io)
+{
+	struct uhmm_batch batch = {
+		.op = UHMM_OP_LOAD, .nr = 1, .io = io, .complete = peek_complete,
+		.flags = UHMM_BATCH_FROZEN,
+	};
+
+	uhmm_device_submit(dev, &batch);
+	return io->result;
 }
 
 uint32_t device_run(struct uhmm_device *dev, enum uhmm_op op, struct uhmm_io *io,

@@ -48,6 +48,9 @@ const struct uhmm_driver *device_driver(const struct uhmm_device *dev);
 uint32_t device_run(struct uhmm_device *dev, enum uhmm_op op, struct uhmm_io *io,
 		    uint32_t nr);
 
+/* One LOAD with UHMM_BATCH_FROZEN; its result. */
+int device_peek(struct uhmm_device *dev, struct uhmm_io *io);
+
 /* 0 or -errno of the first layer that failed. */
 int device_flush(struct uhmm_device *dev);
 /* In a forked child, before anything else, with no batch in flight. */

@@ -24,7 +24,7 @@
 
 /* ---- create, destroy ----------------------------------------------------------- */
 
-static int lane_add(struct uhmm_store *store)
+int store_lanes_double(struct uhmm_store *store)
 {
 	uint32_t nr = store->nr_lanes, want = nr ? nr * 2 : 1;
 	uint64_t pages = store_pages(sizeof(struct store_lane));
@@ -64,7 +64,7 @@ int uhmm_store_create(uint64_t limit_bytes, struct uhmm_store **out)
 	if (!store_charge(store, store_pages(sizeof(*store))))
 		r = -ENOSPC;
 	if (!r)
-		r = lane_add(store);
+		r = store_lanes_double(store);
 	if (r) {
 		uhmm_store_destroy(store);
 		return r;
@@ -116,7 +116,7 @@ static void waited(struct uhmm_store *store)
 		  GROUP_SLOTS;
 	if (objects >= (uint64_t)nr * LANE_OBJECTS && uhmm_trylock(&store->lanes_lock)) {
 		if (store->nr_lanes == nr)
-			lane_add(store);
+			store_lanes_double(store);
 		uhmm_unlock(&store->lanes_lock);
 	}
 	__atomic_store_n(&store->contended, 0, __ATOMIC_RELAXED);
@@ -246,6 +246,22 @@ int uhmm_store_view(struct uhmm_store *store, uint64_t handle,
 		r = fn(ctx, object + 1, object_len(object), object->check);
 	slot_unpin(slot);
 	return r;
+}
+
+int uhmm_store_peek(struct uhmm_store *store, uint64_t handle,
+		    int (*fn)(void *ctx, const void *data, uint32_t len, uint64_t check),
+		    void *ctx)
+{
+	uint64_t index = handle >> HANDLE_INDEX_SHIFT, value;
+	struct store_object *object;
+
+	if (handle & HANDLE_VALUE)
+		return -EIO;
+	value = __atomic_load_n(slot_at(store, index), __ATOMIC_ACQUIRE);
+	object = slot_object(value);
+	if (!object || !object_is_of(object, slot_home(store, value), index))
+		return -EIO;
+	return fn(ctx, object + 1, object_len(object), object->check);
 }
 
 static void object_free(struct uhmm_store *store, uint64_t index)

@@ -17,10 +17,10 @@
 #include "lib/store_internal.h"
 
 /* Automatic: at most one free place in so many. */
-#define LOOSE_PART 16u
+#define LOOSE_PART 20u
 /*
- * Moves for each free of a loose class. Spans that are emptied are about four fifths full
- * when one place in sixteen may be free, so each place they yield costs four moves.
+ * Moves for each free of a loose class. The spans that are emptied are about four fifths
+ * full when one place in twenty may be free, so each place they yield costs four moves.
  */
 #define MOVES_PER_FREE 4u
 /* Moves before the class lock is given to somebody else. */

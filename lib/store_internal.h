@@ -265,6 +265,9 @@ int span_add(struct uhmm_store *store, uint32_t lane, uint32_t class);
 uint64_t span_release(struct uhmm_store *store, const struct store_class *c,
 		      struct store_span *span);
 
+/* One lane, or twice as many as there are. Under lanes_lock. -ENOMEM, -ENOSPC. */
+int store_lanes_double(struct uhmm_store *store);
+
 /* Compaction (store_compact.c). */
 /* After a free, with the class locked: a few moves if it has become loose. */
 struct store_span *compact_a_little(struct uhmm_store *store, struct store_class *c);

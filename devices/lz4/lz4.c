@@ -251,7 +251,7 @@ static int view_load(void *ctx, const void *data, uint32_t len, uint64_t check)
 	return 0;
 }
 
-static int load_page(struct lz4 *lz4, struct uhmm_io *io)
+static int load_page(struct lz4 *lz4, struct uhmm_io *io, bool frozen)
 {
 	struct view view = { .io = io };
 	uint64_t word;
@@ -263,7 +263,8 @@ static int load_page(struct lz4 *lz4, struct uhmm_io *io)
 		fill(io->buf, word);
 		return 0;
 	}
-	r = uhmm_store_view(lz4->store, io->page, view_load, &view);
+	r = (frozen ? uhmm_store_peek : uhmm_store_view)(lz4->store, io->page, view_load,
+							 &view);
 	if (!r && check_of(io->buf, io->len) != view.check)
 		r = -EIO;
 	return r;
@@ -276,7 +277,8 @@ static void load(struct lz4 *lz4, struct uhmm_batch *batch)
 	uint32_t i;
 
 	for (i = 0; i < batch->nr; i++) {
-		batch->io[i].result = load_page(lz4, &batch->io[i]);
+		batch->io[i].result = load_page(lz4, &batch->io[i],
+						  batch->flags & UHMM_BATCH_FROZEN);
 		failed += batch->io[i].result != 0;
 	}
 	add(&c->loads, batch->nr - failed);

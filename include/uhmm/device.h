@@ -68,12 +68,20 @@ struct uhmm_io {
  * A batch. The submitter owns it until complete() is called, once, on any thread,
  * possibly before submit() returns. complete() does not block.
  */
+/*
+ * flags of a batch. FROZEN, for LOAD: until it completes nobody else uses the device, and
+ * fork() may copy this process's memory in the middle of it. So it completes inside
+ * submit(), takes no lock and leaves nothing half done that the child would find.
+ */
+#define UHMM_BATCH_FROZEN 0x1u
+
 struct uhmm_batch {
 	enum uhmm_op op;
 	uint32_t nr;          /* entries of io, 1..UHMM_BATCH_MAX */
 	struct uhmm_io *io;
 	void (*complete)(struct uhmm_batch *batch);
 	void *cookie;         /* the submitter's */
+	uint32_t flags;
 };
 
 struct uhmm_device; /* an open device; opaque */
@@ -165,29 +173,32 @@ struct uhmm_driver {
 
 /*
  * Zeroed memory that is never migrated, rounded up to whole pages; NULL when there is
- * none. Any thread.
+ * none. Any thread. Since 0.1.
  */
 void *uhmm_host_map(size_t size_bytes);
 void uhmm_host_unmap(void *addr, size_t size_bytes);
-/* The pages read as zeros from now on and take no memory until written. */
+/* The pages read as zeros from now on and take no memory until written. Since 0.1. */
 void uhmm_host_discard(void *addr, size_t size_bytes);
 
 /*
  * A small number that threads running at the same time seldom share: which of several
- * copies of a structure to use. A hint only: threads change CPUs at any time.
+ * copies of a structure to use. A hint only: threads change CPUs at any
+ * time. Since 0.1.
  */
 uint32_t uhmm_host_cpu(void);
 
-/* A lock that may be taken on any thread, also while a fault is being resolved. */
+/*
+ * A lock that may be taken on any thread, also while a fault is being resolved. Since 0.1.
+ */
 struct uhmm_lock {
 	uint32_t word; /* zeroed is unlocked */
 };
 void uhmm_lock(struct uhmm_lock *lock);
-/* 1: taken; 0: somebody has it. */
+/* 1: taken; 0: somebody has it. Since 0.1. */
 int uhmm_trylock(struct uhmm_lock *lock);
 void uhmm_unlock(struct uhmm_lock *lock);
 
-/* Hands a batch to a device: what a layer does with the one below it. */
+/* Hands a batch to a device: what a layer does with the one below it. Since 0.1. */
 int uhmm_device_submit(struct uhmm_device *dev, struct uhmm_batch *batch);
 
 /*
@@ -206,25 +217,35 @@ struct uhmm_store_stat {
 	uint64_t bytes_resident;  /* all of it */
 };
 
-/* limit_bytes: bytes_resident never exceeds it; 0: no limit. */
+/* limit_bytes: bytes_resident never exceeds it; 0: no limit. Since 0.1. */
 int uhmm_store_create(uint64_t limit_bytes, struct uhmm_store **store);
 void uhmm_store_destroy(struct uhmm_store *store);
-/* Copies [data, data+len), with a checksum of `check` kept beside it. 0, -ENOSPC, -ENOMEM. */
+/*
+ * Copies [data, data+len), with a checksum of `check` kept beside it. 0, -ENOSPC, -ENOMEM.
+ * Since 0.1.
+ */
 int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len, uint64_t check,
 		   uint64_t *handle);
 /*
  * Calls fn with the object's bytes where they lie; fn's result is returned. The bytes
- * are valid only inside fn, which must not call the store.
+ * are valid only inside fn, which must not call the store. Since 0.1.
  */
 int uhmm_store_view(struct uhmm_store *store, uint64_t handle,
 		    int (*fn)(void *ctx, const void *data, uint32_t len, uint64_t check),
 		    void *ctx);
-/* An object that is nothing but one 64-bit value: takes a handle and no bytes. */
+/*
+ * The same for a caller that knows that nobody else uses the store until fn returns: leaves
+ * no trace in it (see UHMM_BATCH_FROZEN). Since 0.1.
+ */
+int uhmm_store_peek(struct uhmm_store *store, uint64_t handle,
+		    int (*fn)(void *ctx, const void *data, uint32_t len, uint64_t check),
+		    void *ctx);
+/* An object that is nothing but one 64-bit value: takes a handle and no bytes. Since 0.1. */
 int uhmm_store_put_value(struct uhmm_store *store, uint64_t value, uint64_t *handle);
-/* 1 and *value set if the handle names such a value, else 0. */
+/* 1 and *value set if the handle names such a value, else 0. Since 0.1. */
 int uhmm_store_get_value(struct uhmm_store *store, uint64_t handle, uint64_t *value);
 void uhmm_store_free(struct uhmm_store *store, uint64_t handle);
-/* Moves objects together and gives empty memory back; returns bytes given back. */
+/* Moves objects together and gives empty memory back; returns bytes given back. Since 0.1. */
 uint64_t uhmm_store_compact(struct uhmm_store *store, uint64_t max_bytes);
 void uhmm_store_stat(struct uhmm_store *store, struct uhmm_store_stat *stat);
 

@@ -325,3 +325,69 @@ DEVICE_TEST(forked)
 	free(pages);
 	buffers_fini(&b);
 }
+
+struct peeker {
+	pthread_t thread;
+	struct uhmm_device *dev;
+	struct page *pages;
+	uint32_t stop; /* atomic */
+};
+
+/* One page after the other, as faults are served while a process forks. */
+static void *peek(void *arg)
+{
+	struct peeker *p = arg;
+	struct buffers b;
+	uint32_t i;
+
+	buffers_init(&b);
+	for (i = 0; !__atomic_load_n(&p->stop, __ATOMIC_RELAXED);
+	     i = (i + 1) % NR_PAGES) {
+		struct uhmm_io io = { .page = p->pages[i].number,
+				      .buf = b.data[0],
+				      .len = PAGE };
+
+		CHECK_EQ(device_peek(p->dev, &io), 0);
+		content_fill(b.expected, p->pages[i].kind, p->pages[i].seed);
+		CHECK_MEM(b.data[0], b.expected, PAGE);
+	}
+	buffers_fini(&b);
+	return NULL;
+}
+
+/* What the child finds of a load that was cut in two does not hinder it. */
+DEVICE_TEST(forked_in_the_middle_of_a_load)
+{
+	struct uhmm_device *dev = open_spec(subject()->spec);
+	struct page *pages = pages_of_all_kinds(NR_PAGES, 13);
+	struct peeker p = { .dev = dev, .pages = pages };
+	struct buffers b;
+	int status, i;
+	pid_t pid;
+
+	buffers_init(&b);
+	each_batch(dev, &b, pages, NR_PAGES, 1, UHMM_BATCH_MAX, store_all);
+	CHECK_EQ(pthread_create(&p.thread, NULL, peek, &p), 0);
+	for (i = 0; i < 20; i++) {
+		usleep(500);
+		host_fork_prepare();
+		pid = fork();
+		host_fork_done();
+		CHECK_GE(pid, 0);
+		if (pid == 0) {
+			CHECK_EQ(device_after_fork(dev), 0);
+			each_batch(dev, &b, pages, NR_PAGES, 1, UHMM_BATCH_MAX, load);
+			each_batch(dev, &b, pages, NR_PAGES, 1, 7, forget_all);
+			device_close(dev);
+			_exit(0);
+		}
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, 0);
+	}
+	__atomic_store_n(&p.stop, 1, __ATOMIC_RELAXED);
+	CHECK_EQ(pthread_join(p.thread, NULL), 0);
+	each_batch(dev, &b, pages, NR_PAGES, 1, UHMM_BATCH_MAX, load);
+	device_close(dev);
+	free(pages);
+	buffers_fini(&b);
+}

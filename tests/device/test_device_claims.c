@@ -32,6 +32,8 @@ DEVICE_TEST(does_not_grow)
 		empty = stat_of(dev);
 		CHECK_EQ(empty.pages, 0);
 		CHECK_EQ(empty.bytes_stored, 0);
+		CHECK_EQ(empty.bytes_in, 0);
+		CHECK_EQ(empty.pages_same + empty.pages_raw, 0);
 		/* Memory comes back, tables may stay. */
 		CHECK_LT(empty.bytes_resident, first.bytes_resident / 8);
 	}

@@ -264,13 +264,8 @@ TEST(a_limit_on_address_space)
 	uint32_t round;
 	void *list = NULL;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	SKIP("a sanitizer takes address space of its own");
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-	SKIP("a sanitizer takes address space of its own");
-#endif
-#endif
+	if (test_instrument())
+		SKIP("%s takes address space of its own", test_instrument());
 	CHECK_EQ(setrlimit(RLIMIT_AS, &limit), 0);
 	for (round = 0; round < 3; round++) {
 		void **run;
@@ -371,6 +366,29 @@ TEST(fork_while_threads_map)
 	}
 	join(threads, 3);
 	CHECK(host_is_valid());
+}
+
+static uint32_t mapped_in_time;
+
+static void *map_one(void *arg)
+{
+	(void)arg;
+	uhmm_host_unmap(uhmm_host_map(PAGE), PAGE);
+	__atomic_store_n(&mapped_in_time, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+TEST(nobody_maps_during_fork)
+{
+	pthread_t thread;
+
+	host_fork_prepare();
+	start(&thread, 1, map_one);
+	usleep(50000);
+	CHECK_EQ(__atomic_load_n(&mapped_in_time, __ATOMIC_RELAXED), 0);
+	host_fork_done();
+	join(&thread, 1);
+	CHECK_EQ(mapped_in_time, 1);
 }
 
 static struct uhmm_lock lock;
