@@ -42,6 +42,20 @@ const void *test_arg(void)
 	return running->arg;
 }
 
+const char *test_instrument(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return "a sanitizer";
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+	return "a sanitizer";
+#endif
+#endif
+	return preload && strstr(preload, "vgpreload") ? "valgrind" : NULL;
+}
+
 void test_report(char kind, const char *format, ...)
 {
 	char text[REPORT_MAX] = { kind };

@@ -43,6 +43,8 @@ struct test {
 /* Tests run in the order they are registered in; TEST does it before main(). */
 void test_register(struct test *test);
 const void *test_arg(void);
+/* What watches this process's every access ("valgrind", "a sanitizer"), or NULL. */
+const char *test_instrument(void);
 /* 'F': the running test has failed, 'S': it is skipped. Any thread, any fork. */
 void test_report(char kind, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
