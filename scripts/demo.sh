@@ -10,7 +10,7 @@
 # and the budget was held.
 set -euo pipefail
 
-uhmm=$1/uhmm
+uhmm=${1:?usage: demo.sh BUILD}/uhmm
 program=$(dirname "$0")/demo-table.py
 : "${DEMO_MEGABYTES:=64}"
 [ -x "$uhmm" ] || { echo "demo: $uhmm is not there; run make first" >&2; exit 2; }
@@ -18,8 +18,14 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/uhmm-demo.XXXXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 export LC_ALL=C
 
-# Says what to do about it where uhmm cannot work.
+# Where uhmm cannot work for this user it may for root; else doctor says what to do.
 if ! "$uhmm" doctor >"$tmp/doctor" 2>&1; then
+	if [ "$(id -u)" -ne 0 ] && { sudo -n true || { [ -t 0 ] && sudo true; }; } 2>/dev/null
+	then
+		echo "demo: uhmm run needs root here (see uhmm doctor): through sudo"
+		rm -rf "$tmp"
+		exec sudo "$0" "$@"
+	fi
 	cat "$tmp/doctor"
 	exit 1
 fi
