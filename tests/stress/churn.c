@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED]: see churn.h.
+ * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED] [-x NAME,NAME...]: see churn.h.
  *
- * MIB is what all threads together keep mapped, OPERATIONS what each does. At the end
+ * MIB is what all threads together keep mapped, OPERATIONS what each does; those named
+ * after -x are left out, to find out which one it takes to make a failure. At the end
  * every page is compared whole, and the digest printed.
  */
 #include "churn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct options options = { .threads = 3, .bytes = 128 * MIB, .ops = 4000, .seed = 1 };
@@ -23,12 +25,27 @@ static const struct {
 } ops[] = {
 	{ "touch", op_touch, 400 },     { "map", op_map, 90 },
 	{ "unmap", op_unmap, 40 },      { "remap", op_remap, 90 },
-	{ "advise", op_advise, 120 },   { "protect", op_protect, 50 },
+	{ "advise", op_advise, 105 },   { "protect", op_protect, 50 },
 	{ "fixed", op_fixed, 20 },      { "lock", op_lock, 20 },
 	{ "commons", commons_use, 80 }, { "syscall", op_syscall, 52 },
 	{ "segv", op_segv, 25 },        { "fork", op_fork, 10 },
-	{ "spawn", op_spawn, 3 },
+	{ "spawn", op_spawn, 3 },       { "inherit", op_inherit, 15 },
 };
+
+static bool left_out[sizeof(ops) / sizeof(ops[0])];
+
+static void leave_out(char *names)
+{
+	for (char *name = strtok(names, ","); name; name = strtok(NULL, ",")) {
+		size_t i = 0;
+
+		while (i < sizeof(ops) / sizeof(ops[0]) && strcmp(ops[i].name, name) != 0)
+			i++;
+		if (i == sizeof(ops) / sizeof(ops[0]))
+			fail("there is no operation %s", name);
+		left_out[i] = true;
+	}
+}
 
 static void one_op(struct churn *c)
 {
@@ -38,7 +55,8 @@ static void one_op(struct churn *c)
 	while (at >= ops[i].weight)
 		at -= ops[i++].weight;
 	c->op_name = ops[i].name;
-	ops[i].fn(c);
+	if (!left_out[i])
+		ops[i].fn(c);
 	if (c->child.pid && c->op >= c->child.due)
 		child_wait(c);
 	fold(c, c->pages);
@@ -65,7 +83,7 @@ static void parse(int argc, char **argv)
 {
 	int o;
 
-	while ((o = getopt(argc, argv, "t:m:n:s:")) != -1) {
+	while ((o = getopt(argc, argv, "t:m:n:s:x:")) != -1) {
 		uint64_t value = strtoull(optarg ? optarg : "0", NULL, 10);
 
 		if (o == 't' && value >= 1 && value <= THREADS_MAX)
@@ -76,8 +94,11 @@ static void parse(int argc, char **argv)
 			options.ops = value;
 		else if (o == 's')
 			options.seed = value;
+		else if (o == 'x')
+			leave_out(optarg);
 		else
-			fail("usage: churn [-t 1..16] [-m MIB] [-n OPS] [-s SEED]");
+			fail("usage: churn [-t 1..16] [-m MIB] [-n OPS] [-s SEED] "
+			     "[-x NAME,NAME...]");
 	}
 }
 

@@ -108,6 +108,8 @@ void page_write(struct churn *c, struct region *r, size_t i, uint32_t choice);
 void page_check(struct churn *c, struct region *r, size_t i, uint64_t choice);
 void pages_zero(struct region *r, size_t first, size_t nr);
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+/* The line of /proc/self/maps that has addr; empty if there is none. */
+void mapping_of(uintptr_t addr, char *text, size_t size);
 void constants_init(void);
 void constants_check(uint64_t choice);
 void commons_use(struct churn *c);
@@ -118,6 +120,7 @@ void op_unmap(struct churn *c);
 void op_touch(struct churn *c);
 void op_remap(struct churn *c);
 void op_advise(struct churn *c);
+void op_inherit(struct churn *c);
 void op_protect(struct churn *c);
 void op_fixed(struct churn *c);
 void op_lock(struct churn *c);

@@ -89,7 +89,7 @@ static void name_owner(const uint64_t *words, char *text, size_t size)
 	snprintf(text, size, "no stamp");
 }
 
-static void mapping_of(uintptr_t addr, char *text, size_t size)
+void mapping_of(uintptr_t addr, char *text, size_t size)
 {
 	char line[512];
 	FILE *maps = fopen("/proc/self/maps", "re");
@@ -199,8 +199,12 @@ void page_write(struct churn *c, struct region *r, size_t i, uint32_t choice)
 
 void page_check(struct churn *c, struct region *r, size_t i, uint64_t choice)
 {
+	const char *what = r->flags & REGION_WIPE     ? "region that a child has empty" :
+			   r->flags & REGION_DONTFORK ? "region that no child has" :
+							"region";
+
 	if (r->page[i].flags & PAGE_R)
-		check(c, "region", r->id, r->base + i * PAGE, &r->page[i], choice);
+		check(c, what, r->id, r->base + i * PAGE, &r->page[i], choice);
 }
 
 void pages_zero(struct region *r, size_t first, size_t nr)

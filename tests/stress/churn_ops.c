@@ -307,9 +307,14 @@ static void advise(struct region *r, size_t first, size_t nr, int advice, bool m
 	advise_at(r->base + first * PAGE, nr, advice, must);
 }
 
-/* What a child sees of the region. */
-static void advise_fork(struct region *r, uint64_t how)
+/* What a child sees of the region: nothing, zeros, or what there is. */
+void op_inherit(struct churn *c)
 {
+	struct region *r = pick_region(c);
+	uint64_t how = rng_next(&c->rng);
+
+	if (!r)
+		return;
 	if (r->flags & REGION_DONTFORK) {
 		advise(r, 0, r->nr, MADV_DOFORK, true);
 		r->flags &= ~(uint32_t)REGION_DONTFORK;
@@ -328,7 +333,7 @@ static void advise_fork(struct region *r, uint64_t how)
 void op_advise(struct churn *c)
 {
 	struct region *r = pick_region(c);
-	uint64_t how = rng_next(&c->rng), which = rng_next(&c->rng) % 16;
+	uint64_t how = rng_next(&c->rng), which = rng_next(&c->rng) % 14;
 	static const int hints[] = { MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED,
 				     MADV_COLLAPSE };
 	size_t first, nr;
@@ -350,10 +355,8 @@ void op_advise(struct churn *c)
 		result = madvise(r->base + first * PAGE, nr * PAGE,
 				 how & 1 ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
 		fold(c, result ? (uint64_t)errno : 0);
-	} else if (which == 13) {
-		advise(r, 0, r->nr, how & 1 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, false);
 	} else {
-		advise_fork(r, how);
+		advise(r, 0, r->nr, how & 1 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, false);
 	}
 	page_check(c, r, first, how >> 2);
 }

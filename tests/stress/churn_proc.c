@@ -271,13 +271,17 @@ void op_segv(struct churn *c)
 
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
+	char mapping[256];
+
 	(void)context;
 	if (sig == SIGSEGV && self && self->fault_expected) {
 		self->fault_expected = 0;
 		self->fault_addr = (uintptr_t)info->si_addr;
 		siglongjmp(self->fault, 1);
 	}
-	fail("unexpected signal %d, code %d, at %p", sig, info->si_code, info->si_addr);
+	mapping_of((uintptr_t)info->si_addr, mapping, sizeof(mapping));
+	fail("unexpected signal %d, code %d, at %p; mapping %s", sig, info->si_code,
+	     info->si_addr, mapping);
 }
 
 static void on_pester(int sig)

@@ -100,7 +100,7 @@ done
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/uhmm-$name.XXXXXX") || exit 2
 INPUT=${plain:-$work}/input-$name-$size
-first=${plain:-$work}/plain-$name-$size
+first=${plain:-$work}/plain-$name-$size-$SEED
 second=$work/second
 [ -d "$second" ] || mkdir "$second"
 

@@ -14,7 +14,9 @@ public final class Table {
 		long sum = 0;
 		for (int n = 0; n < nr; n++) {
 			state = next(state);
-			Entry entry = table.get("key-" + (state >>> 8) % nr);
+			// Most draws are of a tenth, as in most tables.
+			int range = state % 13 > 0 ? nr / 10 : nr;
+			Entry entry = table.get("key-" + (state >>> 8) % range);
 			sum = sum * 31 + entry.i() + entry.text().hashCode() + entry.list().length;
 		}
 		return sum;

@@ -11,6 +11,6 @@ prepare() {
 : "${percent:=65}"
 
 run() {
-	$WRAP /usr/bin/java $collector -Xms"$(pick 64 256)m" -Xmx"$(pick 192 900)m" \
+	$WRAP /usr/bin/java $collector -Xms"$(pick 96 512)m" -Xmx"$(pick 192 900)m" \
 		-XX:-UsePerfData -cp "$INPUT" Table "$(pick 250000 1500000)"
 }
