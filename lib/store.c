@@ -140,19 +140,23 @@ static int object_place(struct uhmm_store *store, uint32_t len, struct store_obj
 	struct store_class *c = &store->lane[lane]->class[class];
 	int r;
 
-	do {
-		r = 0;
+	for (;;) {
+		*out = NULL;
 		class_lock(store, c);
-		*out = place_take(store, c, NULL, span, &r);
+		*span = span_fullest(c, NULL);
+		if (*span)
+			*out = place_take(store, c, *span);
 		if (*out) {
 			c->bytes += len;
 			__atomic_fetch_add(&(*span)->writing, 1, __ATOMIC_RELAXED);
 		}
 		uhmm_unlock(&c->lock);
-		if (r == -ENOENT)
-			r = span_add(store, lane, class);
-	} while (!r && !*out);
-	return r;
+		if (*span)
+			return *out ? 0 : -ENOSPC;
+		r = span_add(store, lane, class);
+		if (r)
+			return r;
+	}
 }
 
 /* At the limit: have other classes' spans emptied, unless that was in vain lately. */

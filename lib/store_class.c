@@ -15,10 +15,10 @@
 #include "lib/store_internal.h"
 
 /*
- * A span may leave one 64th of itself unused at its end; the shortest that does not waste
- * more is taken, because each class has one half-empty span.
+ * A span may leave a hundredth of itself unused at its end; the shortest that does not
+ * waste more is taken, because each class has one half-empty span.
  */
-#define SPAN_WASTE 64u
+#define SPAN_WASTE 100u
 
 bool store_charge(struct uhmm_store *store, uint64_t pages)
 {
@@ -50,9 +50,12 @@ uint32_t class_of(uint32_t len)
 
 static uint32_t class_size(uint32_t class)
 {
+	uint32_t size;
+
 	if (class < CLASS_FINE)
 		return (class + 1) * CLASS_FINE_STEP;
-	return CLASS_FINE * CLASS_FINE_STEP + (class - CLASS_FINE + 1) * CLASS_STEP;
+	size = CLASS_FINE * CLASS_FINE_STEP + (class - CLASS_FINE + 1) * CLASS_STEP;
+	return size < OBJECT_MAX ? size : OBJECT_MAX;
 }
 
 static void class_init(struct store_class *c, uint32_t size)
@@ -151,6 +154,21 @@ static void span_relink(struct store_class *c, struct store_span *span)
 	span_link(c, span);
 }
 
+struct store_span *span_fullest(const struct store_class *c,
+				const struct store_span *except)
+{
+	uint32_t lists = c->partial;
+	struct store_span *span = NULL;
+
+	while (lists && !span) {
+		uint32_t l = 31 - (uint32_t)__builtin_clz(lists);
+
+		span = c->list[l] != except ? c->list[l] : c->list[l]->next;
+		lists &= ~(1u << l);
+	}
+	return span;
+}
+
 int span_add(struct uhmm_store *store, uint32_t lane, uint32_t class)
 {
 	struct store_class *c = &store->lane[lane]->class[class];
@@ -187,6 +205,40 @@ uint64_t span_release(struct uhmm_store *store, const struct store_class *c,
 	return pages * STORE_PAGE;
 }
 
+uint32_t span_end(const struct store_span *span)
+{
+	uint32_t w = SPAN_WORDS;
+
+	while (w && !span->used[w - 1])
+		w--;
+	return w ? w * 64 - (uint32_t)__builtin_clzll(span->used[w - 1]) : 0;
+}
+
+/* Pages up to the end of this many places. */
+static uint32_t pages_of(const struct store_class *c, uint32_t nr)
+{
+	return (uint32_t)store_pages(sizeof(struct store_span) + (size_t)nr * c->size);
+}
+
+uint32_t span_spare(const struct store_class *c, const struct store_span *span)
+{
+	return span->nr_touched - pages_of(c, span->nr_used);
+}
+
+uint64_t span_trim(struct uhmm_store *store, struct store_class *c,
+		   struct store_span *span, uint32_t min_pages)
+{
+	uint32_t pages = pages_of(c, span_end(span)), spare = span->nr_touched - pages;
+
+	if (spare < min_pages)
+		return 0;
+	uhmm_host_discard((char *)span + pages * STORE_PAGE, spare * STORE_PAGE);
+	span->nr_touched = (uint8_t)pages;
+	c->nr_touched -= spare;
+	store_uncharge(store, spare);
+	return spare * STORE_PAGE;
+}
+
 /* ---- places -------------------------------------------------------------------- */
 
 static uint32_t first_free(const struct store_span *span)
@@ -202,8 +254,7 @@ static uint32_t first_free(const struct store_span *span)
 static bool span_touch(struct uhmm_store *store, struct store_class *c,
 		       struct store_span *span, uint32_t place)
 {
-	size_t end = sizeof(*span) + (size_t)(place + 1) * c->size;
-	uint32_t pages = (uint32_t)store_pages(end);
+	uint32_t pages = pages_of(c, place + 1);
 
 	if (pages <= span->nr_touched)
 		return true;
@@ -215,32 +266,16 @@ static bool span_touch(struct uhmm_store *store, struct store_class *c,
 }
 
 struct store_object *place_take(struct uhmm_store *store, struct store_class *c,
-				const struct store_span *except, struct store_span **out,
-				int *error)
+				struct store_span *span)
 {
-	uint32_t lists = c->partial, place;
-	struct store_span *span = NULL;
+	uint32_t place = first_free(span);
 
-	while (lists && !span) {
-		uint32_t l = 31 - (uint32_t)__builtin_clz(lists);
-
-		span = c->list[l] != except ? c->list[l] : c->list[l]->next;
-		lists &= ~(1u << l);
-	}
-	if (!span) {
-		*error = -ENOENT;
+	if (!span_touch(store, c, span, place))
 		return NULL;
-	}
-	place = first_free(span);
-	if (!span_touch(store, c, span, place)) {
-		*error = -ENOSPC;
-		return NULL;
-	}
 	span->used[place / 64] |= UINT64_C(1) << (place % 64);
 	span->nr_used++;
 	c->nr_objects++;
 	span_relink(c, span);
-	*out = span;
 	return span_object(c, span, place);
 }
 

@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Compaction: emptying sparse spans into fuller ones of the same class.
+ * Compaction: emptying sparse spans into fuller ones of the same class, and, where the
+ * others have no room for that, moving a span's objects to its start, so that the pages
+ * at its end can be given back.
  *
- * A class is *loose* when more than a part of its places is free and these places are
- * enough to do without the sparsest span. A free that finds its class loose moves a few
- * objects, so that the work is spread over the frees that caused it; uhmm_store_compact()
- * goes on as long as a span can be emptied at all.
+ * A class is *loose* when more than a small part of its memory holds no objects. A free
+ * that finds its class loose moves a few objects, so that the work is spread over the
+ * frees that caused it; uhmm_store_compact() goes on as long as there is a page to be
+ * had.
  *
  * An object is moved with the class locked and MOVING set in its slot, which needs that
  * nobody has pinned it. What cannot be moved stays: a pinned object, or one whose owner
  * does not know it (its header was overwritten; a load of it will say so).
  */
-#include <errno.h>
 #include <string.h>
 
 #include "lib/store_internal.h"
 
-/* Automatic: at most one free place in so many. */
+/* Automatic: at most so small a part of a class's memory may hold no objects. */
 #define LOOSE_PART 20u
 /*
  * Moves for each free of a loose class. The spans that are emptied are about four fifths
@@ -27,25 +28,33 @@
 #define MOVES_PER_LOCK 16u
 /* Spans looked at for one whose objects can be moved now. */
 #define VICTIMS 4u
+/* Automatic: pages that trimming a span must yield, to be worth the system call. */
+#define TRIM_PAGES 2u
 
-static uint64_t places(const struct store_class *c)
-{
-	return c->nr_spans * c->capacity;
-}
+/* What is wanted of a step, and what came of it. */
+struct step {
+	uint32_t moves;           /* at most; less those made */
+	uint32_t trim;            /* pages that trimming must yield */
+	bool progress;            /* more may be had by another step */
+	uint64_t trimmed;         /* bytes given back */
+	struct store_span *empty; /* to be released, without the lock; or NULL */
+};
 
-/* Could the others hold what this span holds? */
-static bool dispensable(const struct store_class *c, const struct store_span *span)
+/* Could one span less hold all there is? */
+static bool dispensable(const struct store_class *c)
 {
-	return places(c) - c->capacity - (c->nr_objects - span->nr_used) >= span->nr_used;
+	return (c->nr_spans - 1) * c->capacity >= c->nr_objects;
 }
 
 static bool loose(const struct store_class *c)
 {
-	uint64_t free = places(c) - c->nr_objects;
+	uint64_t memory = c->nr_touched * STORE_PAGE;
+	uint64_t objects = c->nr_objects * c->size;
 
-	return free >= c->capacity && free * LOOSE_PART > places(c);
+	return (memory - objects) * LOOSE_PART > memory;
 }
 
+/* The sparsest, or one that is nearly so. */
 static struct store_span *victim(const struct store_class *c)
 {
 	struct store_span *span = c->partial ? c->list[__builtin_ctz(c->partial)] : NULL;
@@ -54,96 +63,122 @@ static struct store_span *victim(const struct store_class *c)
 	/* Acquire: with what put does last; its objects have owners now. */
 	for (i = 0; span && i < VICTIMS; i++, span = span->next)
 		if (!__atomic_load_n(&span->writing, __ATOMIC_ACQUIRE))
-			return dispensable(c, span) ? span : NULL;
+			return span;
 	return NULL;
 }
 
-/* 0: moved; else it stays where it is. */
-static int object_move(struct uhmm_store *store, struct store_class *c,
-		       struct store_span *from, uint32_t place)
+/* From a place of one span to the first free place of the other, or of the same. */
+static bool object_move(struct uhmm_store *store, struct store_class *c,
+			struct store_span *from, uint32_t place, struct store_span *to)
 {
-	struct store_object *object = span_object(c, from, place), *to;
+	struct store_object *object = span_object(c, from, place), *copy;
 	uint64_t index = object_slot(object), *slot = slot_find(store, index), value;
-	struct store_span *span;
 	uint32_t place_to;
-	int error;
 
 	if (!slot || !object_is_of(object, c, index))
-		return -EIO;
+		return false;
 	value = __atomic_load_n(slot, __ATOMIC_RELAXED);
 	if ((value & ~SLOT_PINS) != slot_make(object, from->class, from->lane))
-		return -EIO;
-	to = place_take(store, c, from, &span, &error);
-	if (!to)
-		return error;
+		return false;
+	copy = place_take(store, c, to);
+	if (!copy)
+		return false;
 	/* Acquire: with the unpinning of who viewed it, whose reads come first. */
 	value &= ~SLOT_PINS;
 	if (!__atomic_compare_exchange_n(slot, &value, value | SLOT_MOVING, false,
 					 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
-		object_span(c, to, &place_to);
-		place_drop(c, span, place_to);
-		return -EBUSY;
+		object_span(c, copy, &place_to);
+		place_drop(c, to, place_to);
+		return false;
 	}
-	memcpy(to, object, sizeof(*object) + object_len(object));
-	__atomic_store_n(slot, slot_make(to, from->class, from->lane), __ATOMIC_RELEASE);
-	return 0;
+	memcpy(copy, object, sizeof(*object) + object_len(object));
+	__atomic_store_n(slot, slot_make(copy, to->class, to->lane), __ATOMIC_RELEASE);
+	return true;
 }
 
-/*
- * With the class locked: moves up to *moves objects out of a span, less what it did. A
- * span that is empty now is off the lists and returned. *stuck: nothing more to be had.
- */
-static struct store_span *compact_span(struct uhmm_store *store, struct store_class *c,
-				       uint32_t *moves, bool *stuck)
+/* Moves objects out of the span, until it is empty and off the lists. */
+static void evacuate(struct uhmm_store *store, struct store_class *c,
+		     struct store_span *span, struct step *step)
 {
-	struct store_span *span = victim(c);
-	uint32_t i = 0;
-	uint32_t done = 0;
+	uint32_t i, end = span_end(span);
 
-	*stuck = true;
-	if (!span)
-		return NULL;
-	for (i = 0; i < c->capacity && *moves && span->nr_used; i++) {
+	for (i = 0; i < end && step->moves; i++) {
+		struct store_span *to;
+
 		if (!(span->used[i / 64] >> (i % 64) & 1))
 			continue;
-		--*moves;
-		if (object_move(store, c, span, i))
+		to = span_fullest(c, span);
+		step->moves--;
+		if (!to || !object_move(store, c, span, i, to))
 			continue;
-		done++;
+		step->progress = true;
 		if (place_drop(c, span, i)) {
-			*stuck = false;
-			return span;
+			step->empty = span;
+			return;
 		}
 	}
-	*stuck = done == 0;
-	return NULL;
+}
+
+/* Moves objects from the span's end to its free places, then trims it. */
+static void pack(struct uhmm_store *store, struct store_class *c, struct store_span *span,
+		 struct step *step)
+{
+	while (step->moves) {
+		uint32_t last = span_end(span) - 1;
+
+		if (last < span->nr_used)
+			break;
+		step->moves--;
+		if (!object_move(store, c, span, last, span))
+			break;
+		place_drop(c, span, last);
+		step->progress = true;
+	}
+	step->trimmed = span_trim(store, c, span, step->trim);
+}
+
+/* One step, with the class locked. */
+static void compact(struct uhmm_store *store, struct store_class *c, struct step *step)
+{
+	struct store_span *span = victim(c);
+
+	step->progress = false;
+	step->trimmed = 0;
+	step->empty = NULL;
+	if (!span || !span->nr_used)
+		return;
+	if (dispensable(c))
+		evacuate(store, c, span, step);
+	else if (span_spare(c, span) >= step->trim)
+		pack(store, c, span, step);
 }
 
 struct store_span *compact_a_little(struct uhmm_store *store, struct store_class *c)
 {
-	uint32_t moves = MOVES_PER_FREE;
-	bool stuck;
+	struct step step = { .moves = MOVES_PER_FREE, .trim = TRIM_PAGES };
 
-	return loose(c) ? compact_span(store, c, &moves, &stuck) : NULL;
+	if (!loose(c))
+		return NULL;
+	compact(store, c, &step);
+	return step.empty;
 }
 
 /* Bytes given back. */
 static uint64_t compact_class(struct uhmm_store *store, struct store_class *c,
 			      uint64_t max_bytes)
 {
+	struct step step;
 	uint64_t bytes = 0;
-	bool stuck;
 
 	do {
-		uint32_t moves = MOVES_PER_LOCK;
-		struct store_span *empty;
-
+		step = (struct step){ .moves = MOVES_PER_LOCK, .trim = 1 };
 		uhmm_lock(&c->lock);
-		empty = compact_span(store, c, &moves, &stuck);
+		compact(store, c, &step);
 		uhmm_unlock(&c->lock);
-		if (empty)
-			bytes += span_release(store, c, empty);
-	} while (!stuck && bytes < max_bytes);
+		bytes += step.trimmed;
+		if (step.empty)
+			bytes += span_release(store, c, step.empty);
+	} while (step.progress && bytes < max_bytes);
 	return bytes;
 }
 

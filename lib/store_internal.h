@@ -125,11 +125,14 @@ struct store_span {
 #define SPAN_MAGIC 0x4e415053u
 _Static_assert(sizeof(struct store_span) == 64, "a span's header is one cache line");
 
-/* Sizes with header: in steps of 16 to 512, then of 48 to the size of a raw page. */
-#define CLASS_FINE 32u
+/*
+ * Sizes with header: in steps of 16 to 1024, then of 32 to that of a raw page. Finer
+ * steps would lose less in each object, and more in half-filled spans of more classes.
+ */
+#define CLASS_FINE 64u
 #define CLASS_FINE_STEP 16u
-#define CLASS_STEP 48u
-#define NR_CLASSES 107u
+#define CLASS_STEP 32u
+#define NR_CLASSES 161u
 #define OBJECT_MAX (UHMM_PAGE_SIZE + (uint32_t)sizeof(struct store_object))
 
 struct store_class {
@@ -250,15 +253,23 @@ struct store_object *span_object(const struct store_class *c, struct store_span 
 /* The span an object lies in, and which of its places it is. */
 struct store_span *object_span(const struct store_class *c, struct store_object *object,
 			       uint32_t *place);
-/*
- * With the class locked: a free place of a span, as full a one as there is, other than
- * `except`; NULL and -ENOENT: none, -ENOSPC: it would touch a page over the limit.
- */
+/* All with the class locked: */
+/* A span with a free place, as full a one as there is but not `except`; or NULL. */
+struct store_span *span_fullest(const struct store_class *c,
+				const struct store_span *except);
+/* Its first free place. NULL: that would touch a page over the limit. */
 struct store_object *place_take(struct uhmm_store *store, struct store_class *c,
-				const struct store_span *except, struct store_span **span,
-				int *error);
-/* With the class locked: true if the span is empty now; it is off its list then. */
+				struct store_span *span);
+/* True if the span is empty now; it is off its list then. */
 bool place_drop(struct store_class *c, struct store_span *span, uint32_t place);
+/* The first place from which on all are free. */
+uint32_t span_end(const struct store_span *span);
+/* Pages it would not need if its objects lay at its start. */
+uint32_t span_spare(const struct store_class *c, const struct store_span *span);
+/* Gives back the pages behind the last object if they are so many; bytes. */
+uint64_t span_trim(struct uhmm_store *store, struct store_class *c,
+		   struct store_span *span, uint32_t min_pages);
+
 /* Without a lock: adds an empty span. 0, -ENOMEM, -ENOSPC. */
 int span_add(struct uhmm_store *store, uint32_t lane, uint32_t class);
 /* Without a lock: gives an empty span's memory back; bytes. */

@@ -55,7 +55,8 @@ enum uhmm_op {
 struct uhmm_io {
 	uint64_t page;   /* STORE: out. LOAD, FREE: in. */
 	void *buf;       /* STORE: source. LOAD: destination. */
-	uint32_t len;    /* bytes; UHMM_PAGE_SIZE from the core, less from a layer above */
+	uint32_t len;    /* bytes; UHMM_PAGE_SIZE from the core, less from a layer above;
+	                  * LOAD: what was stored */
 	int32_t result;  /* out: 0, or
 	                  *   -ENOSPC  STORE: the device is full
 	                  *   -ENOMEM  STORE: no memory for the copy
@@ -91,7 +92,7 @@ struct uhmm_device_stat {
 	uint64_t pages;              /* stored now */
 	uint64_t pages_same;         /* of those, zero or same-filled: no bytes kept */
 	uint64_t pages_raw;          /* of those, incompressible: kept as they are */
-	uint64_t bytes_in;           /* bytes of the pages stored now, before the device */
+	uint64_t bytes_in;           /* bytes of the pages stored now, as they came */
 	uint64_t bytes_stored;       /* bytes of the objects that hold them */
 	uint64_t bytes_resident;     /* memory the device occupies for all of it */
 	uint64_t bytes_metadata;     /* of bytes_resident, indexes and headers */
@@ -149,8 +150,8 @@ struct uhmm_driver {
 	const struct uhmm_option *options; /* ends with a NULL name; NULL: none */
 	uint32_t flags;
 	uint32_t thread_model;         /* enum uhmm_thread_model */
-	uint32_t batch;                /* pages per batch it likes best, 1..UHMM_BATCH_MAX:
-	                                * a batch's pages cannot be faulted while stored */
+	uint32_t batch; /* pages per batch it likes best, 1..UHMM_BATCH_MAX: a batch's
+	                 * pages cannot be faulted while it is stored */
 
 	/* 0, or -errno and *error set to a static line that says what to change. */
 	int (*open)(const struct uhmm_device_args *args, void **dev, const char **error);
@@ -188,11 +189,13 @@ void uhmm_host_discard(void *addr, size_t size_bytes);
 uint32_t uhmm_host_cpu(void);
 
 /*
- * A lock that may be taken on any thread, also while a fault is being resolved. Since 0.1.
+ * A lock that may be taken on any thread, also while a fault is being resolved, with
+ * all signals blocked. Since 0.1.
  */
 struct uhmm_lock {
 	uint32_t word; /* zeroed is unlocked */
 };
+/* Spins for a moment, then sleeps until it is free. Since 0.1. */
 void uhmm_lock(struct uhmm_lock *lock);
 /* 1: taken; 0: somebody has it. Since 0.1. */
 int uhmm_trylock(struct uhmm_lock *lock);
@@ -221,11 +224,11 @@ struct uhmm_store_stat {
 int uhmm_store_create(uint64_t limit_bytes, struct uhmm_store **store);
 void uhmm_store_destroy(struct uhmm_store *store);
 /*
- * Copies [data, data+len), with a checksum of `check` kept beside it. 0, -ENOSPC, -ENOMEM.
- * Since 0.1.
+ * Copies [data, data+len), with a checksum of `check` kept beside it. 0, -ENOSPC,
+ * -ENOMEM. Since 0.1.
  */
-int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len, uint64_t check,
-		   uint64_t *handle);
+int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len,
+		   uint64_t check, uint64_t *handle);
 /*
  * Calls fn with the object's bytes where they lie; fn's result is returned. The bytes
  * are valid only inside fn, which must not call the store. Since 0.1.
@@ -234,18 +237,24 @@ int uhmm_store_view(struct uhmm_store *store, uint64_t handle,
 		    int (*fn)(void *ctx, const void *data, uint32_t len, uint64_t check),
 		    void *ctx);
 /*
- * The same for a caller that knows that nobody else uses the store until fn returns: leaves
- * no trace in it (see UHMM_BATCH_FROZEN). Since 0.1.
+ * The same for a caller that knows that nobody else uses the store until fn returns:
+ * leaves no trace in it (see UHMM_BATCH_FROZEN). Since 0.1.
  */
 int uhmm_store_peek(struct uhmm_store *store, uint64_t handle,
 		    int (*fn)(void *ctx, const void *data, uint32_t len, uint64_t check),
 		    void *ctx);
-/* An object that is nothing but one 64-bit value: takes a handle and no bytes. Since 0.1. */
+/*
+ * An object that is nothing but one 64-bit value: takes a handle and no bytes. 0,
+ * -ENOSPC, -ENOMEM. Since 0.1.
+ */
 int uhmm_store_put_value(struct uhmm_store *store, uint64_t value, uint64_t *handle);
 /* 1 and *value set if the handle names such a value, else 0. Since 0.1. */
 int uhmm_store_get_value(struct uhmm_store *store, uint64_t handle, uint64_t *value);
 void uhmm_store_free(struct uhmm_store *store, uint64_t handle);
-/* Moves objects together and gives empty memory back; returns bytes given back. Since 0.1. */
+/*
+ * Moves objects together and gives empty memory back, until it was max_bytes or there is
+ * no more to be had. Returns bytes given back. Since 0.1.
+ */
 uint64_t uhmm_store_compact(struct uhmm_store *store, uint64_t max_bytes);
 void uhmm_store_stat(struct uhmm_store *store, struct uhmm_store_stat *stat);
 

@@ -65,6 +65,9 @@ struct buffers {
 void buffers_init(struct buffers *b);
 void buffers_fini(struct buffers *b);
 
+/* As CHECK_MEM, and quick when nothing is wrong. */
+void check_page(const void *page, const void *expected);
+
 /* A batch of pages. store() returns how many were refused for want of space. */
 uint32_t store(struct uhmm_device *dev, struct buffers *b, struct page **pages,
 	       uint32_t nr);

@@ -59,7 +59,8 @@ static inline int item_compare(void *ctx, const void *data, uint32_t len, uint64
 	CHECK_EQ(len, item->len);
 	CHECK_EQ(check, item_mix(item->seed));
 	item_fill(buf, item);
-	CHECK_MEM(data, buf, len);
+	if (memcmp(data, buf, len))
+		CHECK_MEM(data, buf, len);
 	return 1234;
 }
 

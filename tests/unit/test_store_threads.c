@@ -196,12 +196,12 @@ TEST(a_view_waits_for_a_move)
 	uint64_t *slot = slot_at(store, items[1].handle >> HANDLE_INDEX_SHIFT);
 	struct store_object *old = slot_object(*slot), *moved;
 	uint32_t place;
-	int error;
 
 	object_span(v.class, old, &place);
 	uhmm_lock(&v.class->lock);
 	__atomic_fetch_or(slot, SLOT_MOVING, __ATOMIC_ACQUIRE);
-	moved = place_take(store, v.class, from, &to, &error);
+	to = span_fullest(v.class, from);
+	moved = place_take(store, v.class, to);
 	CHECK(moved != NULL);
 	memcpy(moved, old, sizeof(*old) + 1000);
 	memset(old, 0xee, sizeof(*old) + 1000);
