@@ -13,10 +13,13 @@ SOAK_SECONDS = 1800
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
-# Meson notices by itself when a meson.build changes.
+# Meson notices by itself when a meson.build changes. It knows Debian's directory for
+# libraries only where dpkg-dev is installed; the compiler always does.
 $(BUILD)/build.ninja:
 	@scripts/deps.sh build
-	@meson setup $(BUILD) --prefix=$(PREFIX) $(MESON_OPTIONS)
+	@triplet=$$(gcc -print-multiarch 2>/dev/null); \
+	meson setup $(BUILD) --prefix=$(PREFIX) $${triplet:+--libdir=lib/$$triplet} \
+		$(MESON_OPTIONS)
 
 demo:
 	@scripts/deps.sh demo

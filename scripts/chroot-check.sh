@@ -54,6 +54,8 @@ inside()
 	unshare --mount --pid --fork --kill-child --propagation private \
 		sh -euc '
 			root=$1 command=$2
+			# As on a real machine, / is a mount: tests make mounts of their own.
+			mount --bind "$root" "$root"
 			mount -t proc proc "$root/proc"
 			mount -t sysfs sysfs "$root/sys"
 			mount --rbind /dev "$root/dev"
