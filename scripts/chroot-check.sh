@@ -54,7 +54,7 @@ inside()
 	unshare --mount --pid --fork --kill-child --propagation private \
 		sh -euc '
 			root=$1 command=$2
-			# As on a real machine, / is a mount: tests make mounts of their own.
+			# / is a mount, as elsewhere: tests make mounts of their own.
 			mount --bind "$root" "$root"
 			mount -t proc proc "$root/proc"
 			mount -t sysfs sysfs "$root/sys"

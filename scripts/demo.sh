@@ -20,8 +20,8 @@ export LC_ALL=C
 
 # Where uhmm cannot work for this user it may for root; else doctor says what to do.
 if ! "$uhmm" doctor >"$tmp/doctor" 2>&1; then
-	if [ "$(id -u)" -ne 0 ] && { sudo -n true || { [ -t 0 ] && sudo true; }; } 2>/dev/null
-	then
+	if [ "$(id -u)" -ne 0 ] &&
+	   { sudo -n true 2>/dev/null || { [ -t 0 ] && sudo true; }; }; then
 		echo "demo: uhmm run needs root here (see uhmm doctor): through sudo"
 		rm -rf "$tmp"
 		exec sudo "$0" "$@"
