@@ -5,10 +5,15 @@
  */
 #include "lib/event.h"
 
+#include <errno.h>
+
 #include "lib/assert.h"
 #include "lib/device.h"
 #include "lib/fence.h"
+#include "lib/fork.h"
 #include "lib/frame.h"
+#include "lib/frozen.h"
+#include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
 
@@ -244,22 +249,205 @@ void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len
 	fence_forget(sp, from, from + len);
 }
 
-void event_apply(struct uhmm_space *sp, const struct os_event *ev)
+/* ---- batches ---------------------------------------------------------------------------------- */
+
+/*
+ * The kernel queues an event after it has let go of the address space, so the events of two
+ * threads may be read in another order than they happened: one thread unmaps B and is
+ * interrupted, another moves A to B, which the kernel has just found free, and says so
+ * first. Two things put that right.
+ *
+ * - While an event is unread ioctls fail (event_unread), and we register nothing. So all
+ *   events that may be out of order with each other are in one batch, and a mapping that
+ *   appeared meanwhile has no events.
+ * - What frees an address comes before what moves something there. And what has arrived in
+ *   this batch is dropped by an UNMAP of it only if it is really gone: a copy to where it
+ *   should be tells.
+ */
+
+/* How long an event may take from the change to the queue before we go on without it. */
+#define GATHER_NS UINT64_C(50000000)
+
+static bool overlap(uintptr_t a, uintptr_t a_end, uintptr_t b, uintptr_t b_end)
 {
-	switch (ev->kind) {
+	return a < b_end && b < a_end;
+}
+
+static bool frees(const struct os_event *ev, uintptr_t start, uintptr_t end)
+{
+	if (ev->kind == OS_EVENT_UNMAP)
+		return overlap(ev->from, ev->end, start, end);
+	return ev->kind == OS_EVENT_REMAP && overlap(ev->from, ev->from + ev->len, start, end);
+}
+
+static int any_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+{
+	uintptr_t *found = ctx;
+
+	(void)chunk;
+	(void)entry;
+	(void)folio;
+	if (found)
+		*found = addr;
+	return 1;
+}
+
+static void apply_one(struct uhmm_space *sp, uint32_t i);
+
+/* The target of a move was free, whatever the table says: what freed it is in the batch. */
+static void apply_remap(struct uhmm_space *sp, const struct os_event *ev)
+{
+	struct event_batch *b = sp->batch;
+	uintptr_t end = ev->to + ev->len;
+	uint32_t j;
+
+	for (j = 0; j < b->nr && page_walk(sp, ev->to, end, any_entry, NULL); j++)
+		if (!b->applied[j] && frees(&b->event[j], ev->to, end))
+			apply_one(sp, j);
+	event_discard(sp, ev->to, end, false);
+	event_remap(sp, ev->from, ev->to, ev->len);
+	if (b->nr_arrived < EVENTS_MAX)
+		b->arrived[b->nr_arrived++] = (struct range){ ev->to, end };
+}
+
+static void gather(struct uhmm_space *sp);
+
+static bool to_be_replaced(struct uhmm_space *sp, uintptr_t addr)
+{
+	struct event_batch *b = sp->batch;
+	uint32_t i;
+
+	for (i = 0; i < b->nr; i++)
+		if (!b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
+		    addr - b->event[i].to < b->event[i].len)
+			return true;
+	return false;
+}
+
+/* Is a page that arrived in this batch still where it arrived? It is filled if it is. */
+static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
+{
+	/* If something else was moved there since, it is gone, and a copy would hit that. */
+	while (!to_be_replaced(sp, addr) && frozen_copy(sp, sp->uffd, addr, addr) == -EAGAIN)
+		gather(sp);
+	event_discard(sp, addr, addr + PAGE_SIZE, false);
+}
+
+static void apply_unmap(struct uhmm_space *sp, const struct os_event *ev)
+{
+	struct event_batch *b = sp->batch;
+	uintptr_t found, start, end;
+	uint32_t i;
+
+	for (i = 0; i < b->nr_arrived; i++) {
+		start = b->arrived[i].start > ev->from ? b->arrived[i].start : ev->from;
+		end = b->arrived[i].end < ev->end ? b->arrived[i].end : ev->end;
+		while (start < end && page_walk(sp, start, end, any_entry, &found))
+			drop_if_gone(sp, found < start ? start : found);
+	}
+	event_discard(sp, ev->from, ev->end, true);
+}
+
+static void apply_one(struct uhmm_space *sp, uint32_t i)
+{
+	struct os_event ev = sp->batch->event[i];
+
+	sp->batch->applied[i] = true;
+	switch (ev.kind) {
 	case OS_EVENT_REMAP:
 		count(sp, COUNT_EVENT_REMAP, 1);
-		event_remap(sp, ev->from, ev->to, ev->len);
+		apply_remap(sp, &ev);
 		break;
 	case OS_EVENT_REMOVE:
 		count(sp, COUNT_EVENT_REMOVE, 1);
-		event_discard(sp, ev->from, ev->end, false);
-		break;
-	case OS_EVENT_UNMAP:
-		count(sp, COUNT_EVENT_UNMAP, 1);
-		event_discard(sp, ev->from, ev->end, true);
+		event_discard(sp, ev.from, ev.end, false);
 		break;
 	default:
+		count(sp, COUNT_EVENT_UNMAP, 1);
+		apply_unmap(sp, &ev);
 		break;
 	}
+}
+
+void event_apply_batch(struct uhmm_space *sp)
+{
+	struct event_batch *b = sp->batch;
+	uint32_t i, c = 0;
+
+	/* b->nr may grow meanwhile: see drop_if_gone(). */
+	for (i = 0; i < b->nr || c < b->nr_children; i++) {
+		for (; c < b->nr_children && b->child[c].after <= i; c++)
+			fork_fill(sp, b->child[c].uffd);
+		if (i < b->nr && !b->applied[i])
+			apply_one(sp, i);
+	}
+	b->nr = b->nr_arrived = b->nr_children = 0;
+}
+
+void event_add(struct uhmm_space *sp, const struct os_event *ev)
+{
+	struct event_batch *b = sp->batch;
+
+	if (b->nr == EVENTS_MAX)
+		event_apply_batch(sp);
+	b->applied[b->nr] = false;
+	b->event[b->nr++] = *ev;
+}
+
+bool event_unread(struct uhmm_space *sp)
+{
+	return os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf, PAGE_SIZE) ==
+	       -EAGAIN;
+}
+
+/* One read. The number of events, or -errno; *structural if one was. */
+static int read_some(struct uhmm_space *sp, bool *structural)
+{
+	struct event_batch *b = sp->batch;
+	struct os_event ev[32];
+	int n = os_uffd_read(sp->uffd, ev, 32), i;
+
+	for (i = 0; i < n; i++) {
+		if (ev[i].kind == OS_EVENT_FAULT) {
+			if (b->nr_faults < EVENTS_MAX)
+				b->fault[b->nr_faults++] = ev[i];
+			else
+				os_uffd_wake(sp->uffd, ev[i].addr, PAGE_SIZE);
+		} else if (ev[i].kind == OS_EVENT_FORK) {
+			if (b->nr_children == sizeof(b->child) / sizeof(b->child[0]))
+				event_apply_batch(sp);
+			b->child[b->nr_children].uffd = ev[i].child;
+			b->child[b->nr_children++].after = b->nr;
+			*structural = true;
+		} else {
+			event_add(sp, &ev[i]);
+			*structural = true;
+		}
+	}
+	return n;
+}
+
+static void gather(struct uhmm_space *sp)
+{
+	uint64_t until = os_now_ns() + GATHER_NS;
+	bool structural;
+
+	while (event_unread(sp) && os_now_ns() < until)
+		if (read_some(sp, &structural) <= 0)
+			os_yield();
+}
+
+int event_read_and_apply(struct uhmm_space *sp)
+{
+	bool structural = false;
+	int n;
+
+	sp->batch->nr_faults = 0;
+	gate_close(&sp->gate);
+	n = read_some(sp, &structural);
+	if (structural)
+		gather(sp);
+	event_apply_batch(sp);
+	gate_open(&sp->gate);
+	return n;
 }

@@ -43,7 +43,7 @@ void fault_unpark(struct uhmm_space *sp);
  */
 int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *results);
 
-/* The same for whatever is migrated in [start, end): the cost is that of what there is. */
+/* fault_range() for whatever is migrated in [start, end): the cost is that of what there is. */
 int fault_range_present(struct uhmm_space *sp, uintptr_t start, uintptr_t end);
 
 /* A buffer for a thread that has none; waits for one. Async-signal-safe. */

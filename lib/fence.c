@@ -7,6 +7,7 @@
 #include "lib/fence.h"
 
 #include "lib/gate.h"
+#include "lib/migrate.h"
 #include "lib/range.h"
 
 int fence_init(struct uhmm_space *sp)
@@ -26,7 +27,8 @@ void fence_fini(struct uhmm_space *sp)
 static bool put_up(struct uhmm_space *sp, const struct os_vma *vma)
 {
 	unsigned shard = gate_enter(&sp->gate);
-	int r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
+	struct range range = { vma->start, vma->end };
+	int r = register_mapping(sp, &range);
 
 	gate_leave(&sp->gate, shard);
 	return r == 0;

@@ -16,7 +16,6 @@
 #include "lib/page.h"
 #include "lib/range.h"
 #include "lib/reader.h"
-#include "lib/wipe.h"
 
 /* How long the parent waits before it looks whether the child is still alive. */
 #define LOOK_NS INT64_C(20000000)
@@ -52,16 +51,18 @@ void fork_prepare(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
+	uint64_t signals;
+
 	if (sp->pid != os_pid() || sp->unusable)
 		return;
+	os_block_signals(&signals);
 	gate_close(&sp->world);
+	fs->signals = signals;
 	fs->forker = os_tid();
 	fs->ready = 0;
 	fs->early_uffd = -1;
 	fs->shared = os_map_shared(sizeof(*fs->shared));
-	if (!fs->log)
-		fs->log = uhmm_host_map(sizeof(*fs->log));
-	if (!fs->shared || !fs->log || os_lifeline(fs->lifeline))
+	if (!fs->shared || os_lifeline(fs->lifeline))
 		os_die("no memory or descriptors left to follow a fork()");
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
 	ask(sp, FORK_ASKED);
@@ -86,6 +87,7 @@ static void wait_for_child(struct uhmm_space *sp)
 void fork_parent(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
+	uint64_t signals;
 
 	if (sp->pid != os_pid() || sp->unusable)
 		return;
@@ -94,10 +96,12 @@ void fork_parent(struct uhmm_space *sp)
 	wait_while(sp, FORK_OVER);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
+	signals = fs->signals;
 	gate_open(&sp->world);
+	os_restore_signals(&signals);
 }
 
-bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr, bool write)
+bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct fork_state *fs = &sp->fork;
 	uint32_t phase = phase_of(sp);
@@ -105,9 +109,10 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr, bool write)
 	if (phase != FORK_FROZEN && phase != FORK_SEEN)
 		return false;
 	if (sp->pid == os_pid()) {
+		/* Another thread waits until the world is open, and faults again. */
 		if (fs->forker != os_tid())
 			return false;
-		frozen_fault(sp, sp->uffd, fs->log, addr, write);
+		frozen_fault(sp, sp->uffd, fs->log, addr);
 		return true;
 	}
 	/* The child, before its handler ran: take the userfaultfd now. */
@@ -115,7 +120,7 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr, bool write)
 		fs->early_uffd = os_handover_receive(&fs->shared->name);
 	if (fs->early_uffd < 0)
 		os_die("a forked child could not get its userfaultfd");
-	frozen_fault(sp, fs->early_uffd, &fs->shared->child, addr, write);
+	frozen_fault(sp, fs->early_uffd, &fs->shared->child, addr);
 	return true;
 }
 
@@ -126,22 +131,83 @@ struct fill {
 	int uffd;
 	uint64_t nr;
 	struct range_set *wiped; /* empty in the child, and meant to be */
+	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
 };
+
+struct first_entry {
+	uintptr_t addr;
+};
+
+static int find_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+{
+	struct first_entry *found = ctx;
+
+	(void)chunk;
+	(void)entry;
+	(void)folio;
+	found->addr = addr;
+	return 1;
+}
+
+/* Had the child's memory been moved? Then there is nothing to fill at the old place. */
+static void look_at_remaps(struct fill *fill)
+{
+	struct event_batch *b = fill->sp->batch;
+	struct first_entry found;
+	uint32_t i;
+
+	for (i = 0; i < b->nr; i++) {
+		const struct os_event *ev = &b->event[i];
+
+		if (b->applied[i] || ev->kind != OS_EVENT_REMAP ||
+		    !page_walk(fill->sp, ev->from, ev->from + ev->len, find_entry, &found))
+			continue;
+		if (found.addr < ev->from)
+			found.addr = ev->from;
+		fill->moved[i] = frozen_copy(fill->sp, fill->uffd, found.addr, found.addr) ==
+				 -ENOENT;
+	}
+}
+
+/* Where the child has the page that is at addr here; false: nowhere. */
+static bool child_address(struct fill *fill, uintptr_t *addr)
+{
+	struct event_batch *b = fill->sp->batch;
+	uint32_t i;
+
+	for (i = 0; i < b->nr; i++) {
+		const struct os_event *ev = &b->event[i];
+
+		if (!fill->moved[i])
+			continue;
+		if (*addr - ev->from < ev->len) {
+			*addr = *addr - ev->from + ev->to;
+			return true;
+		}
+	}
+	for (i = 0; i < b->nr; i++)
+		if (fill->moved[i] && *addr - b->event[i].to < b->event[i].len)
+			return false; /* something else was moved there */
+	return true;
+}
 
 static void add_wiped(void *ctx, uintptr_t start, uintptr_t end)
 {
 	range_add(ctx, start, end);
 }
 
-static void fill_page(struct fill *fill, uintptr_t addr)
+static void fill_page(struct fill *fill, uintptr_t source)
 {
+	uintptr_t addr = source;
 	struct range piece;
 	int r;
 
+	if (!child_address(fill, &addr))
+		return;
 	if (range_clip(fill->wiped, true, addr, addr + PAGE_SIZE, &piece))
 		return;
 	do
-		r = frozen_copy(fill->sp, fill->uffd, addr, addr);
+		r = frozen_copy(fill->sp, fill->uffd, addr, source);
 	while (r == -EAGAIN);
 	fill->nr += r == 0;
 	/* Not mapped there (MADV_DONTFORK), or there already; else better lost than wrong. */
@@ -165,18 +231,34 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 	return 0;
 }
 
+/* Its memory was mapped before: the forking thread holds the allocator's lock. */
 static void fill_child(struct uhmm_space *sp, int uffd)
 {
-	struct fill fill = { .sp = sp, .uffd = uffd,
-			     .wiped = uhmm_host_map(sizeof(*fill.wiped)) };
+	struct fill *fill = sp->fork.fill;
+	struct range_set *wiped = (struct range_set *)(fill + 1);
 
-	if (!fill.wiped)
-		os_die("no memory left to follow a clone()");
-	os_for_each_wiped(add_wiped, fill.wiped);
-	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, &fill);
+	*fill = (struct fill){ .sp = sp, .uffd = uffd, .wiped = wiped };
+	wiped->nr = 0;
+	os_for_each_wiped(add_wiped, wiped);
+	look_at_remaps(fill);
+	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
 	os_uffd_close(uffd);
-	uhmm_host_unmap(fill.wiped, sizeof(*fill.wiped));
-	count(sp, COUNT_FORK_FILLED, fill.nr);
+	count(sp, COUNT_FORK_FILLED, fill->nr);
+}
+
+int fork_init(struct uhmm_space *sp)
+{
+	sp->fork.fill = uhmm_host_map(sizeof(struct fill) + sizeof(struct range_set));
+	sp->fork.log = uhmm_host_map(sizeof(*sp->fork.log));
+	return sp->fork.fill && sp->fork.log ? 0 : -ENOMEM;
+}
+
+void fork_fini(struct uhmm_space *sp)
+{
+	if (sp->fork.fill)
+		uhmm_host_unmap(sp->fork.fill, sizeof(struct fill) + sizeof(struct range_set));
+	if (sp->fork.log)
+		uhmm_host_unmap(sp->fork.log, sizeof(*sp->fork.log));
 }
 
 void fork_fill(struct uhmm_space *sp, int child_uffd)
@@ -227,15 +309,10 @@ static void read_parent(struct uhmm_space *sp)
 		} else if (ev[i].kind != OS_EVENT_FAULT) {
 			frozen_event(fs->log, &ev[i]);
 			frozen_event(&fs->shared->suspect, &ev[i]);
-		} else if (phase_of(sp) == FORK_SEEN || ev[i].tid == fs->forker) {
-			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr, ev[i].write);
 		} else {
-			/* Would find the copy being made in the middle of a load. */
-			fault_park(sp, ev[i].addr);
+			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr);
 		}
 	}
-	if (phase_of(sp) == FORK_SEEN)
-		fault_unpark(sp);
 }
 
 static void read_child(struct uhmm_space *sp)
@@ -246,8 +323,7 @@ static void read_child(struct uhmm_space *sp)
 
 	for (i = 0; i < n; i++) {
 		if (ev[i].kind == OS_EVENT_FAULT)
-			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr,
-				     ev[i].write);
+			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr);
 		else if (ev[i].kind == OS_EVENT_FORK)
 			fill_child(sp, ev[i].child);
 		else
@@ -264,7 +340,7 @@ static void hand_over(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
-	while (reader_event_unread(sp)) {
+	while (event_unread(sp)) {
 		read_parent(sp);
 		os_yield();
 	}
@@ -308,12 +384,12 @@ void fork_serve(struct uhmm_space *sp)
 	 * event of the frozen time took one away is either the old one, or not registered.
 	 */
 	reader_drain(sp);
-	wipe_witness(sp);
-	reader_drain(sp);
 	fs->listener = sp->fork_events ? os_handover_listen(&fs->shared->name) : -1;
 	fs->child_uffd = -1;
 	fs->nr_children = 0;
 	set_phase(sp, FORK_FROZEN);
+	/* Who waits for room may hold a lock of libc that the forking thread needs. */
+	fault_unpark(sp);
 	while (phase_of(sp) != FORK_OVER)
 		serve_once(sp);
 	if (fs->child_uffd >= 0)
@@ -321,7 +397,7 @@ void fork_serve(struct uhmm_space *sp)
 	if (fs->listener >= 0)
 		os_close(fs->listener);
 	gate_close(&sp->gate);
-	frozen_apply(sp, fs->log, false);
+	frozen_apply(sp, fs->log, NULL);
 	gate_open(&sp->gate);
 	fault_unpark(sp);
 	set_phase(sp, FORK_NONE);

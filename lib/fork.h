@@ -15,11 +15,10 @@
  *	applies what happened meanwhile, opens the world
  *
  * Frozen. The child's memory, our tables in it, is copied at some instant between prepare
- * and EVENT_FORK, while the forking thread (in libc) and other threads of the program may
- * still fault. So faults are then resolved by copies that change no state, and remembered
- * in a log that parent and child apply afterwards. Before EVENT_FORK only the forking
- * thread's own faults are resolved; while it waits for one the copy is not being made, so
- * the copy never shows us in the middle of something.
+ * and EVENT_FORK, while other threads of the program (whose locks the forking thread may be
+ * waiting for) still fault. So faults are then resolved by copies that change no state and
+ * take no lock of a device, and remembered in a log that parent and child apply afterwards:
+ * whatever the instant, the copy shows us at rest.
  *
  * A child that did not come from fork() of libc (raw clone) has no handlers: the parent's
  * reader fills all its migrated pages in before it starts (fork_fill).
@@ -29,6 +28,9 @@
 
 #include "lib/types.h"
 
+int fork_init(struct uhmm_space *sp);
+void fork_fini(struct uhmm_space *sp);
+
 /* pthread_atfork handlers of a space, on the forking thread. */
 void fork_prepare(struct uhmm_space *sp);
 void fork_parent(struct uhmm_space *sp);
@@ -37,10 +39,14 @@ int fork_child(struct uhmm_space *sp);
 
 /* The reader's part: returns when the world may move again. */
 void fork_serve(struct uhmm_space *sp);
-/* EVENT_FORK of a child without handlers; the gate is closed. Closes child_uffd. */
+/*
+ * EVENT_FORK of a child without handlers; the gate is closed. Closes child_uffd. Events in
+ * sp->batch are not applied yet: they may have come before the child's memory was copied,
+ * or after.
+ */
 void fork_fill(struct uhmm_space *sp, int child_uffd);
 
-/* Inline delivery: is this the forking thread of a frozen space? Resolves its fault. */
-bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr, bool write);
+/* Inline delivery: is the space frozen? Then the fault is resolved as one. */
+bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr);
 
 #endif

@@ -63,6 +63,7 @@ static int receive(struct uhmm_space *sp)
 static int take_over(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
+	struct wiped wiped = { .sp = sp };
 	unsigned i;
 	int r = os_attach();
 
@@ -78,10 +79,11 @@ static int take_over(struct uhmm_space *sp)
 		r = device_after_fork(sp->device[i]);
 	if (r)
 		return r;
-	frozen_apply(sp, fs->log, true);
-	frozen_apply(sp, &fs->shared->child, false);
-	frozen_settle(sp, &fs->shared->suspect);
-	wipe_apply(sp);
+	frozen_apply(sp, fs->log, &wiped);
+	frozen_apply(sp, &fs->shared->child, NULL);
+	frozen_settle(sp, &fs->shared->suspect, &wiped);
+	wipe_apply(&wiped);
+	wipe_fini(&wiped);
 	return os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
 }
 
@@ -140,6 +142,7 @@ static void close_inherited(struct uhmm_space *sp)
 int fork_child(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
+	uint64_t signals;
 	int r;
 
 	if (sp->unusable || __atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE)
@@ -164,6 +167,8 @@ int fork_child(struct uhmm_space *sp)
 	sp->unusable = fs->result != 0;
 	__atomic_store_n(&fs->phase, FORK_NONE, __ATOMIC_RELEASE);
 	os_wake(&fs->phase, INT_MAX);
+	signals = fs->signals;
 	gate_open(&sp->world);
+	os_restore_signals(&signals);
 	return fs->result;
 }

@@ -372,7 +372,7 @@ static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned
 		else if (r == -EBUSY)
 			frame_unshare(sp, slot + done, 1);
 		else
-			assert_always(r == -EAGAIN); /* transient: the page was locked */
+			assert_result(r == -EAGAIN, r); /* transient: the page was locked */
 	}
 }
 
@@ -415,14 +415,14 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 	while (done < CHUNK_SIZE) {
 		int64_t r = os_uffd_move(f->trash_uffd, trash + done,
 					 frame_addr(sp, slot) + done, CHUNK_SIZE - done,
-					 OS_MOVE_NOWAKE);
+					 OS_MOVE_NOWAKE | OS_MOVE_HOLES);
 
 		if (r > 0)
 			done += (size_t)r;
 		else if (r == -EBUSY)
 			frame_unshare(sp, slot + done / PAGE_SIZE, 1);
 		else
-			assert_always(r == -EAGAIN);
+			assert_result(r == -EAGAIN, r);
 	}
 	os_discard((void *)trash, CHUNK_SIZE);
 	uhmm_unlock(&f->trash_lock);

@@ -17,8 +17,8 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 
-static void append(struct frozen_log *log, uint32_t kind, uintptr_t from, uintptr_t to,
-		   size_t len)
+static struct frozen_record *append(struct frozen_log *log, uint32_t kind, uintptr_t from,
+				    uintptr_t to, size_t len)
 {
 	uint32_t n;
 
@@ -30,6 +30,7 @@ static void append(struct frozen_log *log, uint32_t kind, uintptr_t from, uintpt
 						 .len = len };
 	__atomic_store_n(&log->nr, n + 1, __ATOMIC_RELEASE);
 	uhmm_unlock(&log->lock);
+	return &log->record[n];
 }
 
 static bool covers(uintptr_t start, size_t len, uintptr_t addr)
@@ -37,31 +38,41 @@ static bool covers(uintptr_t start, size_t len, uintptr_t addr)
 	return addr - start < len;
 }
 
-/* Where the entry of addr is; false: it is a hole by now. */
+/*
+ * Where the entry of addr is; false: it is a hole by now. The fault came through our
+ * userfaultfd, so the mapping is registered, and nothing was registered since the space
+ * froze: if addr was freed, what is there now has been moved there, also if the log has the
+ * two in the other order (see event.c).
+ */
 static bool translate(const struct frozen_log *log, uintptr_t *addr)
 {
 	uint32_t i = log->nr;
+	bool freed = false;
 
 	while (i-- > 0) {
 		const struct frozen_record *r = &log->record[i];
 
 		switch (r->kind) {
 		case FROZEN_REMOVE:
-		case FROZEN_UNMAP:
-			if (covers(r->from, r->len, *addr))
+			if (!freed && covers(r->from, r->len, *addr))
 				return false;
 			break;
+		case FROZEN_UNMAP:
+			freed = freed || covers(r->from, r->len, *addr);
+			break;
 		case FROZEN_REMAP:
-			if (covers(r->to, r->len, *addr))
+			if (covers(r->to, r->len, *addr)) {
 				*addr = *addr - r->to + r->from;
-			else if (covers(r->from, r->len, *addr))
-				return false;
+				freed = false;
+			} else {
+				freed = freed || covers(r->from, r->len, *addr);
+			}
 			break;
 		default:
 			break;
 		}
 	}
-	return true;
+	return !freed;
 }
 
 static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, entry_t e)
@@ -71,8 +82,7 @@ static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, ent
 	};
 	int64_t r;
 
-	device_run(sp->device[entry_device(e)], UHMM_OP_LOAD, &io, 1);
-	if (io.result) {
+	if (device_peek(sp->device[entry_device(e)], &io)) {
 		os_uffd_poison(uffd, addr, PAGE_SIZE);
 		os_uffd_wake(uffd, addr, PAGE_SIZE);
 		return -EIO;
@@ -109,18 +119,23 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 	}
 }
 
-void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
-		  bool write)
+void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr)
 {
+	struct frozen_record *record;
 	uintptr_t source = addr;
 	int64_t r = 1;
 
-	(void)write;
-	if (translate(log, &source))
+	if (translate(log, &source)) {
+		/*
+		 * Logged first: if the child's memory is copied between the two it finds the
+		 * record, and looks whether the page is there.
+		 */
+		record = append(log, FROZEN_FILL, addr, source, PAGE_SIZE);
 		r = frozen_copy(sp, uffd, addr, source);
-	if (r == 0)
-		append(log, FROZEN_FILL, addr, 0, PAGE_SIZE);
-	else if (r == 1)
+		if (r && r != -EEXIST)
+			__atomic_store_n(&record->kind, FROZEN_VOID, __ATOMIC_RELEASE);
+	}
+	if (r == 1)
 		r = os_uffd_zero(uffd, addr, PAGE_SIZE) > 0 ? 0 : -EAGAIN;
 	/* Not mapped any more, there already, or an event is unread: faulting again tells. */
 	if (r)
@@ -153,38 +168,51 @@ static void forget_page(struct uhmm_space *sp, uintptr_t addr)
 }
 
 /* Until no unread event is in the way. Only in the child, before its reader reads. */
-static int copy_patiently(struct uhmm_space *sp, uintptr_t addr, uintptr_t source)
+static int copy_patiently(struct uhmm_space *sp, struct wiped *wiped, uintptr_t addr,
+			  uintptr_t source)
 {
 	int r;
 
+	/* What is empty there on purpose stays empty. */
+	if (wipe_is_wiped(wiped, addr))
+		return 0;
 	do
 		r = frozen_copy(sp, sp->uffd, addr, source);
 	while (r == -EAGAIN);
 	return r;
 }
 
-void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, bool verify)
+/* A logged fill: the bytes are in memory, at `from`; or will be. */
+static void apply_fill(struct uhmm_space *sp, const struct frozen_record *r, struct wiped *verify)
+{
+	if (verify && copy_patiently(sp, verify, r->from, r->to) == -ENOENT && r->to != r->from)
+		copy_patiently(sp, verify, r->to, r->to);
+	forget_page(sp, r->to);
+}
+
+static void add_event(struct uhmm_space *sp, const struct frozen_record *r)
+{
+	struct os_event ev = { .from = r->from, .to = r->to, .len = r->len,
+			       .end = r->from + r->len };
+
+	ev.kind = r->kind == FROZEN_REMAP  ? OS_EVENT_REMAP :
+		  r->kind == FROZEN_REMOVE ? OS_EVENT_REMOVE :
+					     OS_EVENT_UNMAP;
+	event_add(sp, &ev);
+}
+
+void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, struct wiped *verify)
 {
 	uint32_t i, nr = __atomic_load_n(&log->nr, __ATOMIC_ACQUIRE);
 
-	for (i = 0; i < nr; i++) {
-		const struct frozen_record *r = &log->record[i];
-
-		switch (r->kind) {
-		case FROZEN_FILL:
-			if (verify)
-				copy_patiently(sp, r->from, r->from);
-			forget_page(sp, r->from);
-			break;
-		case FROZEN_REMAP:
-			event_remap(sp, r->from, r->to, r->len);
-			break;
-		default:
-			event_discard(sp, r->from, r->from + r->len,
-				      r->kind == FROZEN_UNMAP);
-			break;
-		}
-	}
+	/* Fills name entries by where they were when the space froze. */
+	for (i = 0; i < nr; i++)
+		if (log->record[i].kind == FROZEN_FILL)
+			apply_fill(sp, &log->record[i], verify);
+	for (i = 0; i < nr; i++)
+		if (log->record[i].kind != FROZEN_FILL && log->record[i].kind != FROZEN_VOID)
+			add_event(sp, &log->record[i]);
+	event_apply_batch(sp);
 }
 
 struct settling {
@@ -207,21 +235,54 @@ static int find_first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t 
 	return 1;
 }
 
-void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect)
+/* The first migrated page of a record's range, if there is one. */
+static bool next_entry(struct settling *s, const struct frozen_record *r)
+{
+	s->record = r;
+	return page_walk(s->sp, r->from, r->from + r->len, find_first, s);
+}
+
+/*
+ * A move that came before the child's memory was copied: the old place is not there any
+ * more. What the table has at the new place belongs to what was there before, which is gone.
+ */
+static void settle_remap(struct settling *s, const struct frozen_record *r, struct wiped *wiped)
+{
+	struct os_vma vma;
+	bool gone;
+
+	if (next_entry(s, r)) {
+		gone = copy_patiently(s->sp, wiped, s->addr, s->addr) == -ENOENT;
+		if (!gone)
+			forget_page(s->sp, s->addr);
+	} else {
+		gone = os_vma_next(r->from, false, &vma) || vma.start > r->from;
+	}
+	if (!gone)
+		return;
+	event_discard(s->sp, r->to, r->to + r->len, false);
+	event_remap(s->sp, r->from, r->to, r->len);
+}
+
+void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect, struct wiped *wiped)
 {
 	uint32_t i, nr = __atomic_load_n(&suspect->nr, __ATOMIC_ACQUIRE);
+	struct settling s = { .sp = sp };
+	struct frozen_record r;
 
+	for (i = 0; i < nr; i++)
+		if (suspect->record[i].kind == FROZEN_REMAP)
+			settle_remap(&s, &suspect->record[i], wiped);
 	for (i = 0; i < nr; i++) {
-		const struct frozen_record *r = &suspect->record[i];
-		struct settling s = { .sp = sp, .record = r };
-
-		while (page_walk(sp, r->from, r->from + r->len, find_first, &s)) {
-			uintptr_t to = s.addr - r->from + r->to;
-
-			if (copy_patiently(sp, s.addr, s.addr) == -ENOENT &&
-			    r->kind == FROZEN_REMAP)
-				copy_patiently(sp, to, s.addr);
+		r = suspect->record[i];
+		if (r.kind == FROZEN_REMAP)
+			continue;
+		/* Filled in if it is still there; else it is gone. */
+		while (next_entry(&s, &r)) {
+			copy_patiently(sp, wiped, s.addr, s.addr);
 			forget_page(sp, s.addr);
+			r.len -= s.addr + PAGE_SIZE - r.from;
+			r.from = s.addr + PAGE_SIZE;
 		}
 	}
 }

@@ -7,6 +7,7 @@
 #define UHMM_FROZEN_H
 
 #include "lib/types.h"
+#include "lib/wipe.h"
 
 /*
  * Copies the current bytes of a migrated page to addr of the address space behind uffd (the
@@ -16,8 +17,7 @@
 int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source);
 
 /* Resolves a fault at addr behind uffd and logs it. */
-void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
-		  bool write);
+void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr);
 void frozen_event(struct frozen_log *log, const struct os_event *ev);
 
 /*
@@ -25,12 +25,12 @@ void frozen_event(struct frozen_log *log, const struct os_event *ev);
  * order. verify: a logged fill may have happened after the child's memory was copied, so
  * the page is filled again if it is not there.
  */
-void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, bool verify);
+void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, struct wiped *verify);
 
 /*
  * In the child: these events may or may not have come before its memory was copied. What
  * they touched is filled in now, where it lies.
  */
-void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect);
+void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect, struct wiped *wiped);
 
 #endif

@@ -49,7 +49,7 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr)
 
 	if (sp->delivery != UHMM_DELIVERY_INLINE || sp->unusable || poisoned(sp, addr))
 		return false;
-	if (fork_frozen_inline(sp, addr, true))
+	if (fork_frozen_inline(sp, addr))
 		return true;
 	shard = gate_enter(&sp->world);
 	fault_buf_get(sp, &buf);

@@ -18,6 +18,7 @@
 #include <errno.h>
 
 #include "lib/assert.h"
+#include "lib/event.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -182,11 +183,18 @@ static void wake_wanted(struct isolation *is)
 	}
 }
 
+int register_mapping(struct uhmm_space *sp, const struct range *vma)
+{
+	if (event_unread(sp))
+		return -EAGAIN;
+	return os_uffd_register(sp->uffd, vma->start, vma->end - vma->start) ? -EINVAL : 0;
+}
+
 static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint64_t which)
 {
 	struct uhmm_space *sp = is->sp;
 	unsigned shard = gate_enter(&sp->gate);
-	int r = os_uffd_register(sp->uffd, is->vma->start, is->vma->end - is->vma->start);
+	int r = register_mapping(sp, is->vma);
 
 	is->chunk = page_chunk_make(sp, addr);
 	if (r == 0 && is->chunk) {
@@ -199,7 +207,7 @@ static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint6
 			isolate_locked(is, addr, nr, which);
 		uhmm_unlock((struct uhmm_lock *)&is->chunk->lock);
 	} else {
-		is->error = r ? -EINVAL : -ENOMEM;
+		is->error = r ? r : -ENOMEM;
 	}
 	gate_leave(&sp->gate, shard);
 	wake_wanted(is);
@@ -328,14 +336,14 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 	if (group == GROUP_NIL)
 		return -ENOSPC;
 	shard = gate_enter(&sp->gate);
-	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
+	r = register_mapping(sp, vma);
 	chunk = page_chunk_make(sp, addr);
 	if (r == 0 && chunk) {
 		uhmm_lock((struct uhmm_lock *)&chunk->lock);
 		r = isolate_folio_locked(sp, chunk, addr, group, flags, &wanted);
 		uhmm_unlock((struct uhmm_lock *)&chunk->lock);
 	} else {
-		r = r ? -EINVAL : -ENOMEM;
+		r = r ? r : -ENOMEM;
 	}
 	gate_leave(&sp->gate, shard);
 	if (r <= 0)

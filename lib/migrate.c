@@ -241,7 +241,7 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 	if (r == -EAGAIN || r == -ENOENT || r == -ENOMEM)
 		return (int)r;
 	/* EEXIST: filled while the space was frozen by fork; what is there is current. */
-	assert_always(r > 0 || r == -EEXIST);
+	assert_result(r > 0 || r == -EEXIST, r);
 	if (r == -EEXIST)
 		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
 	frame_drop(sp, group, UINT64_C(1) << slot % GROUP_PAGES);

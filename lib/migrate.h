@@ -14,6 +14,13 @@
 
 #include "lib/types.h"
 
+/*
+ * Registers a mapping, with the gate entered. -EAGAIN while an event is unread: the kernel
+ * may queue the events of two threads in another order than they happened, and what is
+ * mapped where an unread event took something away must not have events of its own.
+ */
+int register_mapping(struct uhmm_space *sp, const struct range *vma);
+
 /* flags of isolate_pages */
 #define ISOLATE_HOT 0x1u /* also pages that came back lately; otherwise they cool by one */
 

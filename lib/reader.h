@@ -10,12 +10,8 @@
 
 /* The reader's thread; arg is the space. */
 void reader_main(void *arg);
-/*
- * The reader's: reads and serves until no event of the past is unread. Such an event keeps
- * ioctls from working; a copy to nowhere tells whether there is one.
- */
+/* The reader's: reads and serves until no event of the past is unread. */
 void reader_drain(struct uhmm_space *sp);
-bool reader_event_unread(struct uhmm_space *sp);
 /* Makes the reader look up from its wait. */
 void reader_kick(struct uhmm_space *sp);
 

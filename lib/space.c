@@ -10,6 +10,7 @@
 #include "lib/device.h"
 #include "lib/fault.h"
 #include "lib/fence.h"
+#include "lib/fork.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/page.h"
@@ -57,7 +58,8 @@ static int map_buffers(struct uhmm_space *sp)
 	sp->reader_buf = uhmm_host_map(UHMM_BATCH_MAX * PAGE_SIZE);
 	sp->bufs.bytes = uhmm_host_map((size_t)FAULT_BUFS * FAULT_BUF_PAGES * PAGE_SIZE);
 	sp->bufs.free = ~UINT64_C(0);
-	return sp->reader_buf && sp->bufs.bytes ? 0 : -ENOMEM;
+	sp->batch = uhmm_host_map(sizeof(*sp->batch));
+	return sp->reader_buf && sp->bufs.bytes && sp->batch ? 0 : -ENOMEM;
 }
 
 static void release(struct uhmm_space *sp)
@@ -74,8 +76,9 @@ static void release(struct uhmm_space *sp)
 	fence_fini(sp);
 	reclaim_fini(sp);
 	page_table_fini(sp);
-	if (sp->fork.log)
-		uhmm_host_unmap(sp->fork.log, sizeof(*sp->fork.log));
+	fork_fini(sp);
+	if (sp->batch)
+		uhmm_host_unmap(sp->batch, sizeof(*sp->batch));
 	if (sp->reader_buf)
 		uhmm_host_unmap(sp->reader_buf, UHMM_BATCH_MAX * PAGE_SIZE);
 	if (sp->bufs.bytes)
@@ -118,6 +121,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		r = map_buffers(sp);
 	if (!r)
 		r = fence_init(sp);
+	if (!r)
+		r = fork_init(sp);
 	if (!r)
 		r = reclaim_init(sp);
 	if (r) {

@@ -283,6 +283,7 @@ enum frozen_kind {
 	FROZEN_REMOVE,
 	FROZEN_UNMAP,
 	FROZEN_REMAP,
+	FROZEN_VOID, /* a fill that did not come about */
 };
 
 struct frozen_record {
@@ -330,12 +331,35 @@ struct fork_state {
 	uint32_t ready;      /* child: its reader has taken over; futex */
 	struct frozen_log *log; /* what was done to the parent's memory while frozen */
 	struct fork_shared *shared;
+	struct fill *fill;      /* the reader's, for children that are filled in */
 	int result;          /* child: of taking over */
 	int lifeline[2];
+	uint64_t signals;    /* the forking thread's mask: nothing of the program runs on it
+			      * while it keeps the world closed */
 	int early_uffd;      /* child, inline delivery: received before its time, or -1 */
 	/* the reader's */
 	int listener, child_uffd;
 	unsigned nr_children;
+};
+
+/* ---- events (lib/event.c) ------------------------------------------------------------------- */
+
+/* Events applied together, and faults read along: more than threads that raise them at once. */
+#define EVENTS_MAX 1024u
+
+/* What was read with the gate closed; the reader's. */
+struct event_batch {
+	uint32_t nr, nr_faults, nr_arrived;
+	struct os_event event[EVENTS_MAX]; /* structural, in the order they were read */
+	bool applied[EVENTS_MAX];
+	struct range arrived[EVENTS_MAX];  /* where this batch's REMAPs led */
+	struct os_event fault[EVENTS_MAX];
+	/* Children of raw clones whose memory is to be filled in. */
+	struct {
+		int uffd;
+		uint32_t after; /* events read before it: the child has seen those */
+	} child[64];
+	uint32_t nr_children;
 };
 
 /* ---- the space -------------------------------------------------------------------------------------- */
@@ -374,6 +398,7 @@ struct uhmm_space {
 	struct worker *w;          /* the worker's own state; reclaim.c */
 	char *reader_buf;          /* UHMM_BATCH_MAX pages */
 	struct fault_bufs bufs;
+	struct event_batch *batch;
 	uint64_t *counter;         /* [COUNT_NR], relaxed atomics: own_counter, or a segment
 				    * shared with who watches the process */
 	uint64_t own_counter[COUNT_NR];

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Wiped mappings. Costs a few system calls for each mapping with migrated pages. A page
- * that the parent's reader filled in the child before it took over is no witness.
+ * Wiped mappings. The kernel tells which they are only in /proc/self/smaps, at the price of
+ * a walk over all resident pages. So a *witness* comes first: a mapping in which the child
+ * finds a page that the kernel copied was not wiped. Only where there is none the kernel is
+ * asked. A page that the parent's reader filled in the child is no witness.
  */
 #include "lib/wipe.h"
 
 #include "lib/event.h"
-#include "lib/fault.h"
 #include "lib/page.h"
+#include "lib/range.h"
 
 static int first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
 {
@@ -20,34 +22,24 @@ static int first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
 	return 1;
 }
 
-/* The next mapping from `at` on that has migrated pages; *found is one of them. */
-static bool next_mapping(struct uhmm_space *sp, uintptr_t at, struct os_vma *vma,
-			 uintptr_t *found)
+/*
+ * The next mapping from `at` on that has migrated pages; of what lies in no mapping nothing
+ * is kept.
+ */
+static bool next_mapping(struct uhmm_space *sp, uintptr_t at, struct os_vma *vma)
 {
-	for (;;) {
-		if (!page_walk(sp, at, (uintptr_t)1 << ADDRESS_BITS, first, found))
-			return false;
-		if (*found < at)
-			*found = at; /* a folio that began in the mapping before */
-		if (os_vma_next(*found, false, vma))
-			return false;
-		if (vma->start <= *found)
+	uintptr_t all = (uintptr_t)1 << ADDRESS_BITS, found, gap;
+
+	while (page_walk(sp, at, all, first, &found)) {
+		if (found < at)
+			found = at; /* a folio that began in the mapping before */
+		gap = os_vma_next(found, false, vma) ? all : vma->start;
+		if (gap <= found)
 			return true;
-		at = vma->start; /* unmapped meanwhile */
+		event_discard(sp, found, gap, true);
+		at = gap;
 	}
-}
-
-void wipe_witness(struct uhmm_space *sp)
-{
-	struct os_vma vma;
-	struct os_extent ext;
-	uintptr_t at = 0, found, walked;
-
-	while (next_mapping(sp, at, &vma, &found)) {
-		at = vma.end;
-		if (os_scan(vma.start, vma.end, 1, &ext, 1, &walked) <= 0)
-			fault_range(sp, found, found + PAGE_SIZE, NULL);
-	}
+	return false;
 }
 
 static bool filled_by_parent(const struct frozen_log *log, uintptr_t addr)
@@ -60,29 +52,60 @@ static bool filled_by_parent(const struct frozen_log *log, uintptr_t addr)
 	return false;
 }
 
-/* Is there a page that the kernel copied? */
 static bool has_witness(struct uhmm_space *sp, const struct os_vma *vma)
 {
-	uintptr_t at = vma->start, walked, addr;
+	uintptr_t at = vma->start, walked;
 	struct os_extent ext;
 
 	while (at < vma->end && os_scan(at, vma->end, 1, &ext, 1, &walked) > 0) {
-		addr = ext.start;
-		if (!filled_by_parent(&sp->fork.shared->child, addr))
+		if (!filled_by_parent(&sp->fork.shared->child, ext.start))
 			return true;
-		at = addr + PAGE_SIZE;
+		at = ext.start + PAGE_SIZE;
 	}
 	return false;
 }
 
-void wipe_apply(struct uhmm_space *sp)
+static void add(void *ctx, uintptr_t start, uintptr_t end)
+{
+	if (range_add(ctx, start, end))
+		os_die("more mappings are wiped on fork than can be followed");
+}
+
+static bool is_wiped(struct wiped *wiped, const struct os_vma *vma)
+{
+	struct range piece;
+
+	if (has_witness(wiped->sp, vma))
+		return false;
+	if (!wiped->set) {
+		wiped->set = uhmm_host_map(sizeof(*wiped->set));
+		if (!wiped->set)
+			os_die("no memory left to follow a fork()");
+		os_for_each_wiped(add, wiped->set);
+	}
+	return range_clip(wiped->set, true, vma->start, vma->end, &piece);
+}
+
+bool wipe_is_wiped(struct wiped *wiped, uintptr_t addr)
 {
 	struct os_vma vma;
-	uintptr_t at = 0, found;
 
-	while (next_mapping(sp, at, &vma, &found)) {
-		at = vma.end;
-		if (!has_witness(sp, &vma))
-			event_discard(sp, vma.start, vma.end, false);
-	}
+	return os_vma_next(addr, false, &vma) == 0 && vma.start <= addr && is_wiped(wiped, &vma);
+}
+
+void wipe_apply(struct wiped *wiped)
+{
+	struct os_vma vma;
+	uintptr_t at = 0;
+
+	for (; next_mapping(wiped->sp, at, &vma); at = vma.end)
+		if (is_wiped(wiped, &vma))
+			event_discard(wiped->sp, vma.start, vma.end, false);
+}
+
+void wipe_fini(struct wiped *wiped)
+{
+	if (wiped->set)
+		uhmm_host_unmap(wiped->set, sizeof(*wiped->set));
+	wiped->set = NULL;
 }

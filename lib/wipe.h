@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mappings that fork() leaves empty in the child (MADV_WIPEONFORK, MAP_DROPPABLE): what was
- * migrated of them must read as zeros there too. The kernel does not say cheaply which they
- * are, so a *witness* does: before the fork every mapping with migrated pages has a page
- * that is present; a mapping in which the child finds none was wiped.
+ * Mappings that fork() leaves empty in the child (MADV_WIPEONFORK, MAP_DROPPABLE) or out
+ * altogether (MADV_DONTFORK): what was migrated of them is forgotten there.
  */
 #ifndef UHMM_WIPE_H
 #define UHMM_WIPE_H
 
 #include "lib/types.h"
 
-/* The parent's reader, before the space freezes: sees to it that there are witnesses. */
-void wipe_witness(struct uhmm_space *sp);
-/* The child: forgets what was migrated of wiped mappings. */
-void wipe_apply(struct uhmm_space *sp);
+/* The child, while it takes over. */
+struct wiped {
+	struct uhmm_space *sp;
+	struct range_set *set; /* asked for when first needed */
+};
+
+/* Is the mapping around addr empty on purpose? */
+bool wipe_is_wiped(struct wiped *wiped, uintptr_t addr);
+/* Forgets what was migrated of wiped mappings, and of none. */
+void wipe_apply(struct wiped *wiped);
+void wipe_fini(struct wiped *wiped);
 
 #endif

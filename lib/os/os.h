@@ -190,6 +190,9 @@ void os_thread_join(struct os_thread *thread);
 void os_thread_forget(struct os_thread *thread);
 /* Called on a thread of ours: an empty file table for it and the threads it starts. */
 int os_private_files(void);
+/* Blocks every signal for the calling thread; what was blocked before is kept in *saved. */
+void os_block_signals(uint64_t *saved);
+void os_restore_signals(const uint64_t *saved);
 uint32_t os_tid(void);
 uint32_t os_pid(void);
 int os_nr_cpus(void);

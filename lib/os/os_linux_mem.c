@@ -101,6 +101,11 @@ void *os_reserve(size_t size_bytes)
 	if (base + len > start - MARGIN + used)
 		sys2(SYS_munmap, start - MARGIN + used, base + len - (start - MARGIN + used));
 	sys3(SYS_madvise, start - MARGIN, used, MADV_DONTDUMP);
+	/*
+	 * Where huge pages are given to everybody, the first touch of a page would take
+	 * memory for 512 of them, which no account of ours would know about.
+	 */
+	sys3(SYS_madvise, start - MARGIN, used, MADV_NOHUGEPAGE);
 	if (!remember(start, size_bytes)) {
 		sys2(SYS_munmap, start - MARGIN, used);
 		return NULL;

@@ -27,6 +27,11 @@
 #include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
 
+/* -DDIE_SIGNAL=SIGSTOP leaves the process for a debugger to look at. */
+#ifndef DIE_SIGNAL
+#define DIE_SIGNAL SIGKILL
+#endif
+
 #define STACK_SIZE ((size_t)512 << 10)
 /* Thread-local storage of a hidden thread: zeros on both sides of the thread pointer. */
 #define TLS_SIZE ((size_t)16 << 10)
@@ -59,14 +64,14 @@ static void name_thread(const char *name)
 	sys2(SYS_prctl, PR_SET_NAME, name);
 }
 
-static void block_signals(uint64_t *old)
+void os_block_signals(uint64_t *old)
 {
 	uint64_t all = ~UINT64_C(0);
 
 	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, sizeof(all));
 }
 
-static void restore_signals(const uint64_t *old)
+void os_restore_signals(const uint64_t *old)
 {
 	sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
 }
@@ -153,9 +158,9 @@ static int start_hidden(struct os_thread *thread, const struct launch *launch)
 	*top = *launch;
 	thread->impl = stack;
 	thread->impl_size = STACK_SIZE;
-	block_signals(&old);
+	os_block_signals(&old);
 	tid = hidden_clone(flags, top, &thread->tid, tls, top);
-	restore_signals(&old);
+	os_restore_signals(&old);
 	if (tid < 0) {
 		os_release(stack, STACK_SIZE);
 		return (int)tid;
@@ -197,9 +202,9 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 	thread->impl = o;
 	thread->impl_size = sizeof(*o);
 	thread->tid = 1;
-	block_signals(&old);
+	os_block_signals(&old);
 	r = pthread_create(&o->handle, NULL, ordinary_main, o);
-	restore_signals(&old);
+	os_restore_signals(&old);
 	if (r) {
 		os_release(o, sizeof(*o));
 		return -r;
@@ -318,5 +323,5 @@ void os_die(const char *message)
 	sys3(SYS_write, 2, message, n);
 	sys3(SYS_write, 2, "\n", 1);
 	for (;;)
-		sys2(SYS_kill, os_pid(), SIGKILL);
+		sys2(SYS_kill, os_pid(), DIE_SIGNAL);
 }
