@@ -83,7 +83,6 @@ static void block_remove(uint32_t r, unsigned order, uint32_t block)
 
 static void block_give(uint32_t r, unsigned order, uint32_t block)
 {
-	assert_always(!bits_test(&host.region[r]->free[order], block));
 	while (order < RUN_ORDER_MAX &&
 	       bits_test(&host.region[r]->free[order], block ^ 1)) {
 		block_remove(r, order, block ^ 1);
@@ -248,9 +247,14 @@ static void run_give(char *addr, size_t nr_pages)
 	unsigned order = run_order(nr_pages);
 	uint32_t r = region_find(addr);
 	uint64_t page = (size_t)(addr - host.region[r]->base) / PAGE;
+	unsigned o;
 
 	/* Not what was mapped with this size. */
 	assert_always(page % (UINT64_C(1) << order) == 0);
+	/* Free already, perhaps as part of a larger block. */
+	for (o = order; o < NR_ORDERS; o++)
+		assert_always(
+			!bits_test(&host.region[r]->free[o], (uint32_t)(page >> o)));
 	block_give(r, order, (uint32_t)(page >> order));
 	host.used_pages -= UINT64_C(1) << order;
 }

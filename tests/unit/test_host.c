@@ -295,6 +295,16 @@ TEST(a_run_unmapped_twice_ends_the_process, .signal = SIGKILL)
 	uhmm_host_unmap(run, PAGE);
 }
 
+/* The first time it became part of a larger free block. */
+TEST(a_run_unmapped_twice_after_merging_ends_the_process, .signal = SIGKILL)
+{
+	void *run = uhmm_host_map(PAGE);
+
+	uhmm_host_unmap(run, PAGE);
+	CHECK(host_is_valid());
+	uhmm_host_unmap(run, PAGE);
+}
+
 /* ---- fork and threads ---------------------------------------------------------- */
 
 static volatile uint32_t stop;
