@@ -28,9 +28,6 @@
 #include "lib/page.h"
 #include "lib/stream.h"
 
-/* Source of zero-filled pages: never written, so it takes no memory but the zero page. */
-static char zeros[UHMM_BATCH_MAX * PAGE_SIZE] __attribute__((aligned(4096)));
-
 /* ---- holes ------------------------------------------------------------------------------- */
 
 /* Consecutive pages from addr on, in one chunk, that have no entry: at most max. */
@@ -65,7 +62,7 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 	/* A window that reaches beyond the mapping is refused whole: less of it, then. */
 	for (try = granted; try; try = r == -ENOENT ? try / 2 : 0) {
 		if (write)
-			r = os_uffd_copy(sp->uffd, addr, zeros, try * PAGE_SIZE);
+			r = os_uffd_copy(sp->uffd, addr, sp->zeros, try * PAGE_SIZE);
 		else
 			r = os_uffd_zero(sp->uffd, addr, try * PAGE_SIZE);
 	}

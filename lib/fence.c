@@ -24,38 +24,64 @@ void fence_fini(struct uhmm_space *sp)
 }
 
 /* Registered with the gate entered: an UNMAP applied meanwhile would be forgotten. */
-static bool put_up(struct uhmm_space *sp, const struct os_vma *vma)
+static bool put_up(struct uhmm_space *sp, const struct range *run)
 {
 	unsigned shard = gate_enter(&sp->gate);
-	struct range range = { vma->start, vma->end };
-	int r = register_mapping(sp, &range);
+	int r = register_mapping(sp, run);
 
 	gate_leave(&sp->gate, shard);
 	return r == 0;
 }
 
+/*
+ * The next run of adjacent private anonymous mappings, some of which is ours to manage. They
+ * are registered together, whatever their protection: pieces that mprotect() makes equal
+ * again must become one mapping again, or the program's mremap() of it would fail.
+ */
+static bool next_run(struct uhmm_space *sp, uintptr_t at, struct range *run)
+{
+	struct range piece;
+	struct os_vma vma;
+	bool managed = false;
+
+	*run = (struct range){ 0, 0 };
+	while (os_vma_next(at, false, &vma) == 0 && !(vma.start >> ADDRESS_BITS)) {
+		bool anon = (vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP) &&
+			    space_clip(sp, vma.start, vma.end, &piece);
+
+		if (managed && (!anon || vma.start != run->end))
+			return true;
+		if (!anon || vma.start != run->end) {
+			run->start = vma.start;
+			managed = false;
+		}
+		if (anon && space_manages(sp, &vma))
+			managed = true;
+		at = run->end = vma.end;
+		if (!anon)
+			run->end = 0;
+	}
+	return managed;
+}
+
 void fence_raise(struct uhmm_space *sp)
 {
 	struct fence *f = &sp->fence;
-	struct range *old = f->known, *next = f->known + FENCE_MAX;
+	struct range *old = f->known, *next = f->known + FENCE_MAX, run;
 	uint32_t nr_old, nr = 0, i = 0;
-	struct os_vma vma;
 	uintptr_t at = 0;
 
 	uhmm_lock(&f->lock);
 	nr_old = f->nr;
 	f->forgotten = false;
 	uhmm_unlock(&f->lock);
-	while (nr < FENCE_MAX && os_vma_next(at, true, &vma) == 0) {
-		at = vma.end;
-		if (!space_manages(sp, &vma))
-			continue;
-		while (i < nr_old && old[i].start < vma.start)
+	for (; nr < FENCE_MAX && next_run(sp, at, &run); at = run.end) {
+		while (i < nr_old && old[i].start < run.start)
 			i++;
-		if (!(i < nr_old && old[i].start == vma.start && old[i].end == vma.end) &&
-		    !put_up(sp, &vma))
+		if (!(i < nr_old && old[i].start == run.start && old[i].end == run.end) &&
+		    !put_up(sp, &run))
 			continue;
-		next[nr++] = (struct range){ vma.start, vma.end };
+		next[nr++] = run;
 	}
 	uhmm_lock(&f->lock);
 	/* Forgotten meanwhile: unknown again, whatever this walk saw. */

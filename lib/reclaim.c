@@ -166,7 +166,9 @@ static void note_progress(struct uhmm_space *sp, unsigned progress, int64_t high
 			sp->budget.stuck = 0;
 		return;
 	}
-	if (sp->budget.total_pages > sp->budget.limit_pages)
+	/* It is this process's memory that is too much, not its relatives'. */
+	if (sp->budget.total_pages > sp->budget.limit_pages &&
+	    sp->budget.usage_pages > sp->budget.limit_pages / 2)
 		say_stuck(sp);
 	sp->budget.stuck = sp->budget.total_pages > high;
 	w->reclaiming = false;

@@ -59,7 +59,8 @@ static int map_buffers(struct uhmm_space *sp)
 	sp->bufs.bytes = uhmm_host_map((size_t)FAULT_BUFS * FAULT_BUF_PAGES * PAGE_SIZE);
 	sp->bufs.free = ~UINT64_C(0);
 	sp->batch = uhmm_host_map(sizeof(*sp->batch));
-	return sp->reader_buf && sp->bufs.bytes && sp->batch ? 0 : -ENOMEM;
+	sp->zeros = uhmm_host_map(UHMM_BATCH_MAX * PAGE_SIZE);
+	return sp->reader_buf && sp->bufs.bytes && sp->batch && sp->zeros ? 0 : -ENOMEM;
 }
 
 static void release(struct uhmm_space *sp)
@@ -79,6 +80,8 @@ static void release(struct uhmm_space *sp)
 	fork_fini(sp);
 	if (sp->batch)
 		uhmm_host_unmap(sp->batch, sizeof(*sp->batch));
+	if (sp->zeros)
+		uhmm_host_unmap((void *)sp->zeros, UHMM_BATCH_MAX * PAGE_SIZE);
 	if (sp->reader_buf)
 		uhmm_host_unmap(sp->reader_buf, UHMM_BATCH_MAX * PAGE_SIZE);
 	if (sp->bufs.bytes)

@@ -397,6 +397,11 @@ struct uhmm_space {
 
 	struct worker *w;          /* the worker's own state; reclaim.c */
 	char *reader_buf;          /* UHMM_BATCH_MAX pages */
+	/*
+	 * UHMM_BATCH_MAX pages never written, for filling holes. Not in .bss: the kernel may make
+	 * one mapping of that and the program's, which we would register.
+	 */
+	const char *zeros;
 	struct fault_bufs bufs;
 	struct event_batch *batch;
 	uint64_t *counter;         /* [COUNT_NR], relaxed atomics: own_counter, or a segment

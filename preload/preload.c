@@ -10,9 +10,9 @@
  *
  * Reclaim safety. Any private anonymous memory of the program may be migrated, so the
  * keeper and the reader use nothing of it: not libc's heap, no thread-local storage, no
- * lock of libc. What they do use is excluded from migration: all mappings that exist when
- * the constructor runs (loaded libraries with their data, libc's own), but for the heap
- * and the program's own zero-initialised data; and everything that os_reserve() made.
+ * lock of libc. What they do use is excluded from migration: everything that is loaded when
+ * the constructor runs (the libraries with their data, libc's own); and everything that
+ * os_reserve() made.
  *
  * Files. The keeper and the reader have a file table of their own: a program that closes
  * all descriptors it does not know does not close ours.
@@ -21,7 +21,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -47,6 +46,8 @@ _Static_assert((int)COUNT_FORK_FILLED == (int)CTL_FORK_FILLED, "in the same orde
 
 /* How often the device is asked for what it holds. */
 #define DEVICE_LOOK_NS UINT64_C(20000000)
+/* How long a process is left alone: it cannot fill more than the tolerance in that time. */
+#define START_NS INT64_C(2000000)
 
 static struct {
 	struct ctl *ctl;
@@ -56,10 +57,8 @@ static struct {
 	struct uhmm_lock lock;        /* creating the space against fork */
 	struct os_thread keeper;
 	struct usage usage;
-	struct range bss;             /* the program's own zero-initialised data */
 	struct range_set *excluded;   /* found at start, for the space */
 	uint64_t device_look_ns;
-	uint32_t ready;               /* futex: the keeper has looked at the mappings */
 	bool hopeless;                /* a space cannot be created here */
 } self;
 
@@ -115,22 +114,6 @@ static int64_t sharers(void *ctx)
 }
 
 /* ---- the keeper ---------------------------------------------------------------------------- */
-
-static bool in_bss(const struct os_vma *vma)
-{
-	return vma->kind == OS_VMA_ANON && vma->start >= self.bss.start &&
-	       vma->end <= self.bss.end;
-}
-
-static void exclude_what_exists(void)
-{
-	struct os_vma vma;
-	uintptr_t at = 0;
-
-	for (; os_vma_next(at, false, &vma) == 0; at = vma.end)
-		if (vma.kind != OS_VMA_HEAP && !in_bss(&vma))
-			range_add(self.excluded, vma.start, vma.end);
-}
 
 /* Anything that keeps a space from being created is told once; the program goes on. */
 static struct uhmm_space *create_space(void)
@@ -192,14 +175,13 @@ static void keeper_loop(void)
 
 static void keeper_main(void *arg)
 {
-	bool first = arg != NULL;
+	uint32_t never = 0;
 
+	(void)arg;
+	/* Most processes of a build or a shell script are gone by then. */
+	os_wait(&never, 0, START_NS);
 	if (os_private_files() || os_attach())
 		self.hopeless = true;
-	else if (first)
-		exclude_what_exists();
-	__atomic_store_n(&self.ready, 1, __ATOMIC_RELEASE);
-	os_wake(&self.ready, INT_MAX);
 	keeper_loop();
 }
 
@@ -297,28 +279,45 @@ static bool same_pids(const struct ctl *ctl)
 				(uint64_t)st.st_ino == ctl->pid_ns);
 }
 
-/* The first object is the program: what its last segment has beyond the file. */
-static int find_bss(struct dl_phdr_info *info, size_t size, void *arg)
+static void touch(uintptr_t start, uintptr_t end)
 {
-	int i;
+	for (; start < end; start += PAGE_SIZE)
+		(void)*(volatile char *)start;
+}
+
+/*
+ * What is loaded now, with its data, but for the zero-initialised data of the program itself
+ * (the first object): that may be large, and nothing of ours uses it.
+ */
+static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	int *nr = arg, i;
 
 	(void)size;
-	(void)arg;
 	for (i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
 		uintptr_t start = info->dlpi_addr + ph->p_vaddr;
+		uintptr_t end = start + (*nr ? ph->p_memsz : ph->p_filesz);
 
-		if (ph->p_type != PT_LOAD || ph->p_memsz <= ph->p_filesz)
+		if (ph->p_type != PT_LOAD)
 			continue;
-		self.bss.start = (start + ph->p_filesz + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
-		self.bss.end = (start + ph->p_memsz + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+		/*
+		 * Our own data must be there before a mapping that the kernel merged with it is
+		 * registered: a fault on it would wait for the reader, which may be who has it.
+		 */
+		if (start <= (uintptr_t)&self && (uintptr_t)&self < end)
+			touch(start, end);
+		range_add(self.excluded, start & ~(PAGE_SIZE - 1),
+			  (end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1));
 	}
-	return 1;
+	++*nr;
+	return 0;
 }
 
 static bool set_up(const char *path)
 {
 	char error[DEVICE_ERROR_MAX];
+	int nr_objects = 0;
 
 	self.ctl = map_ctl(path);
 	if (!self.ctl || !same_pids(self.ctl))
@@ -331,7 +330,7 @@ static bool set_up(const char *path)
 	claim_slot();
 	if (!self.slot)
 		return false;
-	dl_iterate_phdr(find_bss, NULL);
+	dl_iterate_phdr(exclude_object, &nr_objects);
 	return true;
 }
 
@@ -343,10 +342,7 @@ static void __attribute__((constructor)) start(void)
 	if (!path || !set_up(path))
 		return;
 	os_hide_threads();
-	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) ||
-	    os_thread_start(&self.keeper, keeper_main, &self, "uhmm-keeper"))
-		return;
-	while (!__atomic_load_n(&self.ready, __ATOMIC_ACQUIRE))
-		os_wait(&self.ready, 0, -1);
+	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0)
+		os_thread_start(&self.keeper, keeper_main, NULL, "uhmm-keeper");
 	errno = saved;
 }
