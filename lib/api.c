@@ -32,7 +32,7 @@ const char *uhmm_strerror_spec(void)
 	return spec_error_text;
 }
 
-/* ---- spaces -------------------------------------------------------------------------------- */
+/* ---- spaces ----------------------------------------------------------------------- */
 
 int uhmm_space_create(const struct uhmm_space_config *config, struct uhmm_space **space)
 {
@@ -82,7 +82,7 @@ int uhmm_space_destroy(struct uhmm_space *sp)
 	return space_destroy(sp);
 }
 
-/* ---- devices --------------------------------------------------------------------------------- */
+/* ---- devices ---------------------------------------------------------------------- */
 
 int uhmm_device_open(struct uhmm_space *sp, const char *spec, struct uhmm_device **dev)
 {
@@ -116,10 +116,11 @@ int uhmm_device_close(struct uhmm_space *sp, struct uhmm_device *dev)
 	return r;
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------ */
+/* ---- ranges ----------------------------------------------------------------------- */
 
 /* Pages entirely inside (or, outward, touched). False: empty or wrapping. */
-static bool page_range(void *addr, size_t len, bool outward, uintptr_t *start, uintptr_t *end)
+static bool page_range(void *addr, size_t len, bool outward, uintptr_t *start,
+		       uintptr_t *end)
 {
 	uintptr_t from = (uintptr_t)addr, to = from + len;
 
@@ -142,8 +143,8 @@ static void hand_out(uint8_t **results, size_t *moved, const uint8_t *some, unsi
 	}
 }
 
-static int move_back(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *results,
-		     size_t *moved)
+static int move_back(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
+		     uint8_t *results, size_t *moved)
 {
 	uint8_t some[CHUNK_PAGES];
 	int r = 0;
@@ -221,9 +222,11 @@ int uhmm_budget_set(struct uhmm_space *sp, uint64_t budget_bytes)
 	return 0;
 }
 
-/* ---- advice --------------------------------------------------------------------------------------- */
+/* ---- advice ----------------------------------------------------------------------- */
 
-/* Changes the pin counts of [start, *end) by delta; on failure *end is how far it came. */
+/*
+ * Changes the pin counts of [start, *end) by delta; on failure *end is how far it came.
+ */
 static int pin_pages(struct uhmm_space *sp, uintptr_t start, uintptr_t *end, int delta)
 {
 	uintptr_t addr;
@@ -310,7 +313,7 @@ int uhmm_advise(struct uhmm_space *sp, void *addr, size_t len, enum uhmm_advice 
 	}
 }
 
-/* ---- statistics -------------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------- */
 
 static uint64_t counted(struct uhmm_space *sp, enum counter c)
 {

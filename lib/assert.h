@@ -13,7 +13,8 @@
 #define assert_always(expr)                                                              \
 	do {                                                                             \
 		if (__builtin_expect(!(expr), 0))                                        \
-			os_die("internal error: " __FILE__ ":" ASSERT_STR(__LINE__) ": " #expr); \
+			os_die("internal error: " __FILE__                               \
+			       ":" ASSERT_STR(__LINE__) ": " #expr);                     \
 	} while (0)
 
 /* A system call did what it cannot do: its result is worth knowing. */

@@ -152,7 +152,7 @@ void event_discard(struct uhmm_space *sp, uintptr_t start, uintptr_t end, bool u
 	count(sp, COUNT_DROPPED, d.dropped);
 }
 
-/* ---- remap ------------------------------------------------------------------------------------ */
+/* ---- remap ------------------------------------------------------------------------ */
 
 struct remap {
 	struct uhmm_space *sp;
@@ -204,7 +204,8 @@ static void remap_folio(struct remap *rm, struct chunk *chunk, uintptr_t addr)
 	to_none(rm->sp, &chunk->folio, addr, f);
 }
 
-static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+		     bool folio)
 {
 	struct remap *rm = ctx;
 	uintptr_t to = addr - rm->from + rm->to;
@@ -222,8 +223,8 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 	none = wait_stable(rm->sp, there);
 	if (entry_state(e) == PAGE_PROBATION) {
 		slot = entry_payload(e);
-		frame_group(rm->sp, (uint32_t)(slot / GROUP_PAGES))->owner[slot % GROUP_PAGES] =
-			to;
+		frame_group(rm->sp, (uint32_t)(slot / GROUP_PAGES))
+			->owner[slot % GROUP_PAGES] = to;
 	}
 	/* Through a busy state, like any page that changes its place. */
 	assert_always(page_change(rm->sp, there, to, &none,
@@ -249,20 +250,20 @@ void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len
 	fence_forget(sp, from, from + len);
 }
 
-/* ---- batches ---------------------------------------------------------------------------------- */
+/* ---- batches ---------------------------------------------------------------------- */
 
 /*
- * The kernel queues an event after it has let go of the address space, so the events of two
- * threads may be read in another order than they happened: one thread unmaps B and is
+ * The kernel queues an event after it has let go of the address space, so the events of
+ * two threads may be read in another order than they happened: one thread unmaps B and is
  * interrupted, another moves A to B, which the kernel has just found free, and says so
  * first. Two things put that right.
  *
  * - While an event is unread ioctls fail (event_unread), and we register nothing. So all
  *   events that may be out of order with each other are in one batch, and a mapping that
  *   appeared meanwhile has no events.
- * - What frees an address comes before what moves something there. And what has arrived in
- *   this batch is dropped by an UNMAP of it only if it is really gone: a copy to where it
- *   should be tells.
+ * - What frees an address comes before what moves something there. And what has arrived
+ *   in this batch is dropped by an UNMAP of it only if it is really gone: a copy to where
+ *   it should be tells.
  */
 
 /* How long an event may take from the change to the queue before we go on without it. */
@@ -277,10 +278,12 @@ static bool frees(const struct os_event *ev, uintptr_t start, uintptr_t end)
 {
 	if (ev->kind == OS_EVENT_UNMAP)
 		return overlap(ev->from, ev->end, start, end);
-	return ev->kind == OS_EVENT_REMAP && overlap(ev->from, ev->from + ev->len, start, end);
+	return ev->kind == OS_EVENT_REMAP &&
+	       overlap(ev->from, ev->from + ev->len, start, end);
 }
 
-static int any_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+static int any_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+		     bool folio)
 {
 	uintptr_t *found = ctx;
 
@@ -294,7 +297,9 @@ static int any_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 
 static void apply_one(struct uhmm_space *sp, uint32_t i);
 
-/* The target of a move was free, whatever the table says: what freed it is in the batch. */
+/*
+ * The target of a move was free, whatever the table says: what freed it is in the batch.
+ */
 static void apply_remap(struct uhmm_space *sp, const struct os_event *ev)
 {
 	struct event_batch *b = sp->batch;
@@ -327,8 +332,11 @@ static bool to_be_replaced(struct uhmm_space *sp, uintptr_t addr)
 /* Is a page that arrived in this batch still where it arrived? It is filled if it is. */
 static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 {
-	/* If something else was moved there since, it is gone, and a copy would hit that. */
-	while (!to_be_replaced(sp, addr) && frozen_copy(sp, sp->uffd, addr, addr) == -EAGAIN)
+	/*
+	 * If something else was moved there since, it is gone, and a copy would hit that.
+	 */
+	while (!to_be_replaced(sp, addr) &&
+	       frozen_copy(sp, sp->uffd, addr, addr) == -EAGAIN)
 		gather(sp);
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
 }
@@ -392,12 +400,6 @@ void event_add(struct uhmm_space *sp, const struct os_event *ev)
 		event_apply_batch(sp);
 	b->applied[b->nr] = false;
 	b->event[b->nr++] = *ev;
-}
-
-bool event_unread(struct uhmm_space *sp)
-{
-	return os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf, PAGE_SIZE) ==
-	       -EAGAIN;
 }
 
 /* One read. The number of events, or -errno; *structural if one was. */

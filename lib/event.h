@@ -13,16 +13,15 @@ void event_discard(struct uhmm_space *sp, uintptr_t start, uintptr_t end, bool u
 /* [from, from + len) is now at to. */
 void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len);
 /*
- * Has the program changed a registered mapping without our having read of it? Such an event
- * keeps ioctls from working; a copy to nowhere tells.
- */
-bool event_unread(struct uhmm_space *sp);
-/*
- * Closes the gate, reads what there is, applies what is structural and opens the gate. The
- * faults that came along are in sp->batch. -errno: the userfaultfd is dead. The reader's.
+ * Closes the gate, reads what there is, applies what is structural and opens the gate.
+ * The faults that came along are in sp->batch. -errno: the userfaultfd is dead. The
+ * reader's.
  */
 int event_read_and_apply(struct uhmm_space *sp);
-/* Adds a structural event (not FORK) to sp->batch; event_apply_batch() applies all of them. */
+/*
+ * Adds a structural event (not FORK) to sp->batch; event_apply_batch() applies all of
+ * them.
+ */
 void event_add(struct uhmm_space *sp, const struct os_event *ev);
 void event_apply_batch(struct uhmm_space *sp);
 

@@ -9,10 +9,10 @@
  *	POISONED   SIGBUS
  *
  * Loading happens with the gate open, so that the program's munmap() need not wait for a
- * device; filling happens with the gate entered and only if nothing changed: the pages are
- * LOADING all the while, and whoever applies an event waits for that to end. If the gate is
- * closed when the load is done, the pages go back to DEVICE (their copies are still there)
- * and the fault is repeated.
+ * device; filling happens with the gate entered and only if nothing changed: the pages
+ * are LOADING all the while, and whoever applies an event waits for that to end. If the
+ * gate is closed when the load is done, the pages go back to DEVICE (their copies are
+ * still there) and the fault is repeated.
  */
 #include "lib/fault.h"
 
@@ -28,7 +28,7 @@
 #include "lib/page.h"
 #include "lib/stream.h"
 
-/* ---- holes ------------------------------------------------------------------------------- */
+/* ---- holes ------------------------------------------------------------------------ */
 
 /* Consecutive pages from addr on, in one chunk, that have no entry: at most max. */
 static unsigned run_of_none(struct chunk *chunk, uintptr_t addr, unsigned max)
@@ -88,7 +88,9 @@ static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
 	int r;
 
 	if (!chunk) {
-		/* Above what we migrate, or no memory for a table: one page, unguarded. */
+		/*
+		 * Above what we migrate, or no memory for a table: one page, unguarded.
+		 */
 		r = (int)os_uffd_zero(sp->uffd, addr, PAGE_SIZE);
 		return r > 0 ? 0 : r == -ENOENT ? -ENOENT : -EAGAIN;
 	}
@@ -99,7 +101,7 @@ static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
 	return r;
 }
 
-/* ---- device -------------------------------------------------------------------------------- */
+/* ---- device ----------------------------------------------------------------------- */
 
 struct load {
 	struct uhmm_space *sp;
@@ -140,7 +142,8 @@ static void claim_loads(struct load *ld, struct chunk *chunk, unsigned max, char
 
 static void settle(struct load *ld, unsigned n, entry_t to)
 {
-	if (page_settle(ld->sp, ld->entry[n], ld->addr + n * PAGE_SIZE, to) & ENTRY_WANTED)
+	if (page_settle(ld->sp, ld->entry[n], ld->addr + n * PAGE_SIZE, to) &
+	    ENTRY_WANTED)
 		ld->wanted |= UINT64_C(1) << n;
 }
 
@@ -282,7 +285,7 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 	return r;
 }
 
-/* ---- probation -------------------------------------------------------------------------------- */
+/* ---- probation -------------------------------------------------------------------- */
 
 static unsigned hotter(entry_t e)
 {
@@ -309,7 +312,7 @@ static int resolve_folio(struct uhmm_space *sp, uintptr_t addr)
 	return r ? -EAGAIN : 0;
 }
 
-/* ---- any ------------------------------------------------------------------------------------------ */
+/* ---- any -------------------------------------------------------------------------- */
 
 static int resolve_busy(struct uhmm_space *sp, entry_t *entry)
 {
@@ -328,7 +331,8 @@ static entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk *
 	return *folio ? &(*chunk)->folio : page_entry(*chunk, addr);
 }
 
-int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write, struct fault_buf *buf)
+int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
+		  struct fault_buf *buf)
 {
 	unsigned shard;
 	struct chunk *chunk;
@@ -380,7 +384,8 @@ void fault_wait(struct uhmm_space *sp, uintptr_t addr)
 		page_wait(sp, entry);
 }
 
-void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write, struct fault_buf *buf)
+void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write,
+		   struct fault_buf *buf)
 {
 	switch (fault_resolve(sp, addr, write, buf)) {
 	case -EAGAIN:
@@ -396,7 +401,7 @@ void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write, struct fau
 	}
 }
 
-/* ---- parking ---------------------------------------------------------------------------------------- */
+/* ---- parking ---------------------------------------------------------------------- */
 
 void fault_park(struct uhmm_space *sp, uintptr_t addr)
 {
@@ -431,7 +436,7 @@ void fault_unpark(struct uhmm_space *sp)
 	} while (nr == 64);
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------------- */
+/* ---- ranges ----------------------------------------------------------------------- */
 
 struct back {
 	struct uhmm_space *sp;
@@ -457,7 +462,8 @@ static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
 	struct load ld = { .sp = b->sp, .addr = b->addr, .asked = true };
 	unsigned max = (unsigned)((b->end - b->addr) >> PAGE_SHIFT), n;
 
-	claim_loads(&ld, chunk, max < b->buf->nr_pages ? max : b->buf->nr_pages, b->buf->bytes);
+	claim_loads(&ld, chunk, max < b->buf->nr_pages ? max : b->buf->nr_pages,
+		    b->buf->bytes);
 	gate_leave(&b->sp->gate, shard);
 	if (!ld.nr)
 		return -EAGAIN;

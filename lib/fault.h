@@ -19,18 +19,21 @@ struct fault_buf {
  *  0        the page is there, its sleepers are woken
  *  -EAGAIN  try again: wake the page's sleepers so that they fault again, or return to
  *           the instruction that faulted
- *  -EBUSY   in transition: its holder wakes the sleepers (thread delivery), or wait for it
+ *  -EBUSY   in transition: its holder wakes the sleepers (thread delivery), or wait for
+ *  it
  *           with fault_wait()
  *  -ENOSPC  no room in the budget: park it
  *  -ENOENT  nothing is migrated there, and the mapping is not (any more) ours
  */
-int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write, struct fault_buf *buf);
+int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
+		  struct fault_buf *buf);
 
 /* Inline delivery: sleeps until a page in transition has settled. */
 void fault_wait(struct uhmm_space *sp, uintptr_t addr);
 
 /* A message of the reader: resolves, parks or wakes. */
-void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write, struct fault_buf *buf);
+void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write,
+		   struct fault_buf *buf);
 
 /* Remembers that who sleeps at addr waits for memory, and rings the worker. */
 void fault_park(struct uhmm_space *sp, uintptr_t addr);
@@ -43,7 +46,10 @@ void fault_unpark(struct uhmm_space *sp);
  */
 int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *results);
 
-/* fault_range() for whatever is migrated in [start, end): the cost is that of what there is. */
+/*
+ * fault_range() for whatever is migrated in [start, end): the cost is that of what there
+ * is.
+ */
 int fault_range_present(struct uhmm_space *sp, uintptr_t start, uintptr_t end);
 
 /* A buffer for a thread that has none; waits for one. Async-signal-safe. */

@@ -21,9 +21,9 @@ void fault_buf_get(struct uhmm_space *sp, struct fault_buf *buf)
 		free = __atomic_load_n(&bufs->free, __ATOMIC_ACQUIRE);
 		while (free) {
 			i = (unsigned)__builtin_ctzll(free);
-			if (__atomic_compare_exchange_n(&bufs->free, &free,
-							free & ~(UINT64_C(1) << i), false,
-							__ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
+			if (__atomic_compare_exchange_n(
+				    &bufs->free, &free, free & ~(UINT64_C(1) << i), false,
+				    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
 				buf->bytes = bufs->bytes +
 					     (size_t)i * FAULT_BUF_PAGES * PAGE_SIZE;
 				buf->nr_pages = FAULT_BUF_PAGES;

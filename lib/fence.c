@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The fence keeps the mappings it registered in a sorted array and merges the next walk
- * over /proc/self/maps into it: registering what is known already would cost a system call
- * that takes the address space's lock for each mapping, each time.
+ * over /proc/self/maps into it: registering what is known already would cost a system
+ * call that takes the address space's lock for each mapping, each time.
  */
 #include "lib/fence.h"
 
@@ -34,9 +34,9 @@ static bool put_up(struct uhmm_space *sp, const struct range *run)
 }
 
 /*
- * The next run of adjacent private anonymous mappings, some of which is ours to manage. They
- * are registered together, whatever their protection: pieces that mprotect() makes equal
- * again must become one mapping again, or the program's mremap() of it would fail.
+ * The next run of adjacent private anonymous mappings, some of which is ours to manage.
+ * They are registered together, whatever their protection: pieces that mprotect() makes
+ * equal again must become one mapping again, or the program's mremap() of it would fail.
  */
 static bool next_run(struct uhmm_space *sp, uintptr_t at, struct range *run)
 {

@@ -45,7 +45,7 @@ static void ask(struct uhmm_space *sp, uint32_t phase)
 		reader_kick(sp);
 }
 
-/* ---- the forking thread ------------------------------------------------------------------- */
+/* ---- the forking thread ----------------------------------------------------------- */
 
 void fork_prepare(struct uhmm_space *sp)
 {
@@ -76,7 +76,8 @@ static void wait_for_child(struct uhmm_space *sp)
 	uint32_t *outcome = &fs->shared->outcome;
 
 	os_close(fs->lifeline[1]);
-	while (sp->fork_events && __atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_PENDING)
+	while (sp->fork_events &&
+	       __atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_PENDING)
 		if (os_wait_fds(fs->lifeline, 1, LOOK_NS) > 0)
 			break;
 	while (__atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_UNABLE)
@@ -124,7 +125,11 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 	return true;
 }
 
-/* ---- the reader, frozen ---------------------------------------------------------------------- */
+/* ---- the reader, frozen ----------------------------------------------------------- */
+
+/* What a child may do before it is filled; far more than it has time for. */
+#define FILL_REMAPS 256
+#define FILL_CHILDREN 64
 
 struct fill {
 	struct uhmm_space *sp;
@@ -132,13 +137,19 @@ struct fill {
 	uint64_t nr;
 	struct range_set *wiped; /* empty in the child, and meant to be */
 	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
+	/* What the child has done to its memory meanwhile; it runs while it is filled. */
+	struct os_event remap[FILL_REMAPS];
+	uint32_t nr_remaps;
+	int grandchild[FILL_CHILDREN];
+	uint32_t nr_grandchildren;
 };
 
 struct first_entry {
 	uintptr_t addr;
 };
 
-static int find_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+static int find_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+		      bool folio)
 {
 	struct first_entry *found = ctx;
 
@@ -160,12 +171,13 @@ static void look_at_remaps(struct fill *fill)
 		const struct os_event *ev = &b->event[i];
 
 		if (b->applied[i] || ev->kind != OS_EVENT_REMAP ||
-		    !page_walk(fill->sp, ev->from, ev->from + ev->len, find_entry, &found))
+		    !page_walk(fill->sp, ev->from, ev->from + ev->len, find_entry,
+			       &found))
 			continue;
 		if (found.addr < ev->from)
 			found.addr = ev->from;
-		fill->moved[i] = frozen_copy(fill->sp, fill->uffd, found.addr, found.addr) ==
-				 -ENOENT;
+		fill->moved[i] = frozen_copy(fill->sp, fill->uffd, found.addr,
+					     found.addr) == -ENOENT;
 	}
 }
 
@@ -196,26 +208,67 @@ static void add_wiped(void *ctx, uintptr_t start, uintptr_t end)
 	range_add(ctx, start, end);
 }
 
+/* The child has changed its memory: until we have read of it we cannot fill any. */
+static void read_events_of(struct fill *fill)
+{
+	struct os_event ev[32];
+	int n = os_uffd_read(fill->uffd, ev, 32), i;
+
+	if (n <= 0)
+		os_yield();
+	for (i = 0; i < n; i++) {
+		if (ev[i].kind == OS_EVENT_REMOVE || ev[i].kind == OS_EVENT_UNMAP)
+			add_wiped(fill->wiped, ev[i].from, ev[i].end);
+		if (ev[i].kind == OS_EVENT_REMAP && fill->nr_remaps < FILL_REMAPS)
+			fill->remap[fill->nr_remaps++] = ev[i];
+		if (ev[i].kind == OS_EVENT_FORK && fill->nr_grandchildren < FILL_CHILDREN)
+			fill->grandchild[fill->nr_grandchildren++] = ev[i].child;
+	}
+}
+
+/* Where the page is now in the child; false: discarded, or meant to be empty. */
+static bool follow_child(struct fill *fill, uintptr_t *addr)
+{
+	struct range piece;
+	uint32_t i;
+
+	if (range_clip(fill->wiped, true, *addr, *addr + PAGE_SIZE, &piece))
+		return false;
+	for (i = 0; i < fill->nr_remaps; i++)
+		if (*addr - fill->remap[i].from < fill->remap[i].len)
+			*addr = *addr - fill->remap[i].from + fill->remap[i].to;
+	return true;
+}
+
 static void fill_page(struct fill *fill, uintptr_t source)
 {
 	uintptr_t addr = source;
-	struct range piece;
+	uintptr_t at;
 	int r;
 
 	if (!child_address(fill, &addr))
 		return;
-	if (range_clip(fill->wiped, true, addr, addr + PAGE_SIZE, &piece))
-		return;
-	do
+	at = addr;
+	for (;;) {
+		addr = at;
+		if (!follow_child(fill, &addr))
+			return;
 		r = frozen_copy(fill->sp, fill->uffd, addr, source);
-	while (r == -EAGAIN);
+		if (r != -EAGAIN)
+			break;
+		read_events_of(fill);
+	}
 	fill->nr += r == 0;
-	/* Not mapped there (MADV_DONTFORK), or there already; else better lost than wrong. */
+	/*
+	 * Not mapped there (MADV_DONTFORK), or there already; else better lost than
+	 * wrong.
+	 */
 	if (r < 0 && r != -ENOENT && r != -EEXIST)
 		os_uffd_poison(fill->uffd, addr, PAGE_SIZE);
 }
 
-static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+		    bool folio)
 {
 	struct fill *fill = ctx;
 	unsigned i, nr = folio ? CHUNK_PAGES : 1;
@@ -243,6 +296,12 @@ static void fill_child(struct uhmm_space *sp, int uffd)
 	look_at_remaps(fill);
 	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
 	os_uffd_close(uffd);
+	/* Children of the child: what it lacked they lack. */
+	while (fill->nr_grandchildren) {
+		fill->uffd = fill->grandchild[--fill->nr_grandchildren];
+		page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
+		os_uffd_close(fill->uffd);
+	}
 	count(sp, COUNT_FORK_FILLED, fill->nr);
 }
 
@@ -256,7 +315,8 @@ int fork_init(struct uhmm_space *sp)
 void fork_fini(struct uhmm_space *sp)
 {
 	if (sp->fork.fill)
-		uhmm_host_unmap(sp->fork.fill, sizeof(struct fill) + sizeof(struct range_set));
+		uhmm_host_unmap(sp->fork.fill,
+				sizeof(struct fill) + sizeof(struct range_set));
 	if (sp->fork.log)
 		uhmm_host_unmap(sp->fork.log, sizeof(*sp->fork.log));
 }
@@ -335,7 +395,9 @@ static void read_child(struct uhmm_space *sp)
 	}
 }
 
-/* The child must learn of every structural event that came before its memory was copied. */
+/*
+ * The child must learn of every structural event that came before its memory was copied.
+ */
 static void hand_over(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
@@ -381,7 +443,8 @@ void fork_serve(struct uhmm_space *sp)
 
 	/*
 	 * Nothing is registered from here on. So a mapping that the child finds where an
-	 * event of the frozen time took one away is either the old one, or not registered.
+	 * event of the frozen time took one away is either the old one, or not
+	 * registered.
 	 */
 	reader_drain(sp);
 	fs->listener = sp->fork_events ? os_handover_listen(&fs->shared->name) : -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Fork: the child gets its own copy of the space, by the kernel's copy-on-write of our own
- * memory, and its own userfaultfd, by EVENT_FORK and a handover.
+ * Fork: the child gets its own copy of the space, by the kernel's copy-on-write of our
+ * own memory, and its own userfaultfd, by EVENT_FORK and a handover.
  *
  *	forking thread            parent's reader              child
  *	fork_prepare: closes the world
@@ -9,16 +9,16 @@
  *	   <--------------------- changing any state
  *	fork() ................... reads EVENT_FORK: has the
  *	                           child's uffd, serves both
- *	fork_parent: waits        <------------------------- fork_child: its new reader asks
- *	                           sends the uffd ----------> applies what happened meanwhile,
- *	   <------------------------------------------------- says that it has taken over
+ *	fork_parent: waits        <---------------------- fork_child: its new reader asks
+ *	                           sends the uffd ------> applies what happened,
+ *	   <---------------------------------------------- says that it has taken over
  *	applies what happened meanwhile, opens the world
  *
  * Frozen. The child's memory, our tables in it, is copied at some instant between prepare
- * and EVENT_FORK, while other threads of the program (whose locks the forking thread may be
- * waiting for) still fault. So faults are then resolved by copies that change no state and
- * take no lock of a device, and remembered in a log that parent and child apply afterwards:
- * whatever the instant, the copy shows us at rest.
+ * and EVENT_FORK, while other threads of the program (whose locks the forking thread may
+ * be waiting for) still fault. So faults are then resolved by copies that change no state
+ * and take no lock of a device, and remembered in a log that parent and child apply
+ * afterwards: whatever the instant, the copy shows us at rest.
  *
  * A child that did not come from fork() of libc (raw clone) has no handlers: the parent's
  * reader fills all its migrated pages in before it starts (fork_fill).
@@ -40,9 +40,9 @@ int fork_child(struct uhmm_space *sp);
 /* The reader's part: returns when the world may move again. */
 void fork_serve(struct uhmm_space *sp);
 /*
- * EVENT_FORK of a child without handlers; the gate is closed. Closes child_uffd. Events in
- * sp->batch are not applied yet: they may have come before the child's memory was copied,
- * or after.
+ * EVENT_FORK of a child without handlers; the gate is closed. Closes child_uffd. Events
+ * in sp->batch are not applied yet: they may have come before the child's memory was
+ * copied, or after.
  */
 void fork_fill(struct uhmm_space *sp, int child_uffd);
 

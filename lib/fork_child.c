@@ -92,8 +92,8 @@ static void be_filled(struct uhmm_space *sp)
 {
 	uint32_t *outcome = &sp->fork.shared->outcome, pending = FORK_PENDING;
 
-	__atomic_compare_exchange_n(outcome, &pending, FORK_UNABLE, false, __ATOMIC_ACQ_REL,
-				    __ATOMIC_ACQUIRE);
+	__atomic_compare_exchange_n(outcome, &pending, FORK_UNABLE, false,
+				    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	os_wake(outcome, INT_MAX);
 	while (__atomic_load_n(outcome, __ATOMIC_ACQUIRE) != FORK_FILLED)
 		if (os_wait(outcome, FORK_UNABLE, INT64_C(5000000000)) == -ETIMEDOUT)

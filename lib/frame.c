@@ -17,7 +17,7 @@ static struct frame_block *block_of(struct frames *f, uint32_t group)
 	return &f->block[group / BLOCK_GROUPS];
 }
 
-/* ---- lists; under frames.lock --------------------------------------------------------- */
+/* ---- lists; under frames.lock ----------------------------------------------------- */
 
 static void free_group_push(struct frames *f, uint32_t g)
 {
@@ -129,7 +129,7 @@ static uint32_t group_alloc(struct frames *f)
 	return g;
 }
 
-/* ---- groups ------------------------------------------------------------------------------ */
+/* ---- groups ----------------------------------------------------------------------- */
 
 uint32_t frame_group_open(struct uhmm_space *sp)
 {
@@ -225,7 +225,9 @@ static void clear_present(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 	if (left)
 		return;
 	uhmm_lock(&f->lock);
-	/* Two may get here one after the other; a group that was reused has pages again. */
+	/*
+	 * Two may get here one after the other; a group that was reused has pages again.
+	 */
 	if (group->kind == GROUP_PROBATION &&
 	    !__atomic_load_n(&group->present, __ATOMIC_ACQUIRE)) {
 		probation_unlink(f, g);
@@ -236,10 +238,11 @@ static void clear_present(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 
 void frame_release(struct uhmm_space *sp, uint64_t slot)
 {
-	clear_present(sp, (uint32_t)(slot / GROUP_PAGES), UINT64_C(1) << slot % GROUP_PAGES);
+	clear_present(sp, (uint32_t)(slot / GROUP_PAGES),
+		      UINT64_C(1) << slot % GROUP_PAGES);
 }
 
-/* ---- folios ---------------------------------------------------------------------------------- */
+/* ---- folios ----------------------------------------------------------------------- */
 
 uint32_t frame_folio_open(struct uhmm_space *sp)
 {
@@ -330,7 +333,7 @@ void frame_folio_split(struct uhmm_space *sp, uint32_t g, uintptr_t owner, unsig
 	__atomic_fetch_sub(&f->nr_probation, CHUNK_PAGES - (to - from), __ATOMIC_RELAXED);
 }
 
-/* ---- dropping ----------------------------------------------------------------------------------- */
+/* ---- dropping --------------------------------------------------------------------- */
 
 void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 {
@@ -364,15 +367,16 @@ static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned
 	while (done < nr) {
 		int64_t r = os_uffd_move(sp->frames.trash_uffd,
 					 trash + (from + done) * PAGE_SIZE,
-					 frame_addr(sp, slot + done), (nr - done) * PAGE_SIZE,
-					 OS_MOVE_NOWAKE);
+					 frame_addr(sp, slot + done),
+					 (nr - done) * PAGE_SIZE, OS_MOVE_NOWAKE);
 
 		if (r > 0)
 			done += (unsigned)(r / (int64_t)PAGE_SIZE);
 		else if (r == -EBUSY)
 			frame_unshare(sp, slot + done, 1);
 		else
-			assert_result(r == -EAGAIN, r); /* transient: the page was locked */
+			/* transient: the page was locked */
+			assert_result(r == -EAGAIN, r);
 	}
 }
 
@@ -429,7 +433,7 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 	folio_free(sp, g);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------- */
 
 static int open_trash(struct uhmm_space *sp)
 {
@@ -482,7 +486,9 @@ fail:
 
 int frames_after_fork(struct uhmm_space *sp)
 {
-	/* The trash was registered on a userfaultfd without EVENT_FORK: it is ours anew. */
+	/*
+	 * The trash was registered on a userfaultfd without EVENT_FORK: it is ours anew.
+	 */
 	sp->frames.trash_used = 0;
 	os_discard(sp->frames.trash, 2 * CHUNK_SIZE);
 	return open_trash(sp);
@@ -495,7 +501,8 @@ void frames_fini(struct uhmm_space *sp)
 	if (f->trash_uffd > 0)
 		os_uffd_close(f->trash_uffd);
 	if (f->block)
-		uhmm_host_unmap(f->block, f->nr_groups / BLOCK_GROUPS * sizeof(*f->block));
+		uhmm_host_unmap(f->block,
+				f->nr_groups / BLOCK_GROUPS * sizeof(*f->block));
 	if (f->group)
 		uhmm_host_unmap(f->group, f->nr_groups * sizeof(*f->group));
 	if (f->trash)

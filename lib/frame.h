@@ -3,9 +3,9 @@
  * Frames: where pages are while they are isolated.
  *
  * A frame is a page-sized slot of an area that is registered on the space's userfaultfd;
- * UFFDIO_MOVE puts a page there and takes it back, no byte is copied. A slot without a page
- * takes no memory. Slots come in groups of 64, filled by one isolator and aged as one, and
- * groups in blocks of 2 MiB, so that a huge page finds an aligned place.
+ * UFFDIO_MOVE puts a page there and takes it back, no byte is copied. A slot without a
+ * page takes no memory. Slots come in groups of 64, filled by one isolator and aged as
+ * one, and groups in blocks of 2 MiB, so that a huge page finds an aligned place.
  *
  * A slot is named by its index in the area. A slot is *present* from the moment its page
  * was moved in until it was moved back or dropped.
@@ -48,8 +48,11 @@ static inline struct frame_group *frame_group(struct uhmm_space *sp, uint32_t gr
 
 /* An empty group, or GROUP_NIL. */
 uint32_t frame_group_open(struct uhmm_space *sp);
-/* Slots [nr_used, nr_used + nr) of an open group now hold pages of owner, owner + 1 ... */
-void frame_group_fill(struct uhmm_space *sp, uint32_t group, uintptr_t owner, unsigned nr);
+/*
+ * Slots [nr_used, nr_used + nr) of an open group now hold pages of owner, owner + 1 ...
+ */
+void frame_group_fill(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
+		      unsigned nr);
 /* Done filling: onto the probation list, or free if it holds nothing. */
 void frame_group_close(struct uhmm_space *sp, uint32_t group);
 /* Takes the oldest group (or folio) off the probation list, or GROUP_NIL. */
@@ -64,14 +67,16 @@ void frame_folio_close(struct uhmm_space *sp, uint32_t group, uintptr_t owner);
 void frame_folio_release(struct uhmm_space *sp, uint32_t group);
 void frame_folio_drop(struct uhmm_space *sp, uint32_t group);
 /* Its pages [from, to) become single pages, in groups on the probation list. */
-void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner, unsigned from,
-		       unsigned to);
+void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
+		       unsigned from, unsigned to);
 
 /* The page of a slot was moved back to the program. */
 void frame_release(struct uhmm_space *sp, uint64_t slot);
 /* The pages of these slots of a group are not needed any more. */
 void frame_drop(struct uhmm_space *sp, uint32_t group, uint64_t mask);
-/* After fork a page in a frame is shared and cannot be moved: writes to it unshares it. */
+/*
+ * After fork a page in a frame is shared and cannot be moved: writes to it unshares it.
+ */
 void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr);
 /* Gives the memory of what was dropped back now. */
 void frame_empty_trash(struct uhmm_space *sp);

@@ -2,9 +2,9 @@
 /*
  * Faults while frozen.
  *
- * A log holds fills and structural events in the order in which they were seen. A fault is
- * looked up through the log backwards: a page that was discarded since is a hole, a page
- * that was moved since has its entry at its old address.
+ * A log holds fills and structural events in the order in which they were seen. A fault
+ * is looked up through the log backwards: a page that was discarded since is a hole, a
+ * page that was moved since has its entry at its old address.
  */
 #include "lib/frozen.h"
 
@@ -41,8 +41,8 @@ static bool covers(uintptr_t start, size_t len, uintptr_t addr)
 /*
  * Where the entry of addr is; false: it is a hole by now. The fault came through our
  * userfaultfd, so the mapping is registered, and nothing was registered since the space
- * froze: if addr was freed, what is there now has been moved there, also if the log has the
- * two in the other order (see event.c).
+ * froze: if addr was freed, what is there now has been moved there, also if the log has
+ * the two in the other order (see event.c).
  */
 static bool translate(const struct frozen_log *log, uintptr_t *addr)
 {
@@ -127,8 +127,8 @@ void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintp
 
 	if (translate(log, &source)) {
 		/*
-		 * Logged first: if the child's memory is copied between the two it finds the
-		 * record, and looks whether the page is there.
+		 * Logged first: if the child's memory is copied between the two it finds
+		 * the record, and looks whether the page is there.
 		 */
 		record = append(log, FROZEN_FILL, addr, source, PAGE_SIZE);
 		r = frozen_copy(sp, uffd, addr, source);
@@ -137,7 +137,10 @@ void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintp
 	}
 	if (r == 1)
 		r = os_uffd_zero(uffd, addr, PAGE_SIZE) > 0 ? 0 : -EAGAIN;
-	/* Not mapped any more, there already, or an event is unread: faulting again tells. */
+	/*
+	 * Not mapped any more, there already, or an event is unread: faulting again
+	 * tells.
+	 */
 	if (r)
 		os_uffd_wake(uffd, addr, PAGE_SIZE);
 }
@@ -159,7 +162,7 @@ void frozen_event(struct frozen_log *log, const struct os_event *ev)
 	}
 }
 
-/* ---- settling ------------------------------------------------------------------------------- */
+/* ---- settling --------------------------------------------------------------------- */
 
 /* The page is in memory: what the table has of it is forgotten. */
 static void forget_page(struct uhmm_space *sp, uintptr_t addr)
@@ -183,9 +186,11 @@ static int copy_patiently(struct uhmm_space *sp, struct wiped *wiped, uintptr_t 
 }
 
 /* A logged fill: the bytes are in memory, at `from`; or will be. */
-static void apply_fill(struct uhmm_space *sp, const struct frozen_record *r, struct wiped *verify)
+static void apply_fill(struct uhmm_space *sp, const struct frozen_record *r,
+		       struct wiped *verify)
 {
-	if (verify && copy_patiently(sp, verify, r->from, r->to) == -ENOENT && r->to != r->from)
+	if (verify && copy_patiently(sp, verify, r->from, r->to) == -ENOENT &&
+	    r->to != r->from)
 		copy_patiently(sp, verify, r->to, r->to);
 	forget_page(sp, r->to);
 }
@@ -201,7 +206,8 @@ static void add_event(struct uhmm_space *sp, const struct frozen_record *r)
 	event_add(sp, &ev);
 }
 
-void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, struct wiped *verify)
+void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
+		  struct wiped *verify)
 {
 	uint32_t i, nr = __atomic_load_n(&log->nr, __ATOMIC_ACQUIRE);
 
@@ -210,7 +216,8 @@ void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, struct wi
 		if (log->record[i].kind == FROZEN_FILL)
 			apply_fill(sp, &log->record[i], verify);
 	for (i = 0; i < nr; i++)
-		if (log->record[i].kind != FROZEN_FILL && log->record[i].kind != FROZEN_VOID)
+		if (log->record[i].kind != FROZEN_FILL &&
+		    log->record[i].kind != FROZEN_VOID)
 			add_event(sp, &log->record[i]);
 	event_apply_batch(sp);
 }
@@ -244,9 +251,11 @@ static bool next_entry(struct settling *s, const struct frozen_record *r)
 
 /*
  * A move that came before the child's memory was copied: the old place is not there any
- * more. What the table has at the new place belongs to what was there before, which is gone.
+ * more. What the table has at the new place belongs to what was there before, which is
+ * gone.
  */
-static void settle_remap(struct settling *s, const struct frozen_record *r, struct wiped *wiped)
+static void settle_remap(struct settling *s, const struct frozen_record *r,
+			 struct wiped *wiped)
 {
 	struct os_vma vma;
 	bool gone;
@@ -264,7 +273,8 @@ static void settle_remap(struct settling *s, const struct frozen_record *r, stru
 	event_remap(s->sp, r->from, r->to, r->len);
 }
 
-void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect, struct wiped *wiped)
+void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect,
+		   struct wiped *wiped)
 {
 	uint32_t i, nr = __atomic_load_n(&suspect->nr, __ATOMIC_ACQUIRE);
 	struct settling s = { .sp = sp };

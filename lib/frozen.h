@@ -10,14 +10,15 @@
 #include "lib/wipe.h"
 
 /*
- * Copies the current bytes of a migrated page to addr of the address space behind uffd (the
- * parent's or the child's), as its entry at `source` says. 0, 1: there is no entry (a
- * hole); or -errno of the copy; -EIO: lost, poisoned there.
+ * Copies the current bytes of a migrated page to addr of the address space behind uffd
+ * (the parent's or the child's), as its entry at `source` says. 0, 1: there is no entry
+ * (a hole); or -errno of the copy; -EIO: lost, poisoned there.
  */
 int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source);
 
 /* Resolves a fault at addr behind uffd and logs it. */
-void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr);
+void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log,
+		  uintptr_t addr);
 void frozen_event(struct frozen_log *log, const struct os_event *ev);
 
 /*
@@ -25,12 +26,14 @@ void frozen_event(struct frozen_log *log, const struct os_event *ev);
  * order. verify: a logged fill may have happened after the child's memory was copied, so
  * the page is filled again if it is not there.
  */
-void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log, struct wiped *verify);
+void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
+		  struct wiped *verify);
 
 /*
  * In the child: these events may or may not have come before its memory was copied. What
  * they touched is filled in now, where it lies.
  */
-void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect, struct wiped *wiped);
+void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect,
+		   struct wiped *wiped);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The gate. Enter: count in, then look whether it is closed; close: mark closed, then look
- * at the counts. Both pairs are sequentially consistent, so one of the two sees the other.
+ * The gate. Enter: count in, then look whether it is closed; close: mark closed, then
+ * look at the counts. Both pairs are sequentially consistent, so one of the two sees the
+ * other.
  */
 #include "lib/gate.h"
 
@@ -67,8 +68,8 @@ void gate_close(struct gate *gate)
 	for (;;) {
 		uint32_t open = 0;
 
-		if (__atomic_compare_exchange_n(&gate->closed, &open, 1, false, __ATOMIC_SEQ_CST,
-						__ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&gate->closed, &open, 1, false,
+						__ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 			break;
 		if (mark_sleeper(gate))
 			os_wait(&gate->closed, 2, -1);
@@ -76,7 +77,8 @@ void gate_close(struct gate *gate)
 	for (s = 0; s < GATE_SHARDS; s++) {
 		uint32_t inside;
 
-		while ((inside = __atomic_load_n(&gate->shard[s].inside, __ATOMIC_SEQ_CST)))
+		while ((inside = __atomic_load_n(&gate->shard[s].inside,
+						 __ATOMIC_SEQ_CST)))
 			os_wait(&gate->shard[s].inside, inside, -1);
 	}
 }

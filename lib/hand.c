@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The clock hand. Present pages are found by PAGEMAP_SCAN a thousand at a time, so the cost
- * is that of what is present, not of what is mapped. The mapping a page lies in is asked
- * for again right before it is isolated: it is registered as a whole, and must not be an
- * old one's shape.
+ * The clock hand. Present pages are found by PAGEMAP_SCAN a thousand at a time, so the
+ * cost is that of what is present, not of what is mapped. The mapping a page lies in is
+ * asked for again right before it is isolated: it is registered as a whole, and must not
+ * be an old one's shape.
  */
 #include "lib/hand.h"
 
@@ -21,7 +21,9 @@ static void keep_area(void *ctx, uintptr_t addr, size_t len)
 		hand->keep[hand->nr_keep++] = (struct range){ addr, addr + len };
 }
 
-/* Pages from addr on, at most nr, before a kept area; 0 and *skip if addr is inside one. */
+/*
+ * Pages from addr on, at most nr, before a kept area; 0 and *skip if addr is inside one.
+ */
 static unsigned before_kept(const struct hand *hand, uintptr_t addr, unsigned nr,
 			    unsigned *skip)
 {
@@ -107,7 +109,8 @@ static bool whole_folio(const struct hand *hand, uintptr_t addr, const struct ra
 	unsigned skip;
 
 	return hand->extent[hand->next].huge && !(addr & (CHUNK_SIZE - 1)) &&
-	       left >= CHUNK_PAGES && addr >= vma->start && addr + CHUNK_SIZE <= vma->end &&
+	       left >= CHUNK_PAGES && addr >= vma->start &&
+	       addr + CHUNK_SIZE <= vma->end &&
 	       before_kept(hand, addr, CHUNK_PAGES, &skip) == CHUNK_PAGES;
 }
 
@@ -142,8 +145,9 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	nr = nr < left ? nr : left;
 	nr = before_kept(hand, addr, nr, &skip);
 	if (!nr) {
-		advance(hand, skip < ext->nr_pages - hand->offset ? skip :
-								    ext->nr_pages - hand->offset);
+		advance(hand, skip < ext->nr_pages - hand->offset ?
+				      skip :
+				      ext->nr_pages - hand->offset);
 		return 0;
 	}
 	r = isolate_pages(sp, &vma, addr, nr, group, 0, NULL);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The clock hand: walks over the program's present pages, round and round, and isolates
- * what it meets. There are no access bits in user space: a page that is touched while it is
- * in PROBATION comes back warmer, and the hand passes warm pages by once for each degree.
+ * what it meets. There are no access bits in user space: a page that is touched while it
+ * is in PROBATION comes back warmer, and the hand passes warm pages by once for each
+ * degree.
  */
 #ifndef UHMM_HAND_H
 #define UHMM_HAND_H

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The SIGBUS handler. It runs on the faulting thread, with all signals blocked, between two
- * instructions of the program: it takes no lock that libc or the program could hold, and
- * what it waits for (a page in transition, room in the budget) never waits for it.
+ * The SIGBUS handler. It runs on the faulting thread, with all signals blocked, between
+ * two instructions of the program: it takes no lock that libc or the program could hold,
+ * and what it waits for (a page in transition, room in the budget) never waits for it.
  *
- * The kernel does not say which userfaultfd a SIGBUS came from, nor that it came from one:
- * the fault is ours if a space has the page migrated, or if the page can be filled, which
- * only works where the mapping is registered. Everything else, and a page whose bytes are
- * lost, goes to the handler that was there before.
+ * The kernel does not say which userfaultfd a SIGBUS came from, nor that it came from
+ * one: the fault is ours if a space has the page migrated, or if the page can be filled,
+ * which only works where the mapping is registered. Everything else, and a page whose
+ * bytes are lost, goes to the handler that was there before.
  */
 #include "lib/inline.h"
 

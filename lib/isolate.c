@@ -4,9 +4,9 @@
  *
  * In the kernel's words this is lock, unmap and check for pins in one atomic step: MOVE
  * refuses pinned pages and pages shared by fork (EBUSY), and refuses altogether (EAGAIN)
- * while a structural event has not been read, which is what keeps us from taking pages out
- * of a mapping that is not the one we looked at. The mapping is registered first, each
- * time, because a page that is moved out of an unregistered mapping reads as zeros.
+ * while a structural event has not been read, which is what keeps us from taking pages
+ * out of a mapping that is not the one we looked at. The mapping is registered first,
+ * each time, because a page that is moved out of an unregistered mapping reads as zeros.
  *
  * The whole mapping is registered, never a part: registering a part would split it, and
  * the program's mremap() across the split would fail.
@@ -18,7 +18,6 @@
 #include <errno.h>
 
 #include "lib/assert.h"
-#include "lib/event.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -154,7 +153,8 @@ static void move_claimed(struct isolation *is, uintptr_t addr, unsigned nr)
 }
 
 /* Claims and moves run by run; pages that cannot be claimed end a run. */
-static void isolate_locked(struct isolation *is, uintptr_t addr, unsigned nr, uint64_t which)
+static void isolate_locked(struct isolation *is, uintptr_t addr, unsigned nr,
+			   uint64_t which)
 {
 	unsigned i = 0, run;
 
@@ -183,11 +183,18 @@ static void wake_wanted(struct isolation *is)
 	}
 }
 
+bool event_unread(struct uhmm_space *sp)
+{
+	return os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf,
+			    PAGE_SIZE) == -EAGAIN;
+}
+
 int register_mapping(struct uhmm_space *sp, const struct range *vma)
 {
 	if (event_unread(sp))
 		return -EAGAIN;
-	return os_uffd_register(sp->uffd, vma->start, vma->end - vma->start) ? -EINVAL : 0;
+	return os_uffd_register(sp->uffd, vma->start, vma->end - vma->start) ? -EINVAL :
+									       0;
 }
 
 static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint64_t which)
@@ -230,8 +237,8 @@ static void unshare(struct isolation *is)
 	}
 }
 
-int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr, unsigned nr,
-		  uint32_t group, unsigned flags, uint8_t *results)
+int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
+		  unsigned nr, uint32_t group, unsigned flags, uint8_t *results)
 {
 	struct isolation is = {
 		.sp = sp, .vma = vma, .group = group, .flags = flags,
@@ -257,7 +264,7 @@ int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 	return is.isolated ? (int)is.isolated : r;
 }
 
-/* ---- folios --------------------------------------------------------------------------------- */
+/* ---- folios ----------------------------------------------------------------------- */
 
 static int claim_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 		       unsigned flags)
@@ -280,8 +287,8 @@ static int claim_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t add
 		       -ESTALE;
 }
 
-void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr, uint32_t group,
-		    unsigned from, unsigned to)
+void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+		    uint32_t group, unsigned from, unsigned to)
 {
 	uint64_t slot = (uint64_t)group * GROUP_PAGES;
 	unsigned i;
@@ -294,12 +301,14 @@ void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr, 
 		/* Nobody else changes entries below a folio that is held. */
 		assert_always(page_change(sp, &chunk->page[i], at, &none,
 					  entry_make(PAGE_ISOLATING, 0, 0)));
-		page_settle(sp, &chunk->page[i], at, entry_make(PAGE_PROBATION, slot + i, 0));
+		page_settle(sp, &chunk->page[i], at,
+			    entry_make(PAGE_PROBATION, slot + i, 0));
 	}
 }
 
-static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
-				uint32_t group, unsigned flags, bool *wanted)
+static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
+				uintptr_t addr, uint32_t group, unsigned flags,
+				bool *wanted)
 {
 	uint64_t slot = (uint64_t)group * GROUP_PAGES;
 	unsigned hot = entry_hot(entry_load(&chunk->folio));
@@ -320,7 +329,8 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk, uint
 		frame_folio_close(sp, group, addr);
 		folio_to_pages(sp, chunk, addr, group, 0, (unsigned)(r >> PAGE_SHIFT));
 	}
-	*wanted = page_settle(sp, &chunk->folio, addr, entry_with_hot(to, hot)) & ENTRY_WANTED;
+	*wanted = page_settle(sp, &chunk->folio, addr, entry_with_hot(to, hot)) &
+		  ENTRY_WANTED;
 	return (int)(r > 0 ? r >> PAGE_SHIFT : r);
 }
 

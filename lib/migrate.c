@@ -3,8 +3,8 @@
  * Storing isolated pages on a device, and moving them back from their frames.
  *
  * Pages are stored a few at a time (the device's batch): while a page is STORING a thread
- * that touches it waits. A page that somebody waits for when its copy is done goes back to
- * PROBATION and the copy is thrown away; the fault that follows moves the frame back.
+ * that touches it waits. A page that somebody waits for when its copy is done goes back
+ * to PROBATION and the copy is thrown away; the fault that follows moves the frame back.
  */
 #include "lib/migrate.h"
 
@@ -16,7 +16,7 @@
 #include "lib/gate.h"
 #include "lib/page.h"
 
-/* ---- devices ----------------------------------------------------------------------------- */
+/* ---- devices ---------------------------------------------------------------------- */
 
 void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page)
 {
@@ -25,7 +25,7 @@ void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page)
 	device_run(sp->device[device], UHMM_OP_FREE, &io, 1);
 }
 
-/* ---- store ---------------------------------------------------------------------------------- */
+/* ---- store ------------------------------------------------------------------------ */
 
 struct storing {
 	struct uhmm_space *sp;
@@ -78,8 +78,8 @@ static bool settle(struct storing *st, unsigned n)
 	return entry_state(to) == PAGE_DEVICE;
 }
 
-unsigned store_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask, unsigned device,
-		     uint64_t *refused)
+unsigned store_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask,
+		     unsigned device, uint64_t *refused)
 {
 	struct storing st = { .sp = sp, .device = device, .group = group };
 	unsigned hint = device_batch_hint(sp->device[device]), n;
@@ -122,8 +122,8 @@ static void restore_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask)
 }
 
 /* A folio whose entry we hold (STORING): its pages one by one to the device. */
-static unsigned store_folio_pages(struct uhmm_space *sp, struct chunk *chunk, uint64_t slot,
-				  uint64_t *page, unsigned device)
+static unsigned store_folio_pages(struct uhmm_space *sp, struct chunk *chunk,
+				  uint64_t slot, uint64_t *page, unsigned device)
 {
 	unsigned hint = device_batch_hint(sp->device[device]), done = 0, i;
 	struct uhmm_io io[UHMM_BATCH_MAX];
@@ -156,7 +156,8 @@ static void publish_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 	for (i = 0; i < CHUNK_PAGES; i++) {
 		entry_t none = entry_load(&chunk->page[i]);
 
-		assert_always(page_change(sp, &chunk->page[i], addr + i * PAGE_SIZE, &none,
+		assert_always(page_change(sp, &chunk->page[i], addr + i * PAGE_SIZE,
+					  &none,
 					  entry_make(PAGE_DEVICE, page[i], device)));
 	}
 }
@@ -169,8 +170,10 @@ static unsigned store_folio(struct uhmm_space *sp, uint32_t group, unsigned devi
 	unsigned shard = gate_enter(&sp->gate), done, i;
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
-	bool mine = page && entry_state(f) == PAGE_PROBATION && entry_payload(f) == slot &&
-		    page_change(sp, &chunk->folio, addr, &f, entry_make(PAGE_STORING, slot, 0));
+	bool mine = page && entry_state(f) == PAGE_PROBATION &&
+		    entry_payload(f) == slot &&
+		    page_change(sp, &chunk->folio, addr, &f,
+				entry_make(PAGE_STORING, slot, 0));
 	entry_t flags;
 
 	gate_leave(&sp->gate, shard);
@@ -192,7 +195,8 @@ static unsigned store_folio(struct uhmm_space *sp, uint32_t group, unsigned devi
 		for (i = 0; i < done; i++)
 			device_forget(sp, device, page[i]);
 		frame_group_give(sp, group);
-		flags = page_settle(sp, &chunk->folio, addr, entry_make(PAGE_PROBATION, slot, 0));
+		flags = page_settle(sp, &chunk->folio, addr,
+				    entry_make(PAGE_PROBATION, slot, 0));
 		restore_folio(sp, addr);
 		done = 0;
 	}
@@ -217,7 +221,7 @@ unsigned store_group(struct uhmm_space *sp, uint32_t group, unsigned device)
 	return stored;
 }
 
-/* ---- restore ------------------------------------------------------------------------------------ */
+/* ---- restore ---------------------------------------------------------------------- */
 
 int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 {
@@ -233,8 +237,8 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 		return 0;
 	}
 	/*
-	 * The program has changed the mapping's protection or locked it since, or something
-	 * holds the frame for a moment: a copy is allowed where a move is not.
+	 * The program has changed the mapping's protection or locked it since, or
+	 * something holds the frame for a moment: a copy is allowed where a move is not.
 	 */
 	if (r != -EAGAIN && r != -EEXIST)
 		r = os_uffd_copy(sp->uffd, addr, frame_bytes(sp, slot), PAGE_SIZE);
@@ -275,7 +279,8 @@ int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned 
  * As fill_from_frame(), for all pages of a folio that is LOADING|FROM_FRAME. Returns how
  * many bytes were filled; *copied if a page was not moved but copied, and is still there.
  */
-static size_t fill_folio(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, bool *copied)
+static size_t fill_folio(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
+			 bool *copied)
 {
 	size_t done = 0;
 
@@ -286,10 +291,12 @@ static size_t fill_folio(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, b
 
 		if (r == -EBUSY) {
 			frame_unshare(sp, at, 1);
-			r = os_uffd_move(sp->uffd, addr + done, frame_addr(sp, at), PAGE_SIZE, 0);
+			r = os_uffd_move(sp->uffd, addr + done, frame_addr(sp, at),
+					 PAGE_SIZE, 0);
 		}
 		if (r == -EBUSY || r == -EINVAL) {
-			r = os_uffd_copy(sp->uffd, addr + done, frame_bytes(sp, at), PAGE_SIZE);
+			r = os_uffd_copy(sp->uffd, addr + done, frame_bytes(sp, at),
+					 PAGE_SIZE);
 			*copied = true;
 		}
 		if (r == -EEXIST) {

@@ -4,7 +4,7 @@
  * besides fault.c (which brings pages back) and event.c (which forgets them).
  *
  *	isolate   program -> frame     UFFDIO_MOVE; NONE -> ISOLATING -> PROBATION
- *	store     frame -> device      PROBATION -> STORING -> DEVICE, the frame is dropped
+ *	store     frame -> device      PROBATION -> STORING -> DEVICE; frame dropped
  *	restore   frame -> program     PROBATION -> LOADING -> NONE
  *
  * All functions are called with the world entered and the gate not entered.
@@ -15,14 +15,22 @@
 #include "lib/types.h"
 
 /*
- * Registers a mapping, with the gate entered. -EAGAIN while an event is unread: the kernel
- * may queue the events of two threads in another order than they happened, and what is
- * mapped where an unread event took something away must not have events of its own.
+ * Registers a mapping, the gate entered. -EAGAIN while an event is unread: the
+ * kernel may queue the events of two threads in another order than they happened, and
+ * what is mapped where an unread event took something away must not have events of its
+ * own.
  */
 int register_mapping(struct uhmm_space *sp, const struct range *vma);
 
+/*
+ * Has the program changed a registered mapping without our having read of it? Such an
+ * event keeps ioctls from working; a copy to nowhere tells.
+ */
+bool event_unread(struct uhmm_space *sp);
+
 /* flags of isolate_pages */
-#define ISOLATE_HOT 0x1u /* also pages that came back lately; otherwise they cool by one */
+#define ISOLATE_HOT                                                                      \
+	0x1u /* also pages that came back lately; otherwise they cool by one */
 
 /*
  * Isolates up to nr pages from addr on, all in one chunk and one mapping, into an open
@@ -31,8 +39,8 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma);
  * The number isolated, or -EAGAIN: the program is changing mappings, come back later;
  * -EINVAL: the mapping cannot be migrated; -ENOMEM.
  */
-int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr, unsigned nr,
-		  uint32_t group, unsigned flags, uint8_t *results);
+int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
+		  unsigned nr, uint32_t group, unsigned flags, uint8_t *results);
 
 /*
  * Isolates a huge page as one. The number of pages isolated: CHUNK_PAGES, or fewer if it
@@ -46,22 +54,22 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
  * A folio whose entry the caller holds, or has the gate closed on, becomes single pages
  * [from, to) in PROBATION; its other frames are empty. The caller settles its entry NONE.
  */
-void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr, uint32_t group,
-		    unsigned from, unsigned to);
+void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+		    uint32_t group, unsigned from, unsigned to);
 
 /*
- * Stores the pages of a group or folio that was taken off the probation list, and gives it
- * back or frees it. The number of pages stored. Pages that the device refuses go back to
- * the program.
+ * Stores the pages of a group or folio that was taken off the probation list, and gives
+ * it back or frees it. The number of pages stored. Pages that the device refuses go back
+ * to the program.
  */
 unsigned store_group(struct uhmm_space *sp, uint32_t group, unsigned device);
 
 /*
- * For uhmm_migrate(): stores these slots of an open group; results of refused pages become
- * UHMM_FULL and they go back to the program.
+ * For uhmm_migrate(): stores these slots of an open group; results of refused pages
+ * become UHMM_FULL and they go back to the program.
  */
-unsigned store_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask, unsigned device,
-		     uint64_t *refused);
+unsigned store_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask,
+		     unsigned device, uint64_t *refused);
 
 /* Frees one copy. */
 void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Migrating a range. Each call enters the world once and works on one piece of one mapping
- * in one chunk: what isolates as a folio, or up to 64 pages.
+ * Migrating a range. Each call enters the world once and works on one piece of one
+ * mapping in one chunk: what isolates as a folio, or up to 64 pages.
  */
 #include "lib/migrate_range.h"
 
@@ -14,7 +14,9 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 
-/* How often a page is tried again while the program changes mappings, before it is BUSY. */
+/*
+ * How often a page is tried again while the program changes mappings, before it is BUSY.
+ */
 #define TRIES 64
 
 struct piece {
@@ -28,7 +30,8 @@ struct piece {
 /* What lies at start: how many pages can be worked on, or are out of reach (*why). */
 static unsigned look(struct piece *p, uintptr_t end, enum uhmm_result *why)
 {
-	unsigned nr = (unsigned)((chunk_start(p->start) + CHUNK_SIZE - p->start) >> PAGE_SHIFT);
+	unsigned nr = (unsigned)((chunk_start(p->start) + CHUNK_SIZE - p->start) >>
+				 PAGE_SHIFT);
 	struct os_vma vma;
 
 	if (nr > (end - p->start) >> PAGE_SHIFT)
@@ -44,7 +47,8 @@ static unsigned look(struct piece *p, uintptr_t end, enum uhmm_result *why)
 	if (nr > (vma.end - p->start) >> PAGE_SHIFT)
 		nr = (unsigned)((vma.end - p->start) >> PAGE_SHIFT);
 	p->vma = (struct range){ vma.start, vma.end };
-	if ((vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP) && !(p->start >> ADDRESS_BITS))
+	if ((vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP) &&
+	    !(p->start >> ADDRESS_BITS))
 		*why = UHMM_MOVED;
 	return nr;
 }
@@ -73,7 +77,8 @@ static bool try_folio(struct piece *p)
 	f = entry_load(&chunk->folio);
 	n = 0;
 	if (entry_state(f) == PAGE_PROBATION)
-		n = store_group(p->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES), p->device);
+		n = store_group(p->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES),
+				p->device);
 	memset(p->results, n ? UHMM_MOVED : UHMM_BUSY, CHUNK_PAGES);
 	return true;
 }
@@ -141,13 +146,15 @@ static void pages(struct piece *p)
 		memset(p->results, UHMM_BUSY, p->nr);
 		return;
 	}
+	memset(p->results, UHMM_BUSY, p->nr); /* until something else is known */
 	if (isolate_pages(sp, &p->vma, p->start, p->nr, group, ISOLATE_HOT, p->results) ==
 	    -EBUSY)
 		memset(p->results, UHMM_ALREADY, p->nr); /* a folio is isolated here */
 	used = frame_group(sp, group)->nr_used;
 	if (used)
 		store_slots(sp, group,
-			    used == GROUP_PAGES ? ~UINT64_C(0) : (UINT64_C(1) << used) - 1,
+			    used == GROUP_PAGES ? ~UINT64_C(0) :
+						  (UINT64_C(1) << used) - 1,
 			    p->device, &refused);
 	report_stored(p, group, refused);
 	frame_group_close(sp, group);
@@ -180,7 +187,9 @@ static void again(struct piece *p)
 void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigned device,
 		  uint8_t *results, unsigned *done)
 {
-	struct piece p = { .sp = sp, .start = start, .device = device, .results = results };
+	struct piece p = {
+		.sp = sp, .start = start, .device = device, .results = results
+	};
 	unsigned shard = gate_enter(&sp->world), tries;
 	enum uhmm_result why;
 

@@ -8,9 +8,9 @@
 #include "lib/types.h"
 
 /*
- * Works through up to UHMM_BATCH_MAX pages (or one folio) from start on; *done is how many
- * pages. results gets an enum uhmm_result for each and has room for CHUNK_PAGES. The world
- * is not entered.
+ * Works through up to UHMM_BATCH_MAX pages (or one folio) from start on; *done is how
+ * many pages. results gets an enum uhmm_result for each and has room for CHUNK_PAGES. The
+ * world is not entered.
  */
 void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigned device,
 		  uint8_t *results, unsigned *done);

@@ -51,8 +51,8 @@ struct chunk *page_chunk_make(struct uhmm_space *sp, uintptr_t addr)
 		leaf = uhmm_host_map(sizeof(*leaf) * LEAF_CHUNKS);
 		if (!leaf)
 			return NULL;
-		if (__atomic_compare_exchange_n(slot, &theirs, leaf, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_ACQUIRE))
+		if (__atomic_compare_exchange_n(slot, &theirs, leaf, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			__atomic_fetch_add(&sp->table.nr_leaves, 1, __ATOMIC_RELAXED);
 		else
 			uhmm_host_unmap(leaf, sizeof(*leaf) * LEAF_CHUNKS);
@@ -76,8 +76,8 @@ bool page_entries_make(struct uhmm_space *sp, struct chunk *chunk)
 	page = uhmm_host_map(CHUNK_PAGES * sizeof(*page));
 	if (!page)
 		return false;
-	if (__atomic_compare_exchange_n(&chunk->page, &theirs, page, false, __ATOMIC_ACQ_REL,
-					__ATOMIC_ACQUIRE))
+	if (__atomic_compare_exchange_n(&chunk->page, &theirs, page, false,
+					__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		__atomic_fetch_add(&sp->table.nr_arrays, 1, __ATOMIC_RELAXED);
 	else
 		uhmm_host_unmap(page, CHUNK_PAGES * sizeof(*page));
@@ -104,7 +104,8 @@ static uint32_t *bucket(struct uhmm_space *sp, const entry_t *entry)
 	return &sp->wait_queue[h >> 56];
 }
 
-entry_t page_settle(struct uhmm_space *sp, entry_t *entry, uintptr_t addr, entry_t new_entry)
+entry_t page_settle(struct uhmm_space *sp, entry_t *entry, uintptr_t addr,
+		    entry_t new_entry)
 {
 	entry_t was = __atomic_exchange_n(entry, new_entry, __ATOMIC_ACQ_REL);
 
@@ -152,7 +153,7 @@ void page_wait(struct uhmm_space *sp, entry_t *entry)
 	}
 }
 
-/* ---- walking ----------------------------------------------------------------------------- */
+/* ---- walking ---------------------------------------------------------------------- */
 
 static int walk_chunk(struct chunk *chunk, uintptr_t base, uintptr_t start, uintptr_t end,
 		      page_walk_fn fn, void *ctx)
@@ -183,7 +184,8 @@ static int walk_chunk(struct chunk *chunk, uintptr_t base, uintptr_t start, uint
 	return 0;
 }
 
-int page_walk(struct uhmm_space *sp, uintptr_t start, uintptr_t end, page_walk_fn fn, void *ctx)
+int page_walk(struct uhmm_space *sp, uintptr_t start, uintptr_t end, page_walk_fn fn,
+	      void *ctx)
 {
 	uintptr_t addr = start;
 	int r;
@@ -238,7 +240,7 @@ void page_trim(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 	}
 }
 
-/* ---- pins ----------------------------------------------------------------------------------- */
+/* ---- pins ------------------------------------------------------------------------- */
 
 bool page_pinned(const struct chunk *chunk, unsigned index)
 {
@@ -273,7 +275,7 @@ int page_pin(struct uhmm_space *sp, struct chunk *chunk, unsigned index, int del
 	return 0;
 }
 
-/* ---- end -------------------------------------------------------------------------------------- */
+/* ---- end -------------------------------------------------------------------------- */
 
 void page_table_fini(struct uhmm_space *sp)
 {
@@ -286,9 +288,11 @@ void page_table_fini(struct uhmm_space *sp)
 			continue;
 		for (j = 0; j < LEAF_CHUNKS; j++) {
 			if (leaf[j].page)
-				uhmm_host_unmap(leaf[j].page, CHUNK_PAGES * sizeof(entry_t));
+				uhmm_host_unmap(leaf[j].page,
+						CHUNK_PAGES * sizeof(entry_t));
 			if (leaf[j].pins)
-				uhmm_host_unmap(leaf[j].pins, CHUNK_PAGES * sizeof(uint16_t));
+				uhmm_host_unmap(leaf[j].pins,
+						CHUNK_PAGES * sizeof(uint16_t));
 		}
 		uhmm_host_unmap(leaf, sizeof(*leaf) * LEAF_CHUNKS);
 		sp->table.leaf[i] = NULL;

@@ -83,18 +83,19 @@ bool page_entries_make(struct uhmm_space *sp, struct chunk *chunk);
 
 /*
  * Changes an entry from exactly *old to new, both without WANTED and WAITERS unless old
- * has them; on failure *old is what it is now. Asserts that the transition is one of those
- * that states may make.
+ * has them; on failure *old is what it is now. Asserts that the transition is one of
+ * those that states may make.
  */
 bool page_change(struct uhmm_space *sp, entry_t *entry, uintptr_t addr, entry_t *old,
 		 entry_t new_entry);
 
 /*
- * The holder of a busy entry settles it in new_entry (or, still busy, another busy state).
- * Wakes threads on the wait queue. Returns the flags that had been set on it meanwhile:
- * with ENTRY_WANTED the caller must see that the page's sleepers are woken.
+ * The holder of a busy entry settles it in new_entry (or, still busy, another busy
+ * state). Wakes threads on the wait queue. Returns the flags that had been set on it
+ * meanwhile: with ENTRY_WANTED the caller must see that the page's sleepers are woken.
  */
-entry_t page_settle(struct uhmm_space *sp, entry_t *entry, uintptr_t addr, entry_t new_entry);
+entry_t page_settle(struct uhmm_space *sp, entry_t *entry, uintptr_t addr,
+		    entry_t new_entry);
 
 /* Sets WANTED on a busy entry; false if it is not busy any more. */
 bool page_want(entry_t *entry);
@@ -102,14 +103,18 @@ bool page_want(entry_t *entry);
 void page_wait(struct uhmm_space *sp, entry_t *entry);
 
 /*
- * Calls fn for every entry that is not NONE, lowest address first; folio entries come with
- * folio = true and the chunk's address. Ends when fn returns non-zero, and returns that.
+ * Calls fn for every entry that is not NONE, lowest address first; folio entries come
+ * with folio = true and the chunk's address. Ends when fn returns non-zero, and returns
+ * that.
  */
-typedef int (*page_walk_fn)(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
-			    bool folio);
-int page_walk(struct uhmm_space *sp, uintptr_t start, uintptr_t end, page_walk_fn fn, void *ctx);
+typedef int (*page_walk_fn)(void *ctx, struct chunk *chunk, entry_t *entry,
+			    uintptr_t addr, bool folio);
+int page_walk(struct uhmm_space *sp, uintptr_t start, uintptr_t end, page_walk_fn fn,
+	      void *ctx);
 
-/* With the gate closed: frees entry arrays of [start, end) in which all entries are NONE. */
+/*
+ * With the gate closed: frees entry arrays of [start, end) in which all entries are NONE.
+ */
 void page_trim(struct uhmm_space *sp, uintptr_t start, uintptr_t end);
 
 /* Pins. Under chunk->lock. */

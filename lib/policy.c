@@ -7,8 +7,8 @@
  * - The reserve between high and limit is what faults draw from while the worker works:
  *   1/64 of the budget, so that its share of a large one stays small.
  * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is
- *   too long (it only keeps cold pages in memory); where many do, hot pages pass through it
- *   and need time to be touched.
+ *   too long (it only keeps cold pages in memory); where many do, hot pages pass through
+ *   it and need time to be touched.
  */
 #include "lib/policy.h"
 
@@ -45,8 +45,10 @@ void policy_init(struct policy *policy)
 
 uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp)
 {
-	uint64_t isolated = __atomic_load_n(&sp->counter[COUNT_ISOLATED], __ATOMIC_RELAXED);
-	uint64_t restored = __atomic_load_n(&sp->counter[COUNT_RESTORED], __ATOMIC_RELAXED);
+	uint64_t isolated = __atomic_load_n(&sp->counter[COUNT_ISOLATED],
+					    __ATOMIC_RELAXED);
+	uint64_t restored = __atomic_load_n(&sp->counter[COUNT_RESTORED],
+					    __ATOMIC_RELAXED);
 	uint64_t in = isolated - policy->seen_isolated;
 	uint64_t back = restored - policy->seen_restored;
 
@@ -68,5 +70,6 @@ uint64_t policy_sleep_ns(const struct watermarks *wm, int64_t total_pages)
 	/* Half of what may be filled before the limit and its tolerance are passed. */
 	int64_t slack = wm->limit - total_pages + MIB(8);
 
-	return (uint64_t)clamp(slack * 1000000 / (2 * FILL_PAGES_PER_MS), 1000000, 50000000);
+	return (uint64_t)clamp(slack * 1000000 / (2 * FILL_PAGES_PER_MS), 1000000,
+			       50000000);
 }

@@ -24,8 +24,8 @@ static uint32_t lower(const struct range_set *set, uintptr_t addr)
 }
 
 /* Replaces ranges [from, to) by nr (0..2) others. */
-static int replace(struct range_set *set, uint32_t from, uint32_t to, const struct range *by,
-		   uint32_t nr)
+static int replace(struct range_set *set, uint32_t from, uint32_t to,
+		   const struct range *by, uint32_t nr)
 {
 	if (set->nr - (to - from) + nr > SPACE_RANGES)
 		return -ENOSPC;
@@ -88,21 +88,25 @@ bool range_clip(struct range_set *set, bool inside, uintptr_t start, uintptr_t e
 	if (inside) {
 		found = i < set->nr && set->range[i].start < end;
 		if (found) {
-			piece->start = set->range[i].start > start ? set->range[i].start : start;
+			piece->start = set->range[i].start > start ? set->range[i].start :
+								     start;
 			piece->end = set->range[i].end < end ? set->range[i].end : end;
 		}
 	} else {
 		while (i < set->nr && set->range[i].start <= start)
 			start = set->range[i++].end;
 		piece->start = start;
-		piece->end = i < set->nr && set->range[i].start < end ? set->range[i].start : end;
+		piece->end = i < set->nr && set->range[i].start < end ?
+				     set->range[i].start :
+				     end;
 		found = piece->start < piece->end;
 	}
 	uhmm_unlock(&set->lock);
 	return found;
 }
 
-bool space_clip(struct uhmm_space *sp, uintptr_t start, uintptr_t end, struct range *piece)
+bool space_clip(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
+		struct range *piece)
 {
 	return sp->whole ? range_clip(&sp->excluded, false, start, end, piece) :
 			   range_clip(&sp->managed, true, start, end, piece);
@@ -112,7 +116,10 @@ bool space_manages(struct uhmm_space *sp, const struct os_vma *vma)
 {
 	struct range piece;
 
-	/* UFFDIO_MOVE wants the access bits of our frames, which are readable and writable. */
+	/*
+	 * UFFDIO_MOVE wants the access bits of our frames, which are readable and
+	 * writable.
+	 */
 	if ((vma->kind != OS_VMA_ANON && vma->kind != OS_VMA_HEAP) || !vma->readable ||
 	    !vma->writable || vma->executable || vma->start >> ADDRESS_BITS)
 		return false;

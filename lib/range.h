@@ -20,6 +20,7 @@ bool range_clip(struct range_set *set, bool inside, uintptr_t start, uintptr_t e
 /* Is this a mapping whose pages can migrate, and may some of them? */
 bool space_manages(struct uhmm_space *sp, const struct os_vma *vma);
 /* The first piece of [start, end) that may be reclaimed. */
-bool space_clip(struct uhmm_space *sp, uintptr_t start, uintptr_t end, struct range *piece);
+bool space_clip(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
+		struct range *piece);
 
 #endif

@@ -14,6 +14,7 @@
 #include "lib/event.h"
 #include "lib/fault.h"
 #include "lib/fork.h"
+#include "lib/migrate.h"
 
 void reader_kick(struct uhmm_space *sp)
 {
@@ -25,10 +26,13 @@ static void serve(struct uhmm_space *sp)
 	struct fault_buf buf = { .bytes = sp->reader_buf, .nr_pages = UHMM_BATCH_MAX };
 	uint32_t i;
 
+	__atomic_fetch_add(&sp->serving, 1, __ATOMIC_SEQ_CST);
 	if (event_read_and_apply(sp) < 0)
 		os_die("the userfaultfd cannot be read any more");
 	for (i = 0; i < sp->batch->nr_faults; i++)
-		fault_deliver(sp, sp->batch->fault[i].addr, sp->batch->fault[i].write, &buf);
+		fault_deliver(sp, sp->batch->fault[i].addr, sp->batch->fault[i].write,
+			      &buf);
+	__atomic_fetch_add(&sp->serving, 1, __ATOMIC_RELEASE);
 	budget_watch(sp);
 }
 
@@ -52,7 +56,8 @@ void reader_main(void *arg)
 			os_die("the userfaultfd cannot be waited for any more");
 		if (ready & 2) {
 			os_kick_clear(sp->kicker);
-			if (__atomic_load_n(&sp->fork.phase, __ATOMIC_ACQUIRE) == FORK_ASKED)
+			if (__atomic_load_n(&sp->fork.phase, __ATOMIC_ACQUIRE) ==
+			    FORK_ASKED)
 				fork_serve(sp);
 		}
 		if (ready & 1)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader: one thread a space that reads its userfaultfd, applies structural events and,
- * where faults are delivered by thread, resolves them.
+ * The reader: one thread a space that reads its userfaultfd, applies structural events
+ * and, where faults are delivered by thread, resolves them.
  */
 #ifndef UHMM_READER_H
 #define UHMM_READER_H

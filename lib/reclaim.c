@@ -10,9 +10,9 @@
  * Two stages make a cheap approximation of least recently used: what is touched in
  * probation costs one UFFDIO_MOVE and no copy.
  *
- * Pages that cannot move (pinned, locked, shared after fork with nothing gained) may be all
- * that is left. Then reclaim is stuck: faults get a trickle of room regardless, the user is
- * told once, and the program goes on above its budget.
+ * Pages that cannot move (pinned, locked, shared after fork with nothing gained) may be
+ * all that is left. Then reclaim is stuck: faults get a trickle of room regardless, the
+ * user is told once, and the program goes on above its budget.
  */
 #include "lib/reclaim.h"
 
@@ -93,7 +93,8 @@ static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 		sharers = sp->hooks.sharers(sp->hooks.ctx);
 	if (sharers > 1)
 		room /= sharers;
-	if (b->stuck && room < POLICY_TRICKLE)
+	/* Where nobody makes room a fault must not wait for it for ever. */
+	if ((b->stuck || !sp->w->reclaiming) && room < POLICY_TRICKLE)
 		room = POLICY_TRICKLE;
 	b->ring_below_pages = wm->ring_below;
 	__atomic_store_n(&b->room_pages, room, __ATOMIC_RELAXED);

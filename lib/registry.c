@@ -63,8 +63,8 @@ int registry_add(struct uhmm_space *sp)
 	for (i = 0; i < REGISTRY_SPACES; i++) {
 		struct uhmm_space *none = NULL;
 
-		if (__atomic_compare_exchange_n(&spaces[i], &none, sp, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&spaces[i], &none, sp, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 			return 0;
 	}
 	return -EMFILE;

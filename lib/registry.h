@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The spaces of this process, for those who are called without one: the SIGBUS handler and
- * the handlers around fork().
+ * The spaces of this process, for those who are called without one: the SIGBUS handler
+ * and the handlers around fork().
  */
 #ifndef UHMM_REGISTRY_H
 #define UHMM_REGISTRY_H

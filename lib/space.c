@@ -35,8 +35,8 @@ unsigned space_uffd_flags(const struct uhmm_space *sp)
 }
 
 /*
- * The most that is permitted: events of forks need CAP_SYS_PTRACE, a full userfaultfd needs
- * a permission that faults resolved inline can do without.
+ * The most that is permitted: events of forks need CAP_SYS_PTRACE, a full userfaultfd
+ * needs a permission that faults resolved inline can do without.
  */
 static int open_uffd(struct uhmm_space *sp, bool need_fork_events)
 {
@@ -238,10 +238,23 @@ static int find_on_device(void *ctx, struct chunk *chunk, entry_t *entry, uintpt
 
 	(void)chunk;
 	(void)folio;
-	if (!entry_busy(e) && (entry_state(e) != PAGE_DEVICE || entry_device(e) != on->device))
+	if (!entry_busy(e) &&
+	    (entry_state(e) != PAGE_DEVICE || entry_device(e) != on->device))
 		return 0;
 	on->found = addr;
 	return 1;
+}
+
+/* Nobody is in the middle of something that began before: copies may still be freed. */
+static void wait_for_others(struct uhmm_space *sp)
+{
+	uint32_t serving;
+
+	gate_close(&sp->world);
+	gate_open(&sp->world);
+	serving = __atomic_load_n(&sp->serving, __ATOMIC_SEQ_CST);
+	while (serving & 1 && __atomic_load_n(&sp->serving, __ATOMIC_ACQUIRE) == serving)
+		os_yield();
 }
 
 int space_evict_device(struct uhmm_space *sp, unsigned device)
@@ -249,7 +262,8 @@ int space_evict_device(struct uhmm_space *sp, unsigned device)
 	struct on_device on = { .device = device };
 	struct uhmm_device *dev = sp->device[device];
 	uintptr_t all = (uintptr_t)1 << ADDRESS_BITS, at = 0;
-	uint64_t lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED], __ATOMIC_RELAXED);
+	uint64_t lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED],
+					__ATOMIC_RELAXED);
 	unsigned shard;
 	int r = 0;
 
@@ -261,9 +275,12 @@ int space_evict_device(struct uhmm_space *sp, unsigned device)
 	}
 	gate_leave(&sp->world, shard);
 	if (!r) {
+		wait_for_others(sp);
 		sp->device[device] = NULL;
 		device_close(dev);
-		lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED], __ATOMIC_RELAXED) - lost;
+		lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED],
+				       __ATOMIC_RELAXED) -
+		       lost;
 	}
 	os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
 	return r ? r : lost ? -EIO : 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A space's life. Embedders (api.c for applications, the preload for whole programs) create
- * one, open its devices and start it.
+ * A space's life. Embedders (api.c for applications, the preload for whole programs)
+ * create one, open its devices and start it.
  */
 #ifndef UHMM_SPACE_H
 #define UHMM_SPACE_H
@@ -32,7 +32,9 @@ int space_find_device(const struct uhmm_space *sp, const struct uhmm_device *dev
 int space_start(struct uhmm_space *sp);
 /* The same for an embedder whose own thread is to be the worker (reclaim_main). */
 int space_start_reader(struct uhmm_space *sp);
-/* Brings everything back; nothing goes out again. -ENOMEM: the space lives on as before. */
+/*
+ * Brings everything back; nothing goes out again. -ENOMEM: the space lives on as before.
+ */
 int space_destroy_prepare(struct uhmm_space *sp);
 /* Brings the device's pages back and closes it; its number is not used again. */
 int space_evict_device(struct uhmm_space *sp, unsigned device);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Trace events: every change of a page's state is one. A build with -DUHMM_TRACE keeps the
- * last TRACE_RECORDS of them in memory (uhmm_trace_ring, found by a debugger or a failing
- * test); otherwise they cost nothing.
+ * Trace events: every change of a page's state is one. A build with -DUHMM_TRACE keeps
+ * the last TRACE_RECORDS of them in memory (uhmm_trace_ring, found by a debugger or a
+ * failing test); otherwise they cost nothing.
  */
 #ifndef UHMM_TRACE_H
 #define UHMM_TRACE_H
@@ -24,7 +24,8 @@ extern struct trace_record uhmm_trace_ring[TRACE_RECORDS];
 extern uint64_t uhmm_trace_seq;
 void trace_page(struct uhmm_space *sp, uintptr_t addr, entry_t from, entry_t to);
 #else
-static inline void trace_page(struct uhmm_space *sp, uintptr_t addr, entry_t from, entry_t to)
+static inline void trace_page(struct uhmm_space *sp, uintptr_t addr, entry_t from,
+			      entry_t to)
 {
 	(void)sp;
 	(void)addr;

@@ -4,27 +4,30 @@
  *
  * A *space* migrates pages of one process. Each page that is not simply where the kernel
  * put it has an *entry*, one atomic word: its state and where its bytes are. A page is in
- * one of three places: in the program's page table (NONE: no entry is needed), in a *frame*
- * (PROBATION: moved out by UFFDIO_MOVE, bytes untouched), or on a *device* (DEVICE).
+ * one of three places: in the program's page table (NONE: no entry is needed), in a
+ * *frame* (PROBATION: moved out by UFFDIO_MOVE, bytes untouched), or on a *device*
+ * (DEVICE).
  *
  * Who may change an entry
  * -----------------------
- * - From a stable state (NONE, PROBATION, DEVICE, POISONED): by compare-and-swap, with the
- *   gate entered. The winner that makes it busy is its *holder*.
+ * - From a stable state (NONE, PROBATION, DEVICE, POISONED): by compare-and-swap, with
+ *   the gate entered. The winner that makes it busy is its *holder*.
  * - From a busy state (ISOLATING, STORING, LOADING): only its holder, by
- *   page_settle(). Others may set two flags on it: WANTED (a thread of the program sleeps in
- *   the kernel until this page is there: wake it when settling) and WAITERS (a thread of
- *   ours sleeps on the wait queue).
+ *   page_settle(). Others may set two flags on it: WANTED (a thread of the program sleeps
+ *   in the kernel until this page is there: wake it when settling) and WAITERS (a thread
+ *   of ours sleeps on the wait queue).
  * - The gate closed: whoever closed it may change every stable entry, and waits for the
  *   holders of busy ones.
  *
  * Locks, in the order they are taken; a test build checks it (lib/util/rank.h)
  * --------------------------------------------------------------------------
- * 1. world      entered by everyone who changes anything, except the reader; closed by fork.
+ * 1. world      entered by everyone who changes anything, except the reader; closed by
+ * fork.
  * 2. gate       entered by who isolates or fills pages; closed by who reads and applies
  *               structural events. Nothing slow happens inside, nobody inside touches the
  *               program's memory.
- * 3. busy page  a holder never *waits* for the gate: it tries, and puts the page back if it
+ * 3. busy page  a holder never *waits* for the gate: it tries, and puts the page back if
+ * it
  *               cannot. So whoever closed the gate may wait for holders.
  * 4. chunk.lock isolation against zero-fill within 2 MiB.
  * 5. leaf locks (frames, parked, fence, device): nothing is taken inside.
@@ -58,7 +61,7 @@ struct gate {
 	} __attribute__((aligned(64))) shard[GATE_SHARDS];
 };
 
-/* ---- entries (lib/page.h) ----------------------------------------------------------- */
+/* ---- entries (lib/page.h) --------------------------------------------------------- */
 
 /* word = payload << 20 | device << 8 | flags | state */
 typedef uint64_t entry_t;
@@ -66,7 +69,8 @@ typedef uint64_t entry_t;
 enum page_state {
 	PAGE_NONE = 0,      /* in the page table, or a hole: the kernel knows */
 	PAGE_ISOLATING = 1, /* busy: being moved out */
-	PAGE_PROBATION = 2, /* payload: frame. Out of the page table, bytes in the frame. */
+	/* payload: frame. Out of the page table, bytes in the frame. */
+	PAGE_PROBATION = 2,
 	PAGE_STORING = 3,   /* busy; payload: frame. A device is reading the frame. */
 	PAGE_DEVICE = 4,    /* payload: device page */
 	PAGE_LOADING = 5,   /* busy; payload: frame or device page, see FROM_FRAME */
@@ -87,9 +91,9 @@ enum page_state {
 /*
  * 2 MiB of addresses. Exists (as zeros) for every chunk of a 16 GiB piece in which a page
  * was ever migrated; entries are allocated when a page of the chunk is.
- * folio: an entry for all 512 pages at once while they are isolated as one huge page; when
- * it is not NONE the entries in page[] are all NONE, but for those being written by the
- * holder that stores the folio.
+ * folio: an entry for all 512 pages at once while they are isolated as one huge page;
+ * when it is not NONE the entries in page[] are all NONE, but for those being written by
+ * the holder that stores the folio.
  */
 struct chunk {
 	uint32_t lock;
@@ -113,7 +117,7 @@ struct page_table {
 
 #define WAIT_BUCKETS 256
 
-/* ---- frames (lib/frame.h) --------------------------------------------------------------- */
+/* ---- frames (lib/frame.h) --------------------------------------------------------- */
 
 /* Frames are handed out and aged in groups: as many pages as a word has bits. */
 #define GROUP_PAGES 64u
@@ -152,13 +156,14 @@ struct frames {
 	uint32_t free_block[2], free_group;    /* list heads; blocks by worn */
 	uint32_t probation_head, probation_tail; /* oldest first */
 	uint64_t nr_probation; /* pages in PROBATION; atomic */
-	char *trash;           /* registered on trash_uffd: what is moved there is dropped */
+	/* registered on trash_uffd: what is moved there is dropped */
+	char *trash;
 	uint32_t trash_used;   /* groups moved there since the last drop */
 	struct uhmm_lock trash_lock;
 	int trash_uffd;
 };
 
-/* ---- counters -------------------------------------------------------------------------------- */
+/* ---- counters --------------------------------------------------------------------- */
 
 enum counter {
 	COUNT_FAULT_PROBATION,
@@ -188,7 +193,7 @@ enum counter {
 	COUNT_NR,
 };
 
-/* ---- reclaim ------------------------------------------------------------------------------------ */
+/* ---- reclaim ---------------------------------------------------------------------- */
 
 /* Devices of a space: 4 bits of an entry; 0 means none. */
 #define SPACE_DEVICES 16
@@ -247,14 +252,15 @@ struct fence {
 	struct uhmm_lock lock;
 	uint32_t nr;
 	bool forgotten;      /* since the walk that is under way began */
-	struct range *known; /* FENCE_MAX, sorted by start; as many again for the next walk */
+	/* FENCE_MAX, sorted by start; as many again for the next walk */
+	struct range *known;
 };
 
 struct budget {
 	int64_t limit_pages;   /* 0: none; atomic */
 	/*
-	 * Pages that may still be filled before usage is looked at again; atomic. Below one,
-	 * a fault that needs memory is parked until the worker has made room.
+	 * Pages that may still be filled before usage is looked at again; atomic. Below
+	 * one, a fault that needs memory is parked until the worker has made room.
 	 */
 	int64_t room_pages;
 	int64_t usage_pages;   /* of the process, last seen */
@@ -275,7 +281,7 @@ struct space_hooks {
 	void (*say)(void *ctx, const char *message);
 };
 
-/* ---- fork ------------------------------------------------------------------------------------------ */
+/* ---- fork ------------------------------------------------------------------------- */
 
 /* What happened while the space was frozen, in order; see lib/fork.c. */
 enum frozen_kind {
@@ -315,7 +321,8 @@ struct fork_shared {
 	struct os_handover_name name;
 	uint32_t outcome;            /* enum fork_outcome; futex */
 	struct frozen_log child;     /* what was done to the child's memory */
-	struct frozen_log suspect;   /* structural events read meanwhile, in either's past */
+	/* structural events read meanwhile, in either's past */
+	struct frozen_log suspect;
 };
 
 enum fork_outcome {
@@ -334,7 +341,7 @@ struct fork_state {
 	struct fill *fill;      /* the reader's, for children that are filled in */
 	int result;          /* child: of taking over */
 	int lifeline[2];
-	uint64_t signals;    /* the forking thread's mask: nothing of the program runs on it
+	uint64_t signals; /* the forking thread's mask: nothing of the program runs on it
 			      * while it keeps the world closed */
 	int early_uffd;      /* child, inline delivery: received before its time, or -1 */
 	/* the reader's */
@@ -342,9 +349,12 @@ struct fork_state {
 	unsigned nr_children;
 };
 
-/* ---- events (lib/event.c) ------------------------------------------------------------------- */
+/* ---- events (lib/event.c) --------------------------------------------------------- */
 
-/* Events applied together, and faults read along: more than threads that raise them at once. */
+/*
+ * Events applied together, and faults read along: more than threads that raise them at
+ * once.
+ */
 #define EVENTS_MAX 1024u
 
 /* What was read with the gate closed; the reader's. */
@@ -362,7 +372,7 @@ struct event_batch {
 	uint32_t nr_children;
 };
 
-/* ---- the space -------------------------------------------------------------------------------------- */
+/* ---- the space -------------------------------------------------------------------- */
 
 struct uhmm_space {
 	/* Set at creation. */
@@ -371,9 +381,11 @@ struct uhmm_space {
 	bool user_only;         /* userfaultfd does not serve the kernel's own accesses */
 	bool fork_events;       /* EVENT_FORK is permitted */
 	bool private_files;     /* our threads have a file table of their own */
-	bool unusable;          /* a child that could not take over: nothing is migrated */
+	/* a child that could not take over: nothing is migrated */
+	bool unusable;
 	int uffd, kicker;
-	uint32_t pid;           /* whose space it is: differs in a child that is not ours */
+	/* whose space it is: differs in a child that is not ours */
+	uint32_t pid;
 	struct space_hooks hooks;
 
 	struct gate world, gate;
@@ -389,6 +401,7 @@ struct uhmm_space {
 	struct parked parked;
 	struct streams streams;
 	struct fence fence;
+	uint32_t serving;          /* the reader's: odd while it works on what it read */
 	struct os_thread reader, worker;
 	uint32_t stop;             /* 1: reader and worker end */
 	uint32_t work;             /* futex: the worker's bell */
@@ -398,13 +411,13 @@ struct uhmm_space {
 	struct worker *w;          /* the worker's own state; reclaim.c */
 	char *reader_buf;          /* UHMM_BATCH_MAX pages */
 	/*
-	 * UHMM_BATCH_MAX pages never written, for filling holes. Not in .bss: the kernel may make
-	 * one mapping of that and the program's, which we would register.
+	 * UHMM_BATCH_MAX pages never written, for filling holes. Not in .bss: the kernel
+	 * may make one mapping of that and the program's, which we would register.
 	 */
 	const char *zeros;
 	struct fault_bufs bufs;
 	struct event_batch *batch;
-	uint64_t *counter;         /* [COUNT_NR], relaxed atomics: own_counter, or a segment
+	uint64_t *counter; /* [COUNT_NR], relaxed atomics: own_counter, or a segment
 				    * shared with who watches the process */
 	uint64_t own_counter[COUNT_NR];
 };

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Wiped mappings. The kernel tells which they are only in /proc/self/smaps, at the price of
- * a walk over all resident pages. So a *witness* comes first: a mapping in which the child
- * finds a page that the kernel copied was not wiped. Only where there is none the kernel is
- * asked. A page that the parent's reader filled in the child is no witness.
+ * Wiped mappings. The kernel tells which they are only in /proc/self/smaps, at the price
+ * of a walk over all resident pages. So a *witness* comes first: a mapping in which the
+ * child finds a page that the kernel copied was not wiped. Only where there is none the
+ * kernel is asked. A page that the parent's reader filled in the child is no witness.
  */
 #include "lib/wipe.h"
 
@@ -11,7 +11,8 @@
 #include "lib/page.h"
 #include "lib/range.h"
 
-static int first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr, bool folio)
+static int first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+		 bool folio)
 {
 	uintptr_t *found = ctx;
 
@@ -23,8 +24,8 @@ static int first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
 }
 
 /*
- * The next mapping from `at` on that has migrated pages; of what lies in no mapping nothing
- * is kept.
+ * The next mapping from `at` on that has migrated pages; of what lies in no mapping
+ * nothing is kept.
  */
 static bool next_mapping(struct uhmm_space *sp, uintptr_t at, struct os_vma *vma)
 {
@@ -90,7 +91,8 @@ bool wipe_is_wiped(struct wiped *wiped, uintptr_t addr)
 {
 	struct os_vma vma;
 
-	return os_vma_next(addr, false, &vma) == 0 && vma.start <= addr && is_wiped(wiped, &vma);
+	return os_vma_next(addr, false, &vma) == 0 && vma.start <= addr &&
+	       is_wiped(wiped, &vma);
 }
 
 void wipe_apply(struct wiped *wiped)

@@ -58,7 +58,8 @@ enum ctl_counter {
 	CTL_LOAD_FAILED,      /* pages that were lost: poisoned */
 	CTL_DROPPED,          /* migrated pages the program unmapped or discarded */
 	CTL_SKIP_PINNED,      /* pages skipped because they were pinned */
-	CTL_UNSHARED,         /* pages made exclusive after fork so that they could move */
+	/* pages made exclusive after fork so that they could move */
+	CTL_UNSHARED,
 	CTL_EVENT_FORK,
 	CTL_EVENT_REMAP,
 	CTL_EVENT_REMOVE,
@@ -82,7 +83,8 @@ struct ctl_slot {
 	/* Resident anonymous pages, shared pages counted once in the tree: its part. */
 	int64_t usage_pages;
 	/* Now, of the process's device; see ctl_publish_device(). */
-	uint64_t device_pages, device_bytes_in, device_bytes_stored, device_bytes_resident;
+	uint64_t device_pages, device_bytes_in, device_bytes_stored,
+		device_bytes_resident;
 	/* The same bytes when device_bytes_in was largest. */
 	uint64_t fullest_in, fullest_stored, fullest_resident;
 	uint64_t metadata_bytes;  /* tables, frame owners, this process */
@@ -106,8 +108,9 @@ struct ctl {
 	uint32_t supervisor_pid;
 	uint32_t debug;          /* UHMM_DEBUG level for messages */
 	/*
-	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another namespace
-	 * mean nothing here, so a process in one claims no slot and does not migrate.
+	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another
+	 * namespace mean nothing here, so a process in one claims no slot and does not
+	 * migrate.
 	 */
 	uint64_t pid_ns;
 	char device[CTL_SPEC_MAX];
@@ -115,9 +118,9 @@ struct ctl {
 	uint32_t pressure;       /* counts; a futex that sleeping workers wait on */
 	uint32_t nr_slots;       /* slots ever used are below this */
 	/*
-	 * Forks whose child has not claimed its slot yet: a hint, that the tree lives on even
-	 * if no slot is taken. Added to before fork, taken from by the child, or by the
-	 * parent if fork failed.
+	 * Forks whose child has not claimed its slot yet: a hint, that the tree lives on
+	 * even if no slot is taken. Added to before fork, taken from by the child, or by
+	 * the parent if fork failed.
 	 */
 	uint32_t forking;
 	uint32_t pad;
@@ -130,7 +133,9 @@ struct ctl {
 	uint64_t ended_fullest_in, ended_fullest_stored, ended_fullest_resident;
 	uint64_t ended_processes;
 	uint64_t ended_managed, ended_unable; /* of those, managed was 1, 2 */
-	/* Message n is message[n % CTL_MESSAGES]; those below taken_message were printed. */
+	/*
+	 * Message n is message[n % CTL_MESSAGES]; those below taken_message were printed.
+	 */
 	uint32_t next_message, taken_message;
 	uint32_t dropped_messages;
 	uint32_t pad2;
@@ -181,8 +186,8 @@ static inline void ctl_fold(struct ctl *ctl, struct ctl_slot *slot)
 			   __ATOMIC_RELAXED);
 	__atomic_fetch_add(&ctl->ended_fullest_stored, CTL_LOAD(&slot->fullest_stored),
 			   __ATOMIC_RELAXED);
-	__atomic_fetch_add(&ctl->ended_fullest_resident, CTL_LOAD(&slot->fullest_resident),
-			   __ATOMIC_RELAXED);
+	__atomic_fetch_add(&ctl->ended_fullest_resident,
+			   CTL_LOAD(&slot->fullest_resident), __ATOMIC_RELAXED);
 	CTL_STORE(&slot->fullest_in, 0);
 	CTL_STORE(&slot->fullest_stored, 0);
 	CTL_STORE(&slot->fullest_resident, 0);
@@ -197,7 +202,10 @@ static inline void ctl_fold(struct ctl *ctl, struct ctl_slot *slot)
 		CTL_STORE(&slot->name[i], 0);
 }
 
-/* Takes the slot from the process that claim names, for folding. 0: it is not its any more. */
+/*
+ * Takes the slot from the process that claim names, for folding. 0: it is not its any
+ * more.
+ */
 static inline int ctl_take(struct ctl_slot *slot, uint64_t claim)
 {
 	union ctl_owner folder = { .claim = claim };
@@ -266,9 +274,9 @@ static inline struct ctl_slot *ctl_claim(struct ctl *ctl, uint32_t pid)
 		    !__atomic_compare_exchange_n(&slot->claim, &was.claim, mine.claim, 0,
 						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
-		while (nr <= i && !__atomic_compare_exchange_n(&ctl->nr_slots, &nr, i + 1, 0,
-							       __ATOMIC_RELAXED,
-							       __ATOMIC_RELAXED))
+		while (nr <= i &&
+		       !__atomic_compare_exchange_n(&ctl->nr_slots, &nr, i + 1, 0,
+						    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			;
 		return slot;
 	}
@@ -307,9 +315,9 @@ static inline void ctl_note_peak(struct ctl *ctl, int64_t pages)
 {
 	int64_t peak = CTL_LOAD(&ctl->peak_pages);
 
-	while (pages > peak && !__atomic_compare_exchange_n(&ctl->peak_pages, &peak, pages, 0,
-							    __ATOMIC_RELAXED,
-							    __ATOMIC_RELAXED))
+	while (pages > peak &&
+	       !__atomic_compare_exchange_n(&ctl->peak_pages, &peak, pages, 0,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 

@@ -2,17 +2,18 @@
 /*
  * libuhmm-preload.so: what `uhmm run` loads into each process of the tree.
  *
- * The constructor maps the control segment, claims a slot, opens the device and starts one
- * hidden thread, the *keeper*. The keeper looks now and then at how much memory the process
- * and the tree use, and says so in the slot. Only when the tree comes near its budget, and
- * the process is large enough to matter, does it create a space; it is that space's worker
- * from then on. So a process that stays small costs one thread that sleeps.
+ * The constructor maps the control segment, claims a slot, opens the device and starts
+ * one hidden thread, the *keeper*. The keeper looks now and then at how much memory the
+ * process and the tree use, and says so in the slot. Only when the tree comes near its
+ * budget, and the process is large enough to matter, does it create a space; it is that
+ * space's worker from then on. So a process that stays small costs one thread that
+ * sleeps.
  *
  * Reclaim safety. Any private anonymous memory of the program may be migrated, so the
  * keeper and the reader use nothing of it: not libc's heap, no thread-local storage, no
- * lock of libc. What they do use is excluded from migration: everything that is loaded when
- * the constructor runs (the libraries with their data, libc's own); and everything that
- * os_reserve() made.
+ * lock of libc. What they do use is excluded from migration: everything that is loaded
+ * when the constructor runs (the libraries with their data, libc's own); and everything
+ * that os_reserve() made.
  *
  * Files. The keeper and the reader have a file table of their own: a program that closes
  * all descriptors it does not know does not close ours.
@@ -41,12 +42,15 @@
 #include "lib/reclaim.h"
 #include "lib/space.h"
 
-_Static_assert((int)COUNT_NR == (int)CTL_NR_COUNTERS, "counters are published as they are");
+_Static_assert((int)COUNT_NR == (int)CTL_NR_COUNTERS,
+	       "counters are published as they are");
 _Static_assert((int)COUNT_FORK_FILLED == (int)CTL_FORK_FILLED, "in the same order");
 
 /* How often the device is asked for what it holds. */
 #define DEVICE_LOOK_NS UINT64_C(20000000)
-/* How long a process is left alone: it cannot fill more than the tolerance in that time. */
+/*
+ * How long a process is left alone: it cannot fill more than the tolerance in that time.
+ */
 #define START_NS INT64_C(2000000)
 
 static struct {
@@ -62,7 +66,7 @@ static struct {
 	bool hopeless;                /* a space cannot be created here */
 } self;
 
-/* ---- what the tree sees ------------------------------------------------------------------- */
+/* ---- what the tree sees ----------------------------------------------------------- */
 
 static void say(void *ctx, const char *message)
 {
@@ -84,7 +88,8 @@ static void publish_device(void)
 		return;
 	self.device_look_ns = now + DEVICE_LOOK_NS;
 	device_stat(self.device, &d);
-	ctl_publish_device(self.slot, d.pages, d.bytes_in, d.bytes_stored, d.bytes_resident);
+	ctl_publish_device(self.slot, d.pages, d.bytes_in, d.bytes_stored,
+			   d.bytes_resident);
 	CTL_STORE(&self.slot->metadata_bytes, page_table_bytes(self.space));
 	CTL_STORE(&self.slot->probation_pages, self.space->frames.nr_probation);
 }
@@ -113,7 +118,7 @@ static int64_t sharers(void *ctx)
 	return n;
 }
 
-/* ---- the keeper ---------------------------------------------------------------------------- */
+/* ---- the keeper ------------------------------------------------------------------- */
 
 /* Anything that keeps a space from being created is told once; the program goes on. */
 static struct uhmm_space *create_space(void)
@@ -185,7 +190,7 @@ static void keeper_main(void *arg)
 	keeper_loop();
 }
 
-/* ---- fork -------------------------------------------------------------------------------------- */
+/* ---- fork ------------------------------------------------------------------------- */
 
 static void before_fork(void)
 {
@@ -226,7 +231,9 @@ static void after_fork_child(void)
 	usage_forked(&self.usage);
 	claim_slot();
 	if (!self.slot) {
-		/* More processes than slots: counted nowhere, but its memory is its own. */
+		/*
+		 * More processes than slots: counted nowhere, but its memory is its own.
+		 */
 		static struct ctl_slot nowhere;
 
 		self.slot = &nowhere;
@@ -246,7 +253,7 @@ static void after_fork_child(void)
 	os_thread_start(&self.keeper, keeper_main, NULL, "uhmm-keeper");
 }
 
-/* ---- start ---------------------------------------------------------------------------------------- */
+/* ---- start ------------------------------------------------------------------------ */
 
 static struct ctl *map_ctl(const char *path)
 {
@@ -286,8 +293,8 @@ static void touch(uintptr_t start, uintptr_t end)
 }
 
 /*
- * What is loaded now, with its data, but for the zero-initialised data of the program itself
- * (the first object): that may be large, and nothing of ours uses it.
+ * What is loaded now, with its data, but for the zero-initialised data of the program
+ * itself (the first object): that may be large, and nothing of ours uses it.
  */
 static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
@@ -302,8 +309,9 @@ static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 		if (ph->p_type != PT_LOAD)
 			continue;
 		/*
-		 * Our own data must be there before a mapping that the kernel merged with it is
-		 * registered: a fault on it would wait for the reader, which may be who has it.
+		 * Our own data must be there before a mapping that the kernel merged with
+		 * it is registered: a fault on it would wait for the reader, which may be
+		 * who has it.
 		 */
 		if (start <= (uintptr_t)&self && (uintptr_t)&self < end)
 			touch(start, end);

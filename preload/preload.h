@@ -11,7 +11,7 @@
 
 struct uhmm_space;
 
-/* ---- usage.c: what this process uses, published for the others ---------------------- */
+/* ---- usage.c: what this process uses, published for the others -------------------- */
 
 struct usage {
 	int family;          /* pages may be shared with a relative: since a fork */

@@ -2,10 +2,11 @@
 /*
  * How much of the tree's memory is this process's.
  *
- * Resident anonymous pages, but a page that fork() left shared between parent and child is
- * one page of memory: each counts its share (what the kernel calls Pss). The kernel finds
- * shares by walking all resident pages, so they are asked for rarely enough to cost at most
- * a twentieth of the worker's time; in between, what became resident since counts in full.
+ * Resident anonymous pages, but a page that fork() left shared between parent and child
+ * is one page of memory: each counts its share (what the kernel calls Pss). The kernel
+ * finds shares by walking all resident pages, so they are asked for rarely enough to cost
+ * at most a twentieth of the worker's time; in between, what became resident since counts
+ * in full.
  */
 #include "preload/preload.h"
 

@@ -51,16 +51,17 @@ struct uhmm_device;
 
 enum uhmm_delivery {
 	/*
-	 * Faults go to a thread of the space. System calls, O_DIRECT and io_uring on migrated
-	 * memory work. Needs permission for a full userfaultfd (see uhmm doctor).
+	 * Faults go to a thread of the space. System calls, O_DIRECT and io_uring on
+	 * migrated memory work. Needs permission for a full userfaultfd (see uhmm
+	 * doctor).
 	 */
 	UHMM_DELIVERY_THREAD = 0,
 	/*
 	 * The faulting thread resolves its own fault, in a SIGBUS handler of the library:
-	 * several times faster, and any user may. A system call on a migrated page fails with
-	 * EFAULT or comes up short: pin buffers first (UHMM_ADVISE_PIN). SIGBUS must not be
-	 * blocked, and the stack must not be migrated. A SIGBUS that is not ours goes to the
-	 * handler that was installed before the space was created.
+	 * several times faster, and any user may. A system call on a migrated page fails
+	 * with EFAULT or comes up short: pin buffers first (UHMM_ADVISE_PIN). SIGBUS must
+	 * not be blocked, and the stack must not be migrated. A SIGBUS that is not ours
+	 * goes to the handler that was installed before the space was created.
 	 */
 	UHMM_DELIVERY_INLINE = 1,
 };
@@ -70,8 +71,8 @@ struct uhmm_space_config {
 	uint32_t delivery;     /* enum uhmm_delivery */
 	uint32_t flags;        /* 0 */
 	/*
-	 * Resident anonymous memory of the process, device copies in RAM included, in bytes;
-	 * 0: no budget. The space reclaims from ranges given to uhmm_manage().
+	 * Resident anonymous memory of the process, device copies in RAM included, in
+	 * bytes; 0: no budget. The space reclaims from ranges given to uhmm_manage().
 	 */
 	uint64_t budget_bytes;
 };
@@ -99,7 +100,8 @@ int uhmm_space_destroy(struct uhmm_space *space);
  * -EINVAL: the spec; uhmm_strerror_spec() says what. -ENODEV: no such device. -ENOMEM.
  * Since 0.1.
  */
-int uhmm_device_open(struct uhmm_space *space, const char *spec, struct uhmm_device **dev);
+int uhmm_device_open(struct uhmm_space *space, const char *spec,
+		     struct uhmm_device **dev);
 
 /* What was wrong with the last spec that this thread had refused; one line. Since 0.1. */
 const char *uhmm_strerror_spec(void);
@@ -115,7 +117,8 @@ enum uhmm_result {
 	UHMM_MOVED = 0,      /* it is now where it was asked to be */
 	UHMM_ALREADY = 1,    /* it was there before */
 	UHMM_HOLE = 2,       /* never written (or discarded): nothing to move */
-	UHMM_PINNED = 3,     /* pinned by the kernel (O_DIRECT, io_uring) or by uhmm_advise */
+	/* pinned by the kernel (O_DIRECT, io_uring) or by uhmm_advise */
+	UHMM_PINNED = 3,
 	UHMM_BUSY = 4,       /* in transition, or the program was changing the mapping */
 	UHMM_UNMOVABLE = 5,  /* not private anonymous memory, or locked */
 	UHMM_FULL = 6,       /* the device (or, moving back, memory) has no room */
@@ -131,13 +134,14 @@ enum uhmm_result {
  * results or the range while it runs is safe.
  * 0 however many moved; -EINVAL: empty or wrapping range, foreign device. Since 0.1.
  */
-int uhmm_migrate(struct uhmm_space *space, void *addr, size_t len, struct uhmm_device *dev,
-		 uint8_t *results, size_t *nr_moved);
+int uhmm_migrate(struct uhmm_space *space, void *addr, size_t len,
+		 struct uhmm_device *dev, uint8_t *results, size_t *nr_moved);
 
 enum uhmm_advice {
 	UHMM_ADVISE_COLD = 1,     /* migrate to the space's first device soon */
 	UHMM_ADVISE_WILLNEED = 2, /* bring back now */
-	UHMM_ADVISE_PIN = 3,      /* bring back and keep: counted, each PIN needs an UNPIN */
+	/* bring back and keep: counted, each PIN needs an UNPIN */
+	UHMM_ADVISE_PIN = 3,
 	UHMM_ADVISE_UNPIN = 4,    /* undo one PIN of exactly these pages */
 };
 
@@ -146,7 +150,8 @@ enum uhmm_advice {
  * PIN: -EIO a page was lost, -ENOMEM; what was pinned before is unpinned again.
  * COLD: -ENODEV no device is open. Since 0.1.
  */
-int uhmm_advise(struct uhmm_space *space, void *addr, size_t len, enum uhmm_advice advice);
+int uhmm_advise(struct uhmm_space *space, void *addr, size_t len,
+		enum uhmm_advice advice);
 
 /*
  * Gives [addr, addr+len) to reclaim: while the process is above the budget, cold pages
@@ -166,7 +171,8 @@ struct uhmm_stats {
 	uint64_t fault_device;       /* faults that loaded from a device */
 	uint64_t fault_zero;         /* faults on memory never written */
 	uint64_t fault_busy;         /* faults that met a page in transition */
-	uint64_t refault;            /* pages that came back soon after they were stored */
+	/* pages that came back soon after they were stored */
+	uint64_t refault;
 	uint64_t prefetch;           /* pages loaded without being asked for */
 	uint64_t isolated, isolated_folio, restored, stored, loaded;
 	uint64_t store_failed, load_failed, dropped, skip_pinned, unshared;

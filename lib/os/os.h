@@ -29,7 +29,9 @@
  */
 void *os_reserve(size_t size_bytes);
 void os_release(void *addr, size_t size_bytes);
-/* Makes [addr, addr+size) of a reservation readable and writable: zeros, no memory yet. */
+/*
+ * Makes [addr, addr+size) of a reservation readable and writable: zeros, no memory yet.
+ */
 int os_commit(void *addr, size_t size_bytes);
 /*
  * The pages read as zeros from now on and take no memory. Not for memory registered
@@ -55,7 +57,9 @@ void os_unmap_shared(void *addr, size_t size_bytes);
 int os_uffd_open(unsigned flags);
 void os_uffd_close(int uffd);
 
-/* For missing pages. Idempotent. -EBUSY: somebody else's. -EINVAL: cannot be registered. */
+/*
+ * For missing pages. Idempotent. -EBUSY: somebody else's. -EINVAL: cannot be registered.
+ */
 int os_uffd_register(int uffd, uintptr_t start, size_t len);
 int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
 
@@ -71,7 +75,10 @@ int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
 #define OS_MOVE_HOLES  0x1u /* holes in the source are skipped and count as moved */
 #define OS_MOVE_NOWAKE 0x2u
 int64_t os_uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags);
-/* Fills pages from our memory, wakes who waits for them. Bytes, or -EAGAIN -EEXIST -ENOENT. */
+/*
+ * Fills pages from our memory, wakes who waits for them. Bytes, or -EAGAIN -EEXIST
+ * -ENOENT.
+ */
 int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len);
 /* Maps the zero page. As above. */
 int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
@@ -150,8 +157,9 @@ int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent
 	    int nr, uintptr_t *walked);
 
 /*
- * Resident anonymous memory of the process, our own included, in pages; *mapped_pages (may
- * be NULL) is all its address space, which changes when mappings come or grow. -errno.
+ * Resident anonymous memory of the process, our own included, in pages; *mapped_pages
+ * (may be NULL) is all its address space, which changes when mappings come or grow.
+ * -errno.
  */
 int64_t os_rss_anon_pages(int64_t *mapped_pages);
 /*
@@ -162,19 +170,23 @@ int64_t os_pss_anon_pages(void);
 
 /* As if the program wrote to each page without changing it: breaks sharing after fork. */
 int os_populate_write(uintptr_t start, size_t len);
-/* Calls fn with the memory the kernel itself writes when a thread ends: not to be migrated. */
-void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx);
+/*
+ * Calls fn with the memory the kernel itself writes when a thread ends: not to be
+ * migrated.
+ */
+void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len),
+			     void *ctx);
 
 /*
- * Calls fn for each mapping that a forked child finds empty (MADV_WIPEONFORK). Slow: walks
- * all resident pages.
+ * Calls fn for each mapping that a forked child finds empty (MADV_WIPEONFORK). Slow:
+ * walks all resident pages.
  */
 void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx);
 
 /* Opens what looking takes; in a forked child it is opened again. Any number of times. */
 int os_attach(void);
 
-/* ---- threads, waiting, time ----------------------------------------------------------- */
+/* ---- threads, waiting, time ------------------------------------------------------- */
 
 struct os_thread {
 	uint32_t tid; /* becomes 0 when the thread has ended */
@@ -190,7 +202,9 @@ void os_thread_join(struct os_thread *thread);
 void os_thread_forget(struct os_thread *thread);
 /* Called on a thread of ours: an empty file table for it and the threads it starts. */
 int os_private_files(void);
-/* Blocks every signal for the calling thread; what was blocked before is kept in *saved. */
+/*
+ * Blocks every signal for the calling thread; what was blocked before is kept in *saved.
+ */
 void os_block_signals(uint64_t *saved);
 void os_restore_signals(const uint64_t *saved);
 uint32_t os_tid(void);
@@ -216,7 +230,7 @@ uint64_t os_random(void);
 /* Ends the process at once: it must not run on without us. */
 void os_die(const char *message) __attribute__((noreturn));
 
-/* ---- handing a child its userfaultfd after fork ----------------------------------------- */
+/* ---- handing a child its userfaultfd after fork ----------------------------------- */
 
 /*
  * The reader of the parent receives the child's uffd; the child asks for it by the name

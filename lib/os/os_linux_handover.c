@@ -3,9 +3,9 @@
  * Handing a userfaultfd from a parent's reader to a forked child, on Linux.
  *
  * The reader's descriptors may lie in a file table that the forking thread does not share
- * (os_private_files()), so nothing can be inherited: the child connects to a socket in the
- * abstract namespace, whose name the kernel chose, and receives the descriptor. Only a
- * process of the same user that is our child is served.
+ * (os_private_files()), so nothing can be inherited: the child connects to a socket in
+ * the abstract namespace, whose name the kernel chose, and receives the descriptor. Only
+ * a process of the same user that is our child is served.
  */
 #include "lib/os/os.h"
 
@@ -94,7 +94,8 @@ int os_handover_receive(const struct os_handover_name *name)
 	if (fd < 0)
 		return fd;
 	memcpy(addr.sun_path, name->bytes, name->len);
-	r = sys3(SYS_connect, fd, &addr, offsetof(struct sockaddr_un, sun_path) + name->len);
+	r = sys3(SYS_connect, fd, &addr,
+		 offsetof(struct sockaddr_un, sun_path) + name->len);
 	if (r == 0) {
 		do
 			r = sys3(SYS_recvmsg, fd, &msg, MSG_CMSG_CLOEXEC);

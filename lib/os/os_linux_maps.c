@@ -64,7 +64,7 @@ int os_attach(void)
 	return 0;
 }
 
-/* ---- mappings ------------------------------------------------------------------------ */
+/* ---- mappings --------------------------------------------------------------------- */
 
 static enum os_vma_kind kind_of(bool shared, bool has_inode, const char *name)
 {
@@ -227,7 +227,7 @@ int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *vma)
 	return r;
 }
 
-/* ---- present pages ---------------------------------------------------------------------- */
+/* ---- present pages ---------------------------------------------------------------- */
 
 int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent *extents,
 	    int nr, uintptr_t *walked)
@@ -314,8 +314,8 @@ int os_populate_write(uintptr_t start, size_t len)
 }
 
 /*
- * /proc/self/smaps: the line of a mapping, lines of numbers, "VmFlags: rd wr ... wf". Lines
- * other than a mapping's begin with a capital letter.
+ * /proc/self/smaps: the line of a mapping, lines of numbers, "VmFlags: rd wr ... wf".
+ * Lines other than a mapping's begin with a capital letter.
  */
 void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
 {
@@ -352,7 +352,7 @@ void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), vo
 	os_close(fd);
 }
 
-/* ---- thread areas ----------------------------------------------------------------------- */
+/* ---- thread areas ----------------------------------------------------------------- */
 
 struct dirent_header {
 	uint64_t ino;
@@ -368,7 +368,8 @@ struct dirent_header {
  * page is silently lost. Every C library keeps the two in one struct, and the kernel
  * tells where the robust list's head is.
  */
-static void thread_area(long tid, void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx)
+static void thread_area(long tid, void (*fn)(void *ctx, uintptr_t addr, size_t len),
+			void *ctx)
 {
 	uintptr_t head = 0;
 	size_t len = 0;

@@ -44,8 +44,8 @@ static bool remember(uintptr_t start, size_t len)
 		while (1) {
 			unsigned n = __atomic_load_n(&nr_reserved, __ATOMIC_RELAXED);
 
-			if (n > i || __atomic_compare_exchange_n(&nr_reserved, &n, i + 1, false,
-								 __ATOMIC_RELEASE,
+			if (n > i || __atomic_compare_exchange_n(&nr_reserved, &n, i + 1,
+								 false, __ATOMIC_RELEASE,
 								 __ATOMIC_RELAXED))
 				return true;
 		}
@@ -99,7 +99,8 @@ void *os_reserve(size_t size_bytes)
 	if (start - MARGIN > base)
 		sys2(SYS_munmap, base, start - MARGIN - base);
 	if (base + len > start - MARGIN + used)
-		sys2(SYS_munmap, start - MARGIN + used, base + len - (start - MARGIN + used));
+		sys2(SYS_munmap, start - MARGIN + used,
+		     base + len - (start - MARGIN + used));
 	sys3(SYS_madvise, start - MARGIN, used, MADV_DONTDUMP);
 	/*
 	 * Where huge pages are given to everybody, the first touch of a page would take

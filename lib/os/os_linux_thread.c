@@ -77,14 +77,15 @@ void os_restore_signals(const uint64_t *old)
 	sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
 }
 
-/* ---- hidden ------------------------------------------------------------------------------ */
+/* ---- hidden ----------------------------------------------------------------------- */
 
 static void __attribute__((used)) hidden_main(struct launch *launch)
 {
 	name_thread(launch->name);
 	/*
-	 * Ahead of the program's threads, if that is permitted: one of ours that waits for a
-	 * processor keeps one of theirs waiting for its page, or memory growing unwatched.
+	 * Ahead of the program's threads, if that is permitted: one of ours that waits
+	 * for a processor keeps one of theirs waiting for its page, or memory growing
+	 * unwatched.
 	 */
 	sys3(SYS_setpriority, PRIO_PROCESS, 0, -10);
 	launch->fn(launch->arg);
@@ -95,7 +96,9 @@ long hidden_clone(unsigned long flags, void *stack, uint32_t *tid, void *tls,
 		  struct launch *launch);
 
 #if defined(__x86_64__)
-/* rdi flags, rsi stack, rdx tid, rcx tls, r8 launch; clone wants r10 child_tid, r8 tls. */
+/*
+ * rdi flags, rsi stack, rdx tid, rcx tls, r8 launch; clone wants r10 child_tid, r8 tls.
+ */
 __asm__(".text\n"
 	".p2align 4\n"
 	".hidden hidden_clone\n"
@@ -118,7 +121,10 @@ __asm__(".text\n"
 	"1:	ret\n"
 	".size hidden_clone, .-hidden_clone\n");
 #elif defined(__aarch64__)
-/* x0 flags, x1 stack, x2 tid, x3 tls, x4 launch; clone wants x2 parent_tid, x3 tls, x4 child_tid. */
+/*
+ * x0 flags, x1 stack, x2 tid, x3 tls, x4 launch; clone wants x2 parent_tid, x3 tls, x4
+ * child_tid.
+ */
 __asm__(".text\n"
 	".p2align 4\n"
 	".hidden hidden_clone\n"
@@ -141,9 +147,9 @@ __asm__(".text\n"
 
 static int start_hidden(struct os_thread *thread, const struct launch *launch)
 {
-	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-			      CLONE_SYSVSEM | CLONE_SETTLS | CLONE_CHILD_CLEARTID |
-			      CLONE_PARENT_SETTID;
+	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
+			      CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
+			      CLONE_CHILD_CLEARTID | CLONE_PARENT_SETTID;
 	char *stack = os_reserve(STACK_SIZE);
 	struct launch *top;
 	uint64_t old;
@@ -174,7 +180,7 @@ static int start_hidden(struct os_thread *thread, const struct launch *launch)
 	return 0;
 }
 
-/* ---- ordinary ---------------------------------------------------------------------------- */
+/* ---- ordinary --------------------------------------------------------------------- */
 
 struct ordinary {
 	pthread_t handle;
@@ -278,7 +284,7 @@ void os_yield(void)
 	sys0(SYS_sched_yield);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------ */
+/* ---- waiting ---------------------------------------------------------------------- */
 
 /* Not PRIVATE: the kernel's wake of an ended thread's tid is not either. */
 int os_wait(uint32_t *word, uint32_t expected, int64_t timeout_ns)

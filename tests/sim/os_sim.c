@@ -9,7 +9,7 @@
  * touching an absent one would be a fault that the library takes itself.
  *
  * Children here are made as raw clone makes them, so nobody asks for the handover of a
- * userfaultfd: os_handover_listen() says it cannot be had.
+ * userfaultfd: os_lifeline() and os_handover_listen() say that they cannot be had.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static struct chunk *own[OWN_SPAN / SIM_HUGE];
 static uint32_t own_used[MAX_OWN_CHUNKS];
 static unsigned nr_own;
 
-/* ---- memory of our own -------------------------------------------------------------------- */
+/* ---- memory of our own ----------------------------------------------------------- */
 
 struct chunk *own_chunk(uintptr_t addr, bool create)
 {
@@ -208,7 +208,7 @@ void os_prefer_huge(void *addr, size_t size_bytes)
 	sim_point();
 }
 
-/* ---- the program's memory -------------------------------------------------------------------- */
+/* ---- the program's memory -------------------------------------------------------- */
 
 int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *out)
 {
@@ -265,17 +265,28 @@ int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent
 	return n;
 }
 
-static int64_t resident_own(const struct vma *vma)
+static int64_t resident_tracked(const struct vma *vma)
+{
+	uintptr_t at = vma->start, end;
+	int64_t pages = 0;
+
+	while (at < vma->end) {
+		end = (at & ~(SIM_HUGE - 1)) + SIM_HUGE;
+		end = end < vma->end ? end : vma->end;
+		for (; own_chunk(at, false) && at < end; at += SIM_PAGE)
+			pages += counts(at);
+		at = end;
+	}
+	return pages;
+}
+
+/* The library touches its own memory without asking: the host knows which of it. */
+static int64_t resident_untracked(const struct vma *vma)
 {
 	static unsigned char vec[4096];
 	uintptr_t at, step = sizeof(vec) * SIM_PAGE, i;
 	int64_t pages = 0;
 
-	if (vma->uffd) {
-		for (at = vma->start; at < vma->end; at += SIM_PAGE)
-			pages += own_chunk(at, false) && counts(at);
-		return pages;
-	}
 	for (at = vma->start; at < vma->end; at += step) {
 		size_t len = vma->end - at < step ? vma->end - at : step;
 
@@ -299,7 +310,8 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 
 		mapped += (int64_t)((vma->end - vma->start) / SIM_PAGE);
 		if (!in_arena(vma->start))
-			pages += resident_own(vma);
+			pages += vma->uffd ? resident_tracked(vma) :
+					     resident_untracked(vma);
 		for (addr = vma->start; in_arena(addr) && addr < vma->end;
 		     addr += SIM_PAGE)
 			pages += counts(addr);
@@ -334,7 +346,56 @@ void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), 
 	sim_point();
 }
 
-/* ---- handover --------------------------------------------------------------------------------- */
+void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
+{
+	/* Nobody asks for MADV_WIPEONFORK here. */
+	(void)fn;
+	(void)ctx;
+	sim_point();
+}
+
+void os_block_signals(uint64_t *saved)
+{
+	*saved = 0; /* nobody sends signals here */
+}
+
+void os_restore_signals(const uint64_t *saved)
+{
+	(void)saved;
+}
+
+int os_attach(void)
+{
+	sim_point();
+	return 0;
+}
+
+/* ---- handing over to a forked child ---------------------------------------------- */
+
+void *os_map_shared(size_t size_bytes)
+{
+	void *addr = os_reserve(size_bytes);
+
+	if (addr)
+		os_commit(addr, (size_bytes + SIM_PAGE - 1) & ~(SIM_PAGE - 1));
+	return addr;
+}
+
+void os_unmap_shared(void *addr, size_t size_bytes)
+{
+	os_release(addr, size_bytes);
+}
+
+int os_private_files(void)
+{
+	return 0;
+}
+
+int os_lifeline(int fds[2])
+{
+	(void)fds;
+	return -ENOSYS;
+}
 
 int os_handover_listen(struct os_handover_name *name)
 {

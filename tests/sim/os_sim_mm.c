@@ -7,8 +7,9 @@
  *   the userfaultfd's mapping "is changing"; then the caller queues the event and sleeps
  *   until it was read. One event for each userfaultfd in the range, with the whole range.
  *   mremap onto a mapping raises UNMAP, REMAP, and UNMAP for where the pages were.
- * - MADV_DONTNEED: for each mapping, event first; once it was read the mapping is no longer
- *   changing, and *then* the caller goes on and discards. Others may run in between.
+ * - MADV_DONTNEED: for each mapping, event first; once it was read the mapping is no
+ *   longer changing, and *then* the caller goes on and discards. Others may run in
+ *   between.
  * - fork: the child's pages are copied with the mapping changing; the event carries the
  *   child's userfaultfd, and the child runs after it was read.
  */
@@ -36,7 +37,34 @@ static bool racing(struct mm *mm, uintptr_t start, size_t len, bool also_writers
 	return false;
 }
 
-/* ---- touching -------------------------------------------------------------------------- */
+/*
+ * A change of a mapping from begin to end. A fork in the middle of it sees it happen or
+ * not, and so does a change in the middle of a fork: whatever the child finds there was
+ * never promised to it.
+ */
+static void begin(struct mm *mm, uintptr_t start, size_t len)
+{
+	struct mm *child;
+	uintptr_t addr;
+	unsigned i;
+
+	for (addr = start; addr < start + len; addr += SIM_PAGE) {
+		mm->changes[index_of(addr)]++;
+		for (i = 0; (child = mm_at(i)); i++)
+			if (child->parent == mm)
+				child->flux[index_of(addr)]++;
+	}
+}
+
+static void end(struct mm *mm, uintptr_t start, size_t len)
+{
+	uintptr_t addr;
+
+	for (addr = start; addr < start + len; addr += SIM_PAGE)
+		mm->changes[index_of(addr)]--;
+}
+
+/* ---- touching -------------------------------------------------------------------- */
 
 static bool huge_fits(struct mm *mm, const struct vma *vma, uintptr_t start)
 {
@@ -169,7 +197,7 @@ void sim_unpin(uintptr_t addr)
 	page_at(sim_current->mm, addr)->pins--;
 }
 
-/* ---- mapping ---------------------------------------------------------------------------- */
+/* ---- mapping --------------------------------------------------------------------- */
 
 static void zap(struct mm *mm, uintptr_t start, uintptr_t end)
 {
@@ -256,10 +284,12 @@ int sim_munmap(uintptr_t addr, size_t len)
 	sim_point();
 	if (racing(mm, addr, len, false))
 		return -EBUSY;
+	begin(mm, addr, len);
 	unmap(mm, addr, addr + len, &u);
 	sim_trace("munmap", (int64_t)addr, (int64_t)(addr + len), 0, 0);
 	sim_point();
 	unmaps_complete(&u);
+	end(mm, addr, len);
 	return 0;
 }
 
@@ -274,11 +304,13 @@ int sim_mmap(uintptr_t addr, size_t len, unsigned prot)
 	sim_point();
 	if (racing(mm, addr, len, false))
 		return -EBUSY;
+	begin(mm, addr, len);
 	unmap(mm, addr, addr + len, &u);
 	vma_insert(mm, vma);
 	sim_trace("mmap", (int64_t)addr, (int64_t)(addr + len), prot, 0);
 	sim_point();
 	unmaps_complete(&u);
+	end(mm, addr, len);
 	return 0;
 }
 
@@ -298,7 +330,7 @@ int sim_mprotect(uintptr_t addr, size_t len, unsigned prot)
 	return 0;
 }
 
-/* ---- mremap -------------------------------------------------------------------------------- */
+/* ---- mremap ---------------------------------------------------------------------- */
 
 static bool moves_whole(struct mm *mm, uintptr_t from, uintptr_t to, size_t len,
 			size_t at)
@@ -406,15 +438,19 @@ int sim_mremap(uintptr_t from, size_t old_len, uintptr_t to, size_t new_len,
 		return -EBUSY;
 	sim_trace(keep_old ? "mremap, keep" : "mremap", (int64_t)from,
 		  (int64_t)(from + old_len), (int64_t)to, (int64_t)(to + new_len));
+	begin(mm, from, old_len);
+	begin(mm, to, new_len);
 	if (to == from)
 		r = resize(mm, from, old_len, new_len);
 	else
 		r = move_mapping(mm, from, old_len, to, new_len, keep_old);
+	end(mm, to, new_len);
+	end(mm, from, old_len);
 	sim_trace("mremap end", (int64_t)from, (int64_t)to, 0, r);
 	return r;
 }
 
-/* ---- discarding ------------------------------------------------------------------------------- */
+/* ---- discarding ------------------------------------------------------------------ */
 
 static int dontneed(struct mm *mm, uintptr_t start, uintptr_t end)
 {
@@ -456,16 +492,18 @@ int sim_dontneed(uintptr_t addr, size_t len)
 	if (racing(mm, addr, len, true))
 		return -EBUSY;
 	sim_trace("dontneed", (int64_t)addr, (int64_t)(addr + len), 0, 0);
+	begin(mm, addr, len);
 	for (i = 0; i < len / SIM_PAGE; i++)
 		mm->flux[index_of(addr) + i]++;
 	r = dontneed(mm, addr, addr + len);
 	for (i = 0; i < len / SIM_PAGE; i++)
 		mm->flux[index_of(addr) + i]--;
+	end(mm, addr, len);
 	sim_trace("dontneed end", (int64_t)addr, (int64_t)(addr + len), 0, r);
 	return r;
 }
 
-/* ---- fork --------------------------------------------------------------------------------------- */
+/* ---- fork ------------------------------------------------------------------------ */
 
 static void copy_pages(struct mm *from, struct mm *to, const struct vma *vma)
 {
@@ -480,7 +518,8 @@ static void copy_pages(struct mm *from, struct mm *to, const struct vma *vma)
 		*page_at(to, addr) = *page;
 		page_at(to, addr)->pins = 0;
 		memcpy(to->shadow + at, from->shadow + at, SIM_PAGE);
-		to->flux[at / SIM_PAGE] = from->flux[at / SIM_PAGE];
+		to->flux[at / SIM_PAGE] = from->flux[at / SIM_PAGE] +
+					  from->changes[at / SIM_PAGE];
 		to->dirty[at / SIM_PAGE] = true;
 		if (page->flags & P_PRESENT)
 			memcpy(to->bytes + at, from->bytes + at, SIM_PAGE);
@@ -528,10 +567,12 @@ int sim_fork(void (*fn)(void *arg), void *arg)
 		copy_pages(mm, child, &vma);
 	}
 	own_forked();
+	child->parent = mm;
 	sim_point();
 	for (i = 0; i < nr; i++)
 		uffd_event(map[i][0], (struct os_event){ .kind = OS_EVENT_FORK,
 							 .child = file_fd(map[i][1]) });
+	child->parent = NULL;
 	sim_trace("fork end", child->pid, 0, 0, 0);
 	if (fn)
 		sim_thread_start("child", fn, arg, child, NULL);

@@ -38,9 +38,15 @@ void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #endif
 
+/* At fixed addresses: the library tells threads apart by where their stacks are. */
+#ifdef SIM_TSAN
+#define STACK_BASE 0xc00000000ul
+#else
+#define STACK_BASE 0x1f0000000000ul
+#endif
 #define STACK_SIZE ((size_t)512 << 10)
-/* A seed takes some thousand steps; this many are a livelock. */
-#define MAX_STEPS 2000000u
+/* A seed takes some thousand steps; a crowded one a million; this many are a livelock. */
+#define MAX_STEPS 8000000u
 /* A fault or an event that waited so long, in simulated time, was forgotten. */
 #define FORGOTTEN_NS UINT64_C(60000000000)
 #define TRACE_LINES 160u
@@ -99,7 +105,7 @@ uint64_t sim_steps(void)
 	return steps;
 }
 
-/* ---- what happened ----------------------------------------------------------------- */
+/* ---- what happened --------------------------------------------------------------- */
 
 struct line {
 	const char *what;
@@ -186,7 +192,7 @@ void sim_fail(const char *format, ...)
 	_exit(SIM_FAILED);
 }
 
-/* ---- switching ---------------------------------------------------------------------- */
+/* ---- switching ------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
 /* Saves what a function must keep and the stack pointer, and takes up the other's. */
@@ -271,7 +277,7 @@ static void switch_to(struct thread *next)
 #endif
 }
 
-/* ---- scheduling --------------------------------------------------------------------- */
+/* ---- scheduling ------------------------------------------------------------------ */
 
 static bool fds_ready(const struct thread *t)
 {
@@ -403,7 +409,7 @@ struct thread *sim_thread_at(unsigned i)
 	return i < nr_threads ? &thread[i] : NULL;
 }
 
-/* ---- threads ----------------------------------------------------------------------- */
+/* ---- threads --------------------------------------------------------------------- */
 
 static void thread_main(void)
 {
@@ -433,10 +439,14 @@ static void thread_main(void)
 static void stack_get(struct thread *t)
 {
 	if (!t->stack) {
-		char *p = mmap(NULL, STACK_SIZE + SIM_PAGE, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		size_t slot = (size_t)(t - thread) * 2 * STACK_SIZE;
+		void *at = (void *)(STACK_BASE + slot);
+		char *p = mmap(at, STACK_SIZE + SIM_PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+				       MAP_FIXED_NOREPLACE,
+			       -1, 0);
 
-		if (p == MAP_FAILED || mprotect(p, SIM_PAGE, PROT_NONE))
+		if (p != at || mprotect(p, SIM_PAGE, PROT_NONE))
 			sim_fail("the host has no memory for stacks");
 		t->stack = p + SIM_PAGE;
 	}
@@ -509,6 +519,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	rng[1] = ~config->seed;
 	now_ns = UINT64_C(1000000000);
 	steps = nr_lines = next_fault_seq = 0;
+	nr_threads = 0;
 	next_tid = 1;
 	digest = UINT64_C(0xcbf29ce484222325);
 	switch_percent = percents[sim_below(sizeof(percents) / sizeof(percents[0]))];
@@ -525,7 +536,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	own_check_released();
 }
 
-/* ---- lib/os/os.h -------------------------------------------------------------------- */
+/* ---- lib/os/os.h ----------------------------------------------------------------- */
 
 int os_thread_start(struct os_thread *t, void (*fn)(void *arg), void *arg,
 		    const char *name)

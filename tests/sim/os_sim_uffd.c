@@ -2,10 +2,11 @@
 /*
  * The simulated userfaultfd.
  *
- * A thread that touches a missing page of a registered mapping sleeps in T_FAULT; it is its
- * own message, read or not. COPY, MOVE, ZERO, WAKE and unregistering wake who sleeps in
- * their range, whether the message was read or not. A thread that changes a mapping sleeps
- * in T_EVENT with its message on the list of events. A read gives out faults first.
+ * A thread that touches a missing page of a registered mapping sleeps in T_FAULT; it is
+ * its own message, read or not. COPY, MOVE, ZERO, WAKE and unregistering wake who sleeps
+ * in their range, whether the message was read or not. A thread that changes a mapping
+ * sleeps in T_EVENT with its message on the list of events. A read gives out faults
+ * first.
  *
  * While a mapping is changing (from the change until the thread that made it ran on after
  * its event was read) nothing can be filled or moved: -EAGAIN.
@@ -23,7 +24,7 @@ void (*sim_on_sigbus)(uintptr_t addr, bool write);
 static struct file files[MAX_FILES];
 static unsigned nr_files;
 
-/* ---- descriptors ----------------------------------------------------------------------- */
+/* ---- descriptors ----------------------------------------------------------------- */
 
 void files_reset(void)
 {
@@ -127,7 +128,7 @@ void os_kick_clear(int kicker)
 	sim_point();
 }
 
-/* ---- waking and waiting ------------------------------------------------------------------ */
+/* ---- waking and waiting ---------------------------------------------------------- */
 
 static void wake(const struct file *uffd, uintptr_t start, uintptr_t end)
 {
@@ -217,7 +218,7 @@ int os_uffd_read(int uffd, struct os_event *events, int nr)
 	return n;
 }
 
-/* ---- opening, registering ------------------------------------------------------------------- */
+/* ---- opening, registering -------------------------------------------------------- */
 
 int os_uffd_open(unsigned flags)
 {
@@ -322,7 +323,7 @@ int os_uffd_unregister(int fd, uintptr_t start, size_t len)
 	return 0;
 }
 
-/* ---- moving ---------------------------------------------------------------------------------- */
+/* ---- moving ---------------------------------------------------------------------- */
 
 static uint64_t hash_page(const void *bytes)
 {
@@ -335,12 +336,23 @@ static uint64_t hash_page(const void *bytes)
 	return hash;
 }
 
-/* A frame is shared until the library wrote to it; that is seen by its bytes. */
-static bool shared(struct mm *mm, uintptr_t addr, const struct page *page)
+/*
+ * A frame is shared until the library wrote to it. That is seen by its bytes; but the
+ * library may have written what was there, so every other refusal is the last.
+ */
+static bool shared(struct mm *mm, uintptr_t addr, struct page *page)
 {
 	if (!(page->flags & P_SHARED))
 		return false;
-	return in_arena(addr) || hash_page(page_bytes(mm, addr)) == page->hash;
+	if (in_arena(addr))
+		return true;
+	if (hash_page(page_bytes(mm, addr)) != page->hash) {
+		page->flags &= (uint16_t)~P_SHARED;
+		return false;
+	}
+	if (sim_below(2))
+		page->flags &= (uint16_t)~P_SHARED;
+	return true;
 }
 
 void page_fork_frame(struct page *page, const void *bytes)
@@ -377,7 +389,8 @@ static int move_huge(struct mm *mm, uintptr_t dst, uintptr_t src)
 
 static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src, unsigned flags)
 {
-	const struct page *from = page_at(mm, src), *to = page_at(mm, dst);
+	struct page *from = page_at(mm, src);
+	const struct page *to = page_at(mm, dst);
 	const struct vma *vma = vma_at(mm, src);
 	/* What is there of our own memory is known where it is registered. */
 	bool known = in_arena(src) || vma->uffd;
@@ -452,7 +465,7 @@ int64_t os_uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, unsigned 
 	return r;
 }
 
-/* ---- filling ---------------------------------------------------------------------------------- */
+/* ---- filling --------------------------------------------------------------------- */
 
 static int fill_check(const struct file *uffd, uintptr_t dst, size_t len)
 {

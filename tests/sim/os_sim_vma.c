@@ -21,7 +21,7 @@ struct mm *main_mm;
 
 static struct mm mms[MAX_MMS];
 
-/* ---- address spaces ------------------------------------------------------------------- */
+/* ---- address spaces -------------------------------------------------------------- */
 
 static void *map_host(void *at, size_t len)
 {
@@ -48,6 +48,8 @@ static void mm_reset(struct mm *mm)
 	memset(mm->arena, 0, sizeof(mm->arena));
 	memset(mm->flux, 0, sizeof(mm->flux));
 	memset(mm->writers, 0, sizeof(mm->writers));
+	memset(mm->changes, 0, sizeof(mm->changes));
+	mm->parent = NULL;
 	memset(mm->dirty, 0, sizeof(mm->dirty));
 	mm->nr = 0;
 	mm->used = false;
@@ -60,6 +62,11 @@ void mm_reset_all(void)
 	for (i = 0; i < MAX_MMS; i++)
 		if (mms[i].used)
 			mm_reset(&mms[i]);
+}
+
+struct mm *mm_at(unsigned i)
+{
+	return i < MAX_MMS ? &mms[i] : NULL;
 }
 
 struct mm *mm_create(void)
@@ -84,7 +91,7 @@ struct mm *mm_create(void)
 	return mm;
 }
 
-/* ---- mappings ---------------------------------------------------------------------------- */
+/* ---- mappings -------------------------------------------------------------------- */
 
 struct vma *vma_next(struct mm *mm, uintptr_t addr)
 {
@@ -162,7 +169,7 @@ void vma_merge(struct mm *mm)
 		mm->nr = n + 1;
 }
 
-/* ---- pages --------------------------------------------------------------------------------- */
+/* ---- pages ----------------------------------------------------------------------- */
 
 struct chunk *chunk_at(struct mm *mm, uintptr_t addr)
 {
@@ -234,11 +241,14 @@ static bool holds_garbage(struct mm *mm, uintptr_t addr)
 void page_gone(struct mm *mm, uintptr_t addr)
 {
 	struct page *page = page_at(mm, addr);
-	bool garbage = holds_garbage(mm, addr);
+	bool garbage;
 
-	if (page->flags & P_PRESENT)
+	if (page->flags & P_PRESENT) {
+		garbage = holds_garbage(mm, addr);
 		memset(page_bytes(mm, addr), garbage ? GARBAGE : 0, SIM_PAGE);
-	page->flags = garbage ? P_GARBAGE : 0;
+		page->flags = garbage ? P_GARBAGE : 0;
+	}
+	page->flags &= P_GARBAGE;
 	page->pins = 0;
 }
 
@@ -283,7 +293,7 @@ void mm_check(struct mm *mm, const char *when)
 		}
 }
 
-/* ---- looking without touching ------------------------------------------------------------- */
+/* ---- looking without touching ---------------------------------------------------- */
 
 bool sim_present(uintptr_t addr)
 {

@@ -9,9 +9,9 @@
  * that the host chose.
  *
  * The application's memory is the arena: ARENA_PAGES pages at a fixed address. The bytes
- * of a page lie at its address, but only sim_read() and sim_write() may look: they do what
- * the hardware and the kernel would (protection, zero pages, faults that sleep). Pages
- * that are not present hold garbage.
+ * of a page lie at its address, but only sim_read() and sim_write() may look: they do
+ * what the hardware and the kernel would (protection, zero pages, faults that sleep).
+ * Pages that are not present hold garbage.
  *
  * The oracle. Beside the arena lies a shadow with what each byte must be. The shadow
  * changes in the same instant as the page table does, so every fill of a page and every
@@ -58,7 +58,7 @@ struct sim_config {
 	uint32_t busy_move;  /* 1 in so many MOVEs finds its page busy; 0: none */
 };
 
-/* Makes a world, runs fn as its first thread until every thread ended, checks for leaks. */
+/* Makes a world, runs fn as its first thread until all have ended, looks for leaks. */
 void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg);
 /* What happened in the last world: the same for the same seed. */
 uint64_t sim_digest(void);
@@ -76,7 +76,7 @@ void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), nore
 /* One record of what happened; printed only when asked for. `what` is a literal. */
 void sim_trace(const char *what, int64_t a, int64_t b, int64_t c, int64_t result);
 
-/* ---- the application's memory: 0 or -errno, -EFAULT for SIGSEGV, -EIO for SIGBUS --- */
+/* ---- the application's memory: 0 or -errno, -EFAULT for SIGSEGV, -EIO for SIGBUS - */
 
 #define SIM_READ 1u
 #define SIM_WRITE 2u
@@ -98,13 +98,13 @@ int sim_mprotect(uintptr_t addr, size_t len, unsigned prot);
 int sim_pin(uintptr_t addr);
 void sim_dma(uintptr_t addr, const void *buf, size_t len);
 void sim_unpin(uintptr_t addr);
-/* A child as raw clone makes it: fn runs in a copy of the address space. -EAGAIN: enough. */
+/* A child as raw clone makes it: fn runs in a copy of the memory. -EAGAIN: enough. */
 int sim_fork(void (*fn)(void *arg), void *arg);
 
 /* A fault on memory of a userfaultfd opened with OS_UFFD_SIGBUS: the signal handler. */
 extern void (*sim_on_sigbus)(uintptr_t addr, bool write);
 
-/* ---- looking without touching: no scheduling point --------------------------------- */
+/* ---- looking without touching: no scheduling point ------------------------------- */
 
 bool sim_present(uintptr_t addr);
 bool sim_huge(uintptr_t addr);

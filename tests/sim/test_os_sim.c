@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The simulated world does what Linux 6.18 does: each rule of userfaultfd that the library
- * relies on or has to live with, and each kind of damage the world is to find.
+ * The simulated world does what Linux 6.18 does: each rule of userfaultfd that the
+ * library relies on or has to live with, and each kind of damage the world is to find.
  */
 #include <errno.h>
 #include <string.h>
@@ -105,7 +105,7 @@ static void run(void (*fn)(void *))
 	}                                                                                \
 	static void name_##_scene(void *arg __attribute__((unused)))
 
-/* ---- threads and time --------------------------------------------------------------- */
+/* ---- threads and time ------------------------------------------------------------ */
 
 static uint32_t word;
 
@@ -182,7 +182,7 @@ TEST(a_seed_is_one_run)
 	CHECK(digest[0] != digest[2]);
 }
 
-/* ---- touching, registering ---------------------------------------------------------- */
+/* ---- touching, registering ------------------------------------------------------- */
 
 SCENE(memory_appears_when_touched)
 {
@@ -295,7 +295,7 @@ SCENE(poison_is_told_to_sleepers_and_goes_with_a_discard)
 	close_all();
 }
 
-/* ---- moving and filling ------------------------------------------------------------- */
+/* ---- moving and filling ---------------------------------------------------------- */
 
 SCENE(what_move_refuses)
 {
@@ -389,7 +389,7 @@ SCENE(a_huge_page_is_split_by_a_destination_with_a_table)
 	close_all();
 }
 
-/* ---- events -------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------- */
 
 static bool done;
 
@@ -538,7 +538,7 @@ TEST(a_page_can_escape_from_a_discard)
 	CHECK_LT(escaped, 200);
 }
 
-/* ---- fork ---------------------------------------------------------------------------- */
+/* ---- fork ------------------------------------------------------------------------ */
 
 static void child_reads(void *arg __attribute__((unused)))
 {
@@ -581,7 +581,7 @@ SCENE(a_child_is_filled_by_its_parents_reader)
 	close_all();
 }
 
-/* ---- what is found -------------------------------------------------------------------- */
+/* ---- what is found --------------------------------------------------------------- */
 
 SCENE(a_forgotten_page_of_a_child_is_found, .exit_status = SIM_FAILED)
 {

@@ -75,7 +75,7 @@ void sim_ready(struct thread *t);
 uint64_t sim_now(void);
 bool sim_chance(uint32_t one_in); /* 0: never */
 
-/* ---- pages and mappings ------------------------------------------------------------ */
+/* ---- pages and mappings ---------------------------------------------------------- */
 
 enum {
 	P_PRESENT = 1,
@@ -111,7 +111,12 @@ struct mm {
 	unsigned nr, cap;
 	struct chunk arena[ARENA_PAGES / 512];
 	char *bytes, *shadow; /* ARENA_PAGES pages each; of main_mm: at ARENA_BASE */
-	uint16_t flux[ARENA_PAGES], writers[ARENA_PAGES];
+	/*
+	 * Per page: discards under way (it may read as zeros), writes under way, changes
+	 * of its mapping under way.
+	 */
+	uint16_t flux[ARENA_PAGES], writers[ARENA_PAGES], changes[ARENA_PAGES];
+	struct mm *parent;       /* while the event of the fork has not been read */
 	bool dirty[ARENA_PAGES]; /* bytes or shadow are not as in a new world */
 };
 
@@ -139,6 +144,7 @@ extern struct mm *main_mm;
 
 struct mm *mm_create(void);
 void mm_reset_all(void);
+struct mm *mm_at(unsigned i); /* NULL after the last */
 static inline bool in_arena(uintptr_t addr)
 {
 	return addr - ARENA_BASE < ARENA_PAGES * SIM_PAGE;
@@ -167,7 +173,7 @@ void mm_check(struct mm *mm, const char *when);
 void own_forked(void);
 void page_fork_frame(struct page *page, const void *bytes);
 
-/* ---- descriptors and userfaultfd ---------------------------------------------------- */
+/* ---- descriptors and userfaultfd ------------------------------------------------- */
 
 enum file_kind { F_CLOSED, F_UFFD, F_KICKER };
 

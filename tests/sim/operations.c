@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the threads of the random program do. Each function is one operation on a random
+ * range; none of them knows what the others do meanwhile, so a range may be gone or
+ * protected when it is touched (-EFAULT), or be in another thread's hands (-EBUSY). A
+ * lost page (-EIO) is never right: no device fails here.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/sim/program.h"
+#include "uhmm/uhmm.h"
+
+static uintptr_t page_addr(unsigned page)
+{
+	return ARENA_BASE + page * SIM_PAGE;
+}
+
+struct run {
+	unsigned page, nr;
+	uintptr_t addr;
+	size_t len;
+};
+
+/* Mostly some pages, sometimes many, sometimes all. */
+static struct run random_run(const struct program *p)
+{
+	unsigned max = sim_below(8) ? 12 : p->nr_pages;
+	struct run r = { .page = sim_below(p->nr_pages) };
+
+	r.nr = 1 + sim_below(max);
+	if (r.nr > p->nr_pages - r.page)
+		r.nr = p->nr_pages - r.page;
+	if (sim_below(40) == 0) {
+		r.page = 0;
+		r.nr = p->nr_pages;
+	}
+	r.addr = page_addr(r.page);
+	r.len = r.nr * SIM_PAGE;
+	return r;
+}
+
+/*
+ * Threads do not change one another's mappings: what one has begun to change only it
+ * touches until it is done. But addresses that were given up in the course of it are
+ * free: anybody may map there, as the kernel would choose them for anybody.
+ */
+static bool free_to_change(const struct program *p, unsigned page, unsigned nr)
+{
+	for (; nr--; page++)
+		if (p->changing[page])
+			return false;
+	return true;
+}
+
+static bool free_to_map(const struct program *p, unsigned page, unsigned nr)
+{
+	for (; nr--; page++)
+		if (p->changing[page] && sim_mapped(page_addr(page)))
+			return false;
+	return true;
+}
+
+static void change_begin(struct program *p, unsigned page, unsigned nr)
+{
+	for (; nr--; page++) {
+		p->generation[page]++;
+		p->changing[page]++;
+	}
+}
+
+static void change_end(struct program *p, unsigned page, unsigned nr)
+{
+	while (nr--)
+		p->changing[page++]--;
+}
+
+static void expect(const char *what, int r, int a, int b)
+{
+	if (r != 0 && r != a && r != b)
+		sim_fail("%s: %d (%s)", what, r, strerror(-r));
+}
+
+/* ---- touching -------------------------------------------------------------------- */
+
+static void op_read(struct program *p)
+{
+	static char buf[SIM_PAGE];
+	struct run r = random_run(p);
+	bool whole = sim_below(4) == 0;
+	unsigned i;
+
+	for (i = 0; i < r.nr && i < 32; i++) {
+		size_t at = whole ? 0 : sim_below(SIM_PAGE - 8);
+
+		expect("read",
+		       sim_read(r.addr + i * SIM_PAGE + at, buf, whole ? SIM_PAGE : 8),
+		       -EFAULT, 0);
+	}
+}
+
+/* Pages of all kinds that devices tell apart: noise, one value, text. */
+static size_t make_bytes(char *buf)
+{
+	size_t i, len = SIM_PAGE;
+	uint64_t value;
+
+	switch (sim_below(6)) {
+	case 0:
+		for (i = 0; i < len; i += 8) {
+			value = sim_random();
+			memcpy(buf + i, &value, 8);
+		}
+		return len;
+	case 1:
+		memset(buf, (int)sim_below(256), len);
+		return len;
+	case 2:
+		memset(buf, 0, len);
+		return len;
+	default:
+		len = 8 + sim_below(64);
+		for (i = 0; i < len; i++)
+			buf[i] = (char)('a' + sim_below(4));
+		return len;
+	}
+}
+
+static void op_write(struct program *p)
+{
+	char buf[SIM_PAGE];
+	struct run r = random_run(p);
+	unsigned i;
+
+	for (i = 0; i < r.nr && i < 32; i++) {
+		size_t len = make_bytes(buf);
+		size_t at = len < SIM_PAGE ? sim_below((uint32_t)(SIM_PAGE - len)) : 0;
+
+		expect("write", sim_write(r.addr + i * SIM_PAGE + at, buf, len), -EFAULT,
+		       -EBUSY);
+	}
+}
+
+/* A transfer of a device into a page that the kernel holds on to meanwhile. */
+static void op_dma(struct program *p)
+{
+	uintptr_t addr = page_addr(sim_below(p->nr_pages));
+	uint64_t value = sim_random();
+	int r = sim_pin(addr);
+
+	expect("pin", r, -EFAULT, -EBUSY);
+	if (r)
+		return;
+	sim_sleep(sim_below(200000));
+	sim_dma(addr + 8 * sim_below(511), &value, sizeof(value));
+	sim_sleep(sim_below(20000));
+	sim_unpin(addr);
+}
+
+/* ---- mappings -------------------------------------------------------------------- */
+
+static void op_unmap(struct program *p)
+{
+	struct run r = random_run(p);
+	unsigned prot = SIM_RW | (p->huge && sim_below(2) ? SIM_THP : 0);
+
+	if (!free_to_change(p, r.page, r.nr))
+		return;
+	change_begin(p, r.page, r.nr);
+	expect("munmap", sim_munmap(r.addr, r.len), -EBUSY, 0);
+	change_end(p, r.page, r.nr);
+	if (!sim_below(4) || !free_to_map(p, r.page, r.nr))
+		return;
+	change_begin(p, r.page, r.nr);
+	expect("mmap", sim_mmap(r.addr, r.len, prot), -EBUSY, 0);
+	change_end(p, r.page, r.nr);
+}
+
+static void op_map(struct program *p)
+{
+	struct run r = random_run(p);
+	unsigned prot = SIM_RW | (p->huge && sim_below(2) ? SIM_THP : 0);
+
+	if (!free_to_map(p, r.page, r.nr))
+		return;
+	change_begin(p, r.page, r.nr);
+	expect("mmap", sim_mmap(r.addr, r.len, prot), -EBUSY, 0);
+	change_end(p, r.page, r.nr);
+}
+
+static void op_remap(struct program *p)
+{
+	struct run from = random_run(p), to = random_run(p);
+	size_t new_len = sim_below(3) ? from.len : (1 + sim_below(from.nr)) * SIM_PAGE;
+	unsigned nr = (unsigned)(new_len / SIM_PAGE);
+	bool keep = new_len == from.len && sim_below(4) == 0;
+	int r;
+
+	if (sim_below(5) == 0) {
+		to = from;
+		new_len = (1 + sim_below(2 * from.nr)) * SIM_PAGE;
+		nr = (unsigned)(new_len / SIM_PAGE);
+	}
+	if (to.page + nr > p->nr_pages || !free_to_change(p, from.page, from.nr) ||
+	    !free_to_change(p, to.page, nr))
+		return;
+	change_begin(p, from.page, from.nr);
+	change_begin(p, to.page, nr);
+	r = sim_mremap(from.addr, from.len, to.addr, new_len, keep);
+	expect("mremap", r, r == -EFAULT || r == -EINVAL || r == -ENOMEM ? r : 0, -EBUSY);
+	change_end(p, from.page, from.nr);
+	change_end(p, to.page, nr);
+}
+
+static void op_discard(struct program *p)
+{
+	struct run r = random_run(p);
+
+	if (!free_to_change(p, r.page, r.nr))
+		return;
+	change_begin(p, r.page, r.nr);
+	expect("dontneed", sim_dontneed(r.addr, r.len), -EBUSY, -ENOMEM);
+	change_end(p, r.page, r.nr);
+}
+
+static void op_protect(struct program *p)
+{
+	static const unsigned prots[] = { SIM_READ, SIM_READ, 0 };
+	struct run r = random_run(p);
+
+	expect("mprotect", sim_mprotect(r.addr, r.len, prots[sim_below(3)]), 0, 0);
+	sim_sleep(sim_below(100000));
+	if (sim_below(2))
+		op_read(p);
+	expect("mprotect", sim_mprotect(r.addr, r.len, SIM_RW), 0, 0);
+}
+
+/* ---- fork ------------------------------------------------------------------------ */
+
+/* The child has its memory to itself, and changes it while it is still being filled. */
+static void child(void *arg)
+{
+	struct program *p = arg;
+	unsigned n = 1 + sim_below(10);
+
+	while (n--) {
+		struct run r = random_run(p), to = random_run(p);
+
+		switch (sim_below(8)) {
+		case 0:
+			expect("dontneed", sim_dontneed(r.addr, r.len), -ENOMEM, -EBUSY);
+			break;
+		case 1:
+			expect("munmap", sim_munmap(r.addr, r.len), -EBUSY, 0);
+			break;
+		case 2:
+			if (to.page + r.nr <= p->nr_pages)
+				sim_mremap(r.addr, r.len, to.addr, r.len, false);
+			break;
+		case 3:
+		case 4:
+			op_write(p);
+			break;
+		default:
+			op_read(p);
+		}
+	}
+}
+
+static void op_fork(struct program *p)
+{
+	if (!p->forks)
+		return;
+	p->forks--;
+	expect("fork", sim_fork(child, p), 0, 0);
+}
+
+/* ---- the library ----------------------------------------------------------------- */
+
+static struct uhmm_device *any_device(const struct program *p)
+{
+	return p->device[sim_below(p->nr_devices)];
+}
+
+static void op_migrate(struct program *p)
+{
+	struct run r = random_run(p);
+	struct uhmm_device *to = sim_below(3) ? any_device(p) : NULL;
+	uint8_t results[ARENA_PAGES];
+	size_t moved = 0, i, n = 0;
+	int ret;
+
+	memset(results, 0xff, sizeof(results));
+	sim_trace("> migrate", (int64_t)r.addr, (int64_t)(r.addr + r.len), to != NULL, 0);
+	ret = uhmm_migrate(p->space, (void *)r.addr, r.len, to, results, &moved);
+	sim_trace("< migrate", (int64_t)r.addr, (int64_t)(r.addr + r.len), to != NULL,
+		  ret);
+	expect("uhmm_migrate", ret, 0, 0);
+	for (i = 0; i < r.nr; i++) {
+		if (results[i] > UHMM_FULL)
+			sim_fail("uhmm_migrate: page %u: result %u", r.page + (unsigned)i,
+				 results[i]);
+		n += results[i] == UHMM_MOVED;
+	}
+	if (n != moved)
+		sim_fail("uhmm_migrate: %zu pages moved, %zu results say so", moved, n);
+}
+
+static int advise(struct program *p, const struct run *r, enum uhmm_advice advice)
+{
+	int ret;
+
+	sim_trace("> advise", (int64_t)r->addr, (int64_t)(r->addr + r->len), advice, 0);
+	ret = uhmm_advise(p->space, (void *)r->addr, r->len, advice);
+	sim_trace("< advise", (int64_t)r->addr, (int64_t)(r->addr + r->len), advice, ret);
+	return ret;
+}
+
+static void op_advise(struct program *p)
+{
+	struct run r = random_run(p);
+	bool cold = sim_below(2);
+
+	expect("uhmm_advise",
+	       advise(p, &r, cold ? UHMM_ADVISE_COLD : UHMM_ADVISE_WILLNEED), 0, 0);
+}
+
+static bool all_zeros(const char *bytes)
+{
+	return !bytes[0] && !memcmp(bytes, bytes + 1, SIM_PAGE - 1);
+}
+
+/*
+ * A pinned page stays, as long as nobody changes its mapping. Where somebody did, the
+ * pin may be gone or have moved along: it is not undone, because that might be
+ * another's.
+ */
+static void op_pin(struct program *p)
+{
+	struct run r = random_run(p), one = { .nr = 1, .len = SIM_PAGE };
+	uint32_t before[ARENA_PAGES];
+	unsigned i;
+	int ret;
+
+	for (i = r.page; i < r.page + r.nr; i++)
+		before[i] = p->generation[i] - (p->changing[i] != 0);
+	expect("uhmm_advise(PIN)", advise(p, &r, UHMM_ADVISE_PIN), 0, 0);
+	sim_sleep(sim_below(400000));
+	for (i = r.page; i < r.page + r.nr; i++) {
+		one.addr = page_addr(i);
+		if (before[i] != p->generation[i])
+			continue;
+		if (!sim_present(one.addr) && !all_zeros(sim_shadow(one.addr)))
+			sim_fail("page %u is pinned and not there", i);
+		ret = advise(p, &one, UHMM_ADVISE_UNPIN);
+		if (before[i] == p->generation[i])
+			expect("uhmm_advise(UNPIN)", ret, 0, 0);
+	}
+}
+
+static void op_budget(struct program *p)
+{
+	uint64_t pages = BUDGET_OWN_PAGES + p->nr_pages / 8 + sim_below(p->nr_pages);
+
+	if (sim_below(4) == 0)
+		expect("uhmm_budget_set", uhmm_budget_set(p->space, 0), 0, 0);
+	else
+		expect("uhmm_budget_set",
+		       uhmm_budget_set(p->space, p->base_bytes + pages * SIM_PAGE), 0, 0);
+}
+
+static void op_stats(struct program *p)
+{
+	struct uhmm_stats stats = { .size = sizeof(stats) };
+
+	expect("uhmm_stats_get", uhmm_stats_get(p->space, &stats), 0, 0);
+}
+
+static void op_sleep(struct program *p)
+{
+	(void)p;
+	sim_sleep(sim_below(3000000));
+}
+
+/* ---- choosing -------------------------------------------------------------------- */
+
+static const struct {
+	void (*fn)(struct program *p);
+	unsigned weight;
+} operations[] = {
+	{ op_read, 26 },  { op_write, 26 },   { op_dma, 3 },     { op_unmap, 4 },
+	{ op_map, 2 },    { op_remap, 5 },    { op_discard, 6 }, { op_protect, 3 },
+	{ op_fork, 1 },   { op_migrate, 12 }, { op_advise, 4 },  { op_pin, 3 },
+	{ op_budget, 2 }, { op_stats, 1 },    { op_sleep, 2 },
+};
+
+void operation(struct program *p)
+{
+	unsigned i, total = 0, at;
+
+	for (i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+		total += operations[i].weight;
+	at = sim_below(total);
+	for (i = 0; at >= operations[i].weight; i++)
+		at -= operations[i].weight;
+	operations[i].fn(p);
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One seed of the random program: its shape, its start, its end. See program.h.
+ *
+ * The end looks at everything: every page is read, migrated as a whole and read again;
+ * the space is destroyed, after which no page may depend on it; what the library counted
+ * must add up and nothing of it may be left.
+ */
+#include <string.h>
+
+#include "lib/host.h"
+#include "tests/sim/program.h"
+#include "uhmm/uhmm.h"
+
+static struct program program;
+
+static void thread_main(void *arg)
+{
+	struct program *p = arg;
+	unsigned i;
+
+	for (i = 0; i < p->nr_operations; i++)
+		operation(p);
+}
+
+static void check(const char *what, int r)
+{
+	if (r)
+		sim_fail("%s: %d (%s)", what, r, strerror(-r));
+}
+
+static void make_shape(struct program *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->huge = sim_below(6) == 0;
+	p->nr_pages = p->huge ? 512 + sim_below(600) :
+				16 + sim_below(sim_below(4) ? 80 : 500);
+	p->nr_threads = 1 + sim_below(4);
+	p->nr_operations = 10 + sim_below(60) / p->nr_threads;
+	p->forks = sim_below(3) ? 0 : 1 + sim_below(3);
+	p->manage = sim_below(3);
+	p->nr_devices = 1 + sim_below(PROGRAM_DEVICES);
+}
+
+static void start_library(struct program *p)
+{
+	static const char *const specs[] = { "ram", "lz4" };
+	struct uhmm_stats stats = { .size = sizeof(stats) };
+	unsigned i, first = sim_below(2);
+	uint64_t pages;
+
+	check("uhmm_space_create", uhmm_space_create(NULL, &p->space));
+	for (i = 0; i < p->nr_devices; i++)
+		check("uhmm_device_open",
+		      uhmm_device_open(p->space, specs[(first + i) % 2], &p->device[i]));
+	check("uhmm_stats_get", uhmm_stats_get(p->space, &stats));
+	p->base_bytes = stats.rss_anon_bytes;
+	if (p->manage)
+		check("uhmm_manage",
+		      uhmm_manage(p->space, (void *)ARENA_BASE, p->nr_pages * SIM_PAGE));
+	pages = p->nr_pages / 4;
+	/*
+	 * Below what the library itself takes it cannot be held: then everything crawls.
+	 */
+	if (sim_below(4))
+		pages += BUDGET_OWN_PAGES;
+	if (sim_below(2))
+		check("uhmm_budget_set",
+		      uhmm_budget_set(p->space, p->base_bytes + pages * SIM_PAGE));
+}
+
+static void read_all(struct program *p)
+{
+	static char buf[SIM_PAGE];
+	unsigned i;
+
+	for (i = 0; i < p->nr_pages; i++)
+		if (sim_prot(ARENA_BASE + i * SIM_PAGE) & SIM_READ)
+			check("read", sim_read(ARENA_BASE + i * SIM_PAGE, buf, SIM_PAGE));
+}
+
+static void check_stats(struct program *p)
+{
+	struct uhmm_stats s = { .size = sizeof(s) };
+
+	/* Copies of pages that came back are freed after who waited for them went on. */
+	sim_sleep(50000000);
+	check("uhmm_stats_get", uhmm_stats_get(p->space, &s));
+	if (s.load_failed)
+		sim_fail("%lu loads failed", s.load_failed);
+	if (s.now_device > p->nr_pages || s.now_probation > p->nr_pages)
+		sim_fail("%lu pages on devices and %lu in frames, of %u", s.now_device,
+			 s.now_probation, p->nr_pages);
+	if (s.device_bytes_in != s.now_device * SIM_PAGE)
+		sim_fail("devices hold %lu bytes for %lu pages", s.device_bytes_in,
+			 s.now_device);
+}
+
+static void end_library(struct program *p)
+{
+	struct host_stat host;
+	size_t moved;
+
+	check("uhmm_budget_set", uhmm_budget_set(p->space, 0));
+	sim_sleep(2000000000); /* for the worker to come to rest */
+	check_stats(p);
+	read_all(p);
+	check("uhmm_migrate",
+	      uhmm_migrate(p->space, (void *)ARENA_BASE, p->nr_pages * SIM_PAGE,
+			   p->device[0], NULL, &moved));
+	check_stats(p);
+	if (sim_below(2))
+		read_all(p);
+	if (sim_below(2))
+		check("uhmm_device_close", uhmm_device_close(p->space, p->device[0]));
+	check("uhmm_space_destroy", uhmm_space_destroy(p->space));
+	read_all(p);
+	host_stat(&host);
+	if (host.runs)
+		sim_fail("%lu runs of %lu bytes were not returned", host.runs,
+			 host.bytes_mapped);
+	if (!host_is_valid())
+		sim_fail("the library's memory is not in order");
+	host_reset();
+}
+
+static void program_main(void *arg)
+{
+	struct program *p = arg;
+	uint32_t tid[8];
+	unsigned i;
+
+	make_shape(p);
+	check("mmap", sim_mmap(ARENA_BASE, p->nr_pages * SIM_PAGE,
+			       SIM_RW | (p->huge ? SIM_THP : 0)));
+	start_library(p);
+	for (i = 0; i < p->nr_threads; i++)
+		tid[i] = sim_spawn("app", thread_main, p);
+	for (i = 0; i < p->nr_threads; i++)
+		sim_join(tid[i]);
+	end_library(p);
+}
+
+void program_run(const struct sim_config *config)
+{
+	sim_run(config, program_main, &program);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A random program on a simulated machine, with the library in it.
+ *
+ * Two to four threads share some hundred pages and do to them whatever programs do; the
+ * library is told at random to migrate, to bring back, to pin, to keep to a budget. What
+ * a seed does is a function of the seed alone. The world (sim.h) compares every byte.
+ */
+#ifndef PROGRAM_H
+#define PROGRAM_H
+
+#include "tests/sim/sim.h"
+
+struct uhmm_space;
+struct uhmm_device;
+
+#define PROGRAM_DEVICES 2
+/* What the library takes for itself once it works, and what reclaim keeps in reserve. */
+#define BUDGET_OWN_PAGES 384u
+
+struct program {
+	struct uhmm_space *space;
+	struct uhmm_device *device[PROGRAM_DEVICES];
+	unsigned nr_devices;
+	unsigned nr_pages; /* of the arena, from its start */
+	unsigned nr_threads, nr_operations;
+	unsigned forks;      /* still allowed */
+	uint64_t base_bytes; /* resident before the program touched anything */
+	bool manage, huge;
+	/* Of each page's mapping: changes so far, and those under way. */
+	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];
+};
+
+/* One seed: builds the world, runs the program in it, takes everything down. */
+void program_run(const struct sim_config *config);
+
+/* The operations, in operations.c: one at random. */
+void operation(struct program *p);
+
+#endif
