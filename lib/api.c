@@ -151,11 +151,12 @@ static int move_back(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
 
 	while (start < end && !r) {
 		uintptr_t to = end - start > GROUP_SIZE ? start + GROUP_SIZE : end;
-		unsigned shard = gate_enter(&sp->world);
+		struct gate_visit visit;
 
+		gate_visit(&sp->world, &visit);
 		memset(some, UHMM_FULL, sizeof(some));
 		r = fault_range(sp, start, to, some);
-		gate_leave(&sp->world, shard);
+		gate_end_visit(&sp->world, &visit);
 		hand_out(&results, moved, some, (unsigned)((to - start) >> PAGE_SHIFT));
 		start = to;
 	}
@@ -225,27 +226,37 @@ int uhmm_budget_set(struct uhmm_space *sp, uint64_t budget_bytes)
 /* ---- advice ----------------------------------------------------------------------- */
 
 /*
- * Changes the pin counts of [start, *end) by delta; on failure *end is how far it came.
+ * One page, the gate entered: an munmap() that has returned may not be applied yet, and
+ * would take the pins of what is mapped there now.
  */
+static int pin_page(struct uhmm_space *sp, uintptr_t addr, int delta)
+{
+	struct gate_visit visit;
+	struct chunk *chunk;
+	int r;
+
+	gate_visit(&sp->gate, &visit);
+	chunk = page_chunk_make(sp, addr);
+	r = addr >> ADDRESS_BITS ? -EINVAL : -ENOMEM;
+	if (chunk) {
+		uhmm_lock((struct uhmm_lock *)&chunk->lock);
+		r = page_pin(sp, chunk, page_index(addr), delta);
+		uhmm_unlock((struct uhmm_lock *)&chunk->lock);
+	}
+	gate_end_visit(&sp->gate, &visit);
+	return r;
+}
+
+/* Pin counts of [start, *end) change by delta; on failure *end is how far it came. */
 static int pin_pages(struct uhmm_space *sp, uintptr_t start, uintptr_t *end, int delta)
 {
 	uintptr_t addr;
 	int r = 0;
 
-	for (addr = start; addr < *end; addr += PAGE_SIZE) {
-		struct chunk *chunk = page_chunk_make(sp, addr);
-
-		if (!chunk) {
-			r = addr >> ADDRESS_BITS ? -EINVAL : -ENOMEM;
-			break;
-		}
-		uhmm_lock((struct uhmm_lock *)&chunk->lock);
-		r = page_pin(sp, chunk, page_index(addr), delta);
-		uhmm_unlock((struct uhmm_lock *)&chunk->lock);
-		if (r)
-			break;
-	}
-	*end = addr;
+	for (addr = start; addr < *end && !r; addr += PAGE_SIZE)
+		r = pin_page(sp, addr, delta);
+	if (r)
+		*end = addr - PAGE_SIZE;
 	return r;
 }
 
@@ -253,15 +264,15 @@ static int pin(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 {
 	uint8_t results[GROUP_PAGES];
 	uintptr_t to = end, at;
-	unsigned shard;
+	struct gate_visit visit;
 	int r = pin_pages(sp, start, &to, 1);
 
 	for (at = start; !r && at < end; at += GROUP_SIZE) {
 		uintptr_t stop = end - at > GROUP_SIZE ? at + GROUP_SIZE : end;
 
-		shard = gate_enter(&sp->world);
+		gate_visit(&sp->world, &visit);
 		r = fault_range(sp, at, stop, results);
-		gate_leave(&sp->world, shard);
+		gate_end_visit(&sp->world, &visit);
 		if (!r && memchr(results, UHMM_LOST, (stop - at) >> PAGE_SHIFT))
 			r = -EIO;
 	}

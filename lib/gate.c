@@ -61,6 +61,18 @@ void gate_leave(struct gate *gate, unsigned shard)
 		os_wake(inside, 1);
 }
 
+void gate_visit(struct gate *gate, struct gate_visit *visit)
+{
+	os_block_signals(&visit->signals);
+	visit->shard = gate_enter(gate);
+}
+
+void gate_end_visit(struct gate *gate, const struct gate_visit *visit)
+{
+	gate_leave(gate, visit->shard);
+	os_restore_signals(&visit->signals);
+}
+
 void gate_close(struct gate *gate)
 {
 	unsigned s;

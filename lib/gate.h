@@ -18,6 +18,17 @@ unsigned gate_enter(struct gate *gate);
 bool gate_try_enter(struct gate *gate, unsigned *shard);
 void gate_leave(struct gate *gate, unsigned shard);
 
+/*
+ * For threads of the program, inside an API call: no signal handler runs while they are
+ * inside, for it could touch migrated memory and wait for who waits for us.
+ */
+struct gate_visit {
+	uint64_t signals;
+	unsigned shard;
+};
+void gate_visit(struct gate *gate, struct gate_visit *visit);
+void gate_end_visit(struct gate *gate, const struct gate_visit *visit);
+
 /* Waits until nobody is inside. */
 void gate_close(struct gate *gate);
 void gate_open(struct gate *gate);

@@ -190,9 +190,11 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 	struct piece p = {
 		.sp = sp, .start = start, .device = device, .results = results
 	};
-	unsigned shard = gate_enter(&sp->world), tries;
+	struct gate_visit visit;
+	unsigned tries;
 	enum uhmm_result why;
 
+	gate_visit(&sp->world, &visit);
 	p.nr = look(&p, end, &why);
 	if (why != UHMM_MOVED) {
 		memset(results, why, p.nr);
@@ -201,12 +203,12 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 			p.nr = GROUP_PAGES;
 		pages(&p);
 	}
-	gate_leave(&sp->world, shard);
+	gate_end_visit(&sp->world, &visit);
 	for (tries = 0; tries < TRIES && why == UHMM_MOVED && any_busy(&p); tries++) {
 		os_yield();
-		shard = gate_enter(&sp->world);
+		gate_visit(&sp->world, &visit);
 		again(&p);
-		gate_leave(&sp->world, shard);
+		gate_end_visit(&sp->world, &visit);
 	}
 	*done = p.nr;
 }

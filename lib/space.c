@@ -264,16 +264,16 @@ int space_evict_device(struct uhmm_space *sp, unsigned device)
 	uintptr_t all = (uintptr_t)1 << ADDRESS_BITS, at = 0;
 	uint64_t lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED],
 					__ATOMIC_RELAXED);
-	unsigned shard;
+	struct gate_visit visit;
 	int r = 0;
 
 	stop_worker(sp);
-	shard = gate_enter(&sp->world);
+	gate_visit(&sp->world, &visit);
 	while (!r && page_walk(sp, at, all, find_on_device, &on)) {
 		r = fault_range(sp, on.found, on.found + PAGE_SIZE, NULL);
 		at = on.found + PAGE_SIZE;
 	}
-	gate_leave(&sp->world, shard);
+	gate_end_visit(&sp->world, &visit);
 	if (!r) {
 		wait_for_others(sp);
 		sp->device[device] = NULL;
