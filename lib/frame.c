@@ -337,13 +337,7 @@ void frame_folio_split(struct uhmm_space *sp, uint32_t g, uintptr_t owner, unsig
 
 void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 {
-	unsigned i;
-
-	for (i = 0; i < nr; i++) {
-		volatile char *p = frame_bytes(sp, slot + i);
-
-		*p = *p;
-	}
+	os_make_exclusive(frame_addr(sp, slot), nr * PAGE_SIZE);
 }
 
 void frame_empty_trash(struct uhmm_space *sp)

@@ -12,7 +12,7 @@
  * the program's mremap() across the split would fail.
  *
  * Pages shared by fork, now or ever since they were last written, are made exclusive by
- * writing to them (MADV_POPULATE_WRITE), outside the gate because that may fault; if MOVE
+ * writing to them (os_make_exclusive), outside the gate because that may fault; if MOVE
  * still refuses, the page is pinned and is left alone.
  */
 #include <errno.h>
@@ -231,7 +231,7 @@ static void unshare(struct isolation *is)
 		uint64_t rest = ~(left >> from);
 		unsigned nr = rest ? (unsigned)__builtin_ctzll(rest) : GROUP_PAGES - from;
 
-		os_populate_write(is->base + from * PAGE_SIZE, nr * PAGE_SIZE);
+		os_make_exclusive(is->base + from * PAGE_SIZE, nr * PAGE_SIZE);
 		left &= from + nr == GROUP_PAGES ? (UINT64_C(1) << from) - 1 :
 						   ~(((UINT64_C(1) << nr) - 1) << from);
 	}

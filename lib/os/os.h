@@ -168,8 +168,11 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages);
  */
 int64_t os_pss_anon_pages(void);
 
-/* As if the program wrote to each page without changing it: breaks sharing after fork. */
-int os_populate_write(uintptr_t start, size_t len);
+/*
+ * Makes each page one that UFFDIO_MOVE takes unless it is pinned: as if the program wrote
+ * to it without changing it, which breaks sharing after fork.
+ */
+int os_make_exclusive(uintptr_t start, size_t len);
 /*
  * Calls fn with the memory the kernel itself writes when a thread ends: not to be
  * migrated.

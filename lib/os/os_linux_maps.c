@@ -308,9 +308,19 @@ int64_t os_pss_anon_pages(void)
 	return kib / 4;
 }
 
-int os_populate_write(uintptr_t start, size_t len)
+/*
+ * UFFDIO_MOVE asks the *first* page of a large folio whether the folio is exclusive
+ * (Linux 6.18). Of a huge page that was shared by fork and is not any more, pages are
+ * reused in place when they are written to, but the first may be gone: then MOVE refuses
+ * the others for ever. MADV_COLD of a part of a large folio that nobody else maps splits
+ * it, and raises no event.
+ */
+int os_make_exclusive(uintptr_t start, size_t len)
 {
-	return (int)sys3(SYS_madvise, start, len, MADV_POPULATE_WRITE);
+	int r = (int)sys3(SYS_madvise, start, len, MADV_POPULATE_WRITE);
+
+	sys3(SYS_madvise, start, len, MADV_COLD);
+	return r;
 }
 
 /*
