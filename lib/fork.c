@@ -135,6 +135,8 @@ struct fill {
 	struct uhmm_space *sp;
 	int uffd;
 	uint64_t nr;
+	const struct frozen_log *log; /* of which the child has seen the first nr_log */
+	uint32_t nr_log;
 	struct range_set *wiped; /* empty in the child, and meant to be */
 	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
 	/* What the child has done to its memory meanwhile; it runs while it is filled. */
@@ -246,7 +248,8 @@ static void fill_page(struct fill *fill, uintptr_t source)
 	uintptr_t at;
 	int r;
 
-	if (!child_address(fill, &addr))
+	if (!frozen_follow(fill->log, fill->nr_log, &addr) ||
+	    !child_address(fill, &addr))
 		return;
 	at = addr;
 	for (;;) {
@@ -285,12 +288,13 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 }
 
 /* Its memory was mapped before: the forking thread holds the allocator's lock. */
-static void fill_child(struct uhmm_space *sp, int uffd)
+static void fill_child(struct uhmm_space *sp, int uffd, uint32_t nr_log)
 {
 	struct fill *fill = sp->fork.fill;
 	struct range_set *wiped = (struct range_set *)(fill + 1);
 
-	*fill = (struct fill){ .sp = sp, .uffd = uffd, .wiped = wiped };
+	*fill = (struct fill){ .sp = sp, .uffd = uffd, .wiped = wiped,
+			       .log = sp->fork.log, .nr_log = nr_log };
 	wiped->nr = 0;
 	os_for_each_wiped(add_wiped, wiped);
 	look_at_remaps(fill);
@@ -324,7 +328,7 @@ void fork_fini(struct uhmm_space *sp)
 void fork_fill(struct uhmm_space *sp, int child_uffd)
 {
 	count(sp, COUNT_EVENT_FORK, 1);
-	fill_child(sp, child_uffd);
+	fill_child(sp, child_uffd, 0);
 }
 
 static void set_outcome(struct uhmm_space *sp, uint32_t outcome)
@@ -336,6 +340,7 @@ static void set_outcome(struct uhmm_space *sp, uint32_t outcome)
 static void child_appeared(struct uhmm_space *sp, int uffd)
 {
 	struct fork_state *fs = &sp->fork;
+	uint32_t seen = fs->log->nr;
 
 	count(sp, COUNT_EVENT_FORK, 1);
 	if (phase_of(sp) == FORK_FROZEN)
@@ -343,12 +348,13 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 	fs->nr_children++;
 	if (fs->nr_children == 1) {
 		fs->child_uffd = uffd;
+		fs->child_seen = seen;
 		return;
 	}
 	/* A raw clone at the same time: which is which cannot be told. Both get all. */
-	fill_child(sp, uffd);
+	fill_child(sp, uffd, seen);
 	if (fs->child_uffd >= 0) {
-		fill_child(sp, fs->child_uffd);
+		fill_child(sp, fs->child_uffd, fs->child_seen);
 		fs->child_uffd = -1;
 		set_outcome(sp, FORK_FILLED);
 	}
@@ -385,7 +391,7 @@ static void read_child(struct uhmm_space *sp)
 		if (ev[i].kind == OS_EVENT_FAULT)
 			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr);
 		else if (ev[i].kind == OS_EVENT_FORK)
-			fill_child(sp, ev[i].child);
+			fill_child(sp, ev[i].child, fs->child_seen);
 		else
 			frozen_event(&fs->shared->child, &ev[i]);
 	}
@@ -431,7 +437,7 @@ static void serve_once(struct uhmm_space *sp)
 		hand_over(sp);
 	if (fs->child_uffd >= 0 &&
 	    __atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) == FORK_UNABLE) {
-		fill_child(sp, fs->child_uffd);
+		fill_child(sp, fs->child_uffd, fs->child_seen);
 		fs->child_uffd = -1;
 		set_outcome(sp, FORK_FILLED);
 	}

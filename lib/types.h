@@ -346,6 +346,7 @@ struct fork_state {
 	int early_uffd;      /* child, inline delivery: received before its time, or -1 */
 	/* the reader's */
 	int listener, child_uffd;
+	uint32_t child_seen; /* records of log from before the child's copy */
 	unsigned nr_children;
 };
 
