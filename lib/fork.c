@@ -162,7 +162,33 @@ static int find_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t 
 	return 1;
 }
 
-/* Had the child's memory been moved? Then there is nothing to fill at the old place. */
+static void read_events_of(struct fill *fill);
+
+static int copy_to_child(struct fill *fill, uintptr_t addr, uintptr_t source)
+{
+	int r;
+
+	while ((r = frozen_copy(fill->sp, fill->uffd, addr, source)) == -EAGAIN)
+		read_events_of(fill);
+	return r;
+}
+
+/* A move that frees its old place raises UNMAP too; MREMAP_DONTUNMAP does not. */
+static bool stays_mapped(const struct event_batch *b, uint32_t i)
+{
+	const struct os_event *ev = &b->event[i];
+
+	while (++i < b->nr)
+		if (b->event[i].kind == OS_EVENT_UNMAP &&
+		    ev->from - b->event[i].from < b->event[i].end - b->event[i].from)
+			return false;
+	return true;
+}
+
+/*
+ * Had the child's memory been moved? Then there is nothing to fill at the old place. A
+ * page is filled to find out: where it is right if the answer is the one that lets it be.
+ */
 static void look_at_remaps(struct fill *fill)
 {
 	struct event_batch *b = fill->sp->batch;
@@ -178,8 +204,13 @@ static void look_at_remaps(struct fill *fill)
 			continue;
 		if (found.addr < ev->from)
 			found.addr = ev->from;
-		fill->moved[i] = frozen_copy(fill->sp, fill->uffd, found.addr,
-					     found.addr) == -ENOENT;
+		if (stays_mapped(b, i))
+			fill->moved[i] = copy_to_child(fill, found.addr - ev->from +
+							     ev->to,
+						       found.addr) != -ENOENT;
+		else
+			fill->moved[i] = copy_to_child(fill, found.addr, found.addr) ==
+					 -ENOENT;
 	}
 }
 
@@ -210,6 +241,16 @@ static void add_wiped(void *ctx, uintptr_t start, uintptr_t end)
 	range_add(ctx, start, end);
 }
 
+static void note_event(struct fill *fill, const struct os_event *ev)
+{
+	if (ev->kind == OS_EVENT_REMOVE || ev->kind == OS_EVENT_UNMAP)
+		add_wiped(fill->wiped, ev->from, ev->end);
+	if (ev->kind == OS_EVENT_REMAP && fill->nr_remaps < FILL_REMAPS)
+		fill->remap[fill->nr_remaps++] = *ev;
+	if (ev->kind == OS_EVENT_FORK && fill->nr_grandchildren < FILL_CHILDREN)
+		fill->grandchild[fill->nr_grandchildren++] = ev->child;
+}
+
 /* The child has changed its memory: until we have read of it we cannot fill any. */
 static void read_events_of(struct fill *fill)
 {
@@ -218,14 +259,8 @@ static void read_events_of(struct fill *fill)
 
 	if (n <= 0)
 		os_yield();
-	for (i = 0; i < n; i++) {
-		if (ev[i].kind == OS_EVENT_REMOVE || ev[i].kind == OS_EVENT_UNMAP)
-			add_wiped(fill->wiped, ev[i].from, ev[i].end);
-		if (ev[i].kind == OS_EVENT_REMAP && fill->nr_remaps < FILL_REMAPS)
-			fill->remap[fill->nr_remaps++] = ev[i];
-		if (ev[i].kind == OS_EVENT_FORK && fill->nr_grandchildren < FILL_CHILDREN)
-			fill->grandchild[fill->nr_grandchildren++] = ev[i].child;
-	}
+	for (i = 0; i < n; i++)
+		note_event(fill, &ev[i]);
 }
 
 /* Where the page is now in the child; false: discarded, or meant to be empty. */
@@ -288,7 +323,7 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 }
 
 /* Its memory was mapped before: the forking thread holds the allocator's lock. */
-static void fill_child(struct uhmm_space *sp, int uffd, uint32_t nr_log)
+static struct fill *fill_begin(struct uhmm_space *sp, int uffd, uint32_t nr_log)
 {
 	struct fill *fill = sp->fork.fill;
 	struct range_set *wiped = (struct range_set *)(fill + 1);
@@ -297,9 +332,16 @@ static void fill_child(struct uhmm_space *sp, int uffd, uint32_t nr_log)
 			       .log = sp->fork.log, .nr_log = nr_log };
 	wiped->nr = 0;
 	os_for_each_wiped(add_wiped, wiped);
+	return fill;
+}
+
+static void fill_all(struct fill *fill)
+{
+	struct uhmm_space *sp = fill->sp;
+
 	look_at_remaps(fill);
 	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
-	os_uffd_close(uffd);
+	os_uffd_close(fill->uffd);
 	/* Children of the child: what it lacked they lack. */
 	while (fill->nr_grandchildren) {
 		fill->uffd = fill->grandchild[--fill->nr_grandchildren];
@@ -307,6 +349,11 @@ static void fill_child(struct uhmm_space *sp, int uffd, uint32_t nr_log)
 		os_uffd_close(fill->uffd);
 	}
 	count(sp, COUNT_FORK_FILLED, fill->nr);
+}
+
+static void fill_child(struct uhmm_space *sp, int uffd, uint32_t nr_log)
+{
+	fill_all(fill_begin(sp, uffd, nr_log));
 }
 
 int fork_init(struct uhmm_space *sp)
@@ -349,6 +396,7 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 	if (fs->nr_children == 1) {
 		fs->child_uffd = uffd;
 		fs->child_seen = seen;
+		fs->child_known = false;
 		return;
 	}
 	/* A raw clone at the same time: which is which cannot be told. Both get all. */
@@ -381,6 +429,38 @@ static void read_parent(struct uhmm_space *sp)
 	}
 }
 
+/*
+ * The child that we have been serving comes from a raw clone: it runs no handler that
+ * would take over. ev: what it has said since, of which faults need no answer: they end
+ * when its userfaultfd is closed.
+ */
+static void fill_impostor(struct uhmm_space *sp, const struct os_event *ev, int n)
+{
+	struct fork_state *fs = &sp->fork;
+	struct fill *fill = fill_begin(sp, fs->child_uffd, fs->child_seen);
+	struct os_event before;
+	uint32_t i;
+
+	for (i = 0; i < fs->shared->child.nr; i++)
+		if (frozen_to_event(&fs->shared->child.record[i], &before))
+			note_event(fill, &before);
+	for (i = 0; i < (uint32_t)n; i++)
+		note_event(fill, &ev[i]);
+	fill_all(fill);
+	fs->shared->child.nr = 0;
+	fs->child_uffd = -1;
+	fs->nr_children = 0;
+}
+
+/* Does this fault show that the child is not the one that the forking thread makes? */
+static bool betrays_impostor(struct fork_state *fs, const struct os_event *ev)
+{
+	if (ev->kind != OS_EVENT_FAULT || fs->child_known)
+		return false;
+	fs->child_known = os_is_child_of(fs->forker, ev->tid);
+	return !fs->child_known;
+}
+
 static void read_child(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
@@ -388,6 +468,10 @@ static void read_child(struct uhmm_space *sp)
 	int n = os_uffd_read(fs->child_uffd, ev, 32), i;
 
 	for (i = 0; i < n; i++) {
+		if (betrays_impostor(fs, &ev[i])) {
+			fill_impostor(sp, &ev[i], n - i);
+			return;
+		}
 		if (ev[i].kind == OS_EVENT_FAULT)
 			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr);
 		else if (ev[i].kind == OS_EVENT_FORK)

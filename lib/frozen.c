@@ -42,7 +42,8 @@ static bool covers(uintptr_t start, size_t len, uintptr_t addr)
  * Where the entry of addr is; false: it is a hole by now. The fault came through our
  * userfaultfd, so the mapping is registered, and nothing was registered since the space
  * froze: if addr was freed, what is there now has been moved there, also if the log has
- * the two in the other order (see event.c).
+ * the two in the other order (see event.c). A move that frees its old place raises UNMAP
+ * after REMAP; one that raises REMAP only leaves a hole there (MREMAP_DONTUNMAP).
  */
 static bool translate(const struct frozen_log *log, uintptr_t *addr)
 {
@@ -64,8 +65,8 @@ static bool translate(const struct frozen_log *log, uintptr_t *addr)
 			if (covers(r->to, r->len, *addr)) {
 				*addr = *addr - r->to + r->from;
 				freed = false;
-			} else {
-				freed = freed || covers(r->from, r->len, *addr);
+			} else if (!freed && covers(r->from, r->len, *addr)) {
+				return false;
 			}
 			break;
 		default:
@@ -228,30 +229,35 @@ static void apply_fill(struct uhmm_space *sp, const struct frozen_record *r,
 	forget_page(sp, r->to);
 }
 
-static void add_event(struct uhmm_space *sp, const struct frozen_record *r)
+bool frozen_to_event(const struct frozen_record *r, struct os_event *ev)
 {
-	struct os_event ev = { .from = r->from, .to = r->to, .len = r->len,
-			       .end = r->from + r->len };
-
-	ev.kind = r->kind == FROZEN_REMAP  ? OS_EVENT_REMAP :
-		  r->kind == FROZEN_REMOVE ? OS_EVENT_REMOVE :
-					     OS_EVENT_UNMAP;
-	event_add(sp, &ev);
+	if (r->kind == FROZEN_FILL || r->kind == FROZEN_VOID)
+		return false;
+	*ev = (struct os_event){
+		.kind = r->kind == FROZEN_REMAP	 ? OS_EVENT_REMAP :
+			r->kind == FROZEN_REMOVE ? OS_EVENT_REMOVE :
+						   OS_EVENT_UNMAP,
+		.from = r->from,
+		.to = r->to,
+		.len = r->len,
+		.end = r->from + r->len,
+	};
+	return true;
 }
 
 void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
 		  struct wiped *verify)
 {
 	uint32_t i, nr = __atomic_load_n(&log->nr, __ATOMIC_ACQUIRE);
+	struct os_event ev;
 
 	/* Fills name entries by where they were when the space froze. */
 	for (i = 0; i < nr; i++)
 		if (log->record[i].kind == FROZEN_FILL)
 			apply_fill(sp, &log->record[i], verify);
 	for (i = 0; i < nr; i++)
-		if (log->record[i].kind != FROZEN_FILL &&
-		    log->record[i].kind != FROZEN_VOID)
-			add_event(sp, &log->record[i]);
+		if (frozen_to_event(&log->record[i], &ev))
+			event_add(sp, &ev);
 	event_apply_batch(sp);
 }
 
@@ -282,41 +288,79 @@ static bool next_entry(struct settling *s, const struct frozen_record *r)
 	return page_walk(s->sp, r->from, r->from + r->len, find_first, s);
 }
 
+static bool stays_mapped(const struct frozen_log *log, uint32_t i)
+{
+	const struct frozen_record *r = &log->record[i], *later;
+	uint32_t nr = __atomic_load_n(&log->nr, __ATOMIC_ACQUIRE);
+
+	while (++i < nr) {
+		later = &log->record[i];
+		if (later->kind == FROZEN_UNMAP && covers(later->from, later->len, r->from))
+			return false;
+	}
+	return true;
+}
+
 /*
- * A move that came before the child's memory was copied: the old place is not there any
- * more. What the table has at the new place belongs to what was there before, which is
- * gone.
+ * Did this move come before the child's memory was copied? Then its old place is not
+ * there any more; or, if it stayed mapped (MREMAP_DONTUNMAP), the new one is there. To
+ * find out a page is filled where it is right if the answer is the one that lets it be.
  */
-static void settle_remap(struct settling *s, const struct frozen_record *r,
-			 struct wiped *wiped)
+static bool has_moved(struct settling *s, const struct frozen_record *r, bool stays,
+		      struct wiped *wiped)
 {
 	struct os_vma vma;
-	bool gone;
 
-	if (next_entry(s, r)) {
-		gone = copy_patiently(s->sp, wiped, s->addr, s->addr) == -ENOENT;
-		if (!gone)
-			forget_page(s->sp, s->addr);
-	} else {
-		gone = os_vma_next(r->from, false, &vma) || vma.start > r->from;
+	if (!next_entry(s, r)) {
+		s->addr = 0;
+		return os_vma_next(r->from, false, &vma) || vma.start > r->from;
 	}
-	if (!gone)
-		return;
-	event_discard(s->sp, r->to, r->to + r->len, false);
-	event_remap(s->sp, r->from, r->to, r->len);
+	if (stays)
+		return copy_patiently(s->sp, wiped, s->addr - r->from + r->to, s->addr) !=
+		       -ENOENT;
+	return copy_patiently(s->sp, wiped, s->addr, s->addr) == -ENOENT;
+}
+
+/*
+ * What the table has at the new place belongs to what was there before, which is gone.
+ */
+static void settle_remap(struct settling *s, const struct frozen_log *log, uint32_t i,
+			 struct wiped *wiped)
+{
+	const struct frozen_record *r = &log->record[i];
+	bool stays = stays_mapped(log, i);
+
+	if (has_moved(s, r, stays, wiped)) {
+		event_discard(s->sp, r->to, r->to + r->len, false);
+		event_remap(s->sp, r->from, r->to, r->len);
+	} else if (!stays && s->addr) {
+		forget_page(s->sp, s->addr);
+	}
+}
+
+/* Structural events that this process's copy of the log has: they are applied. */
+static uint32_t nr_applied(const struct frozen_log *log)
+{
+	uint32_t i, n = 0;
+
+	for (i = 0; i < log->nr; i++)
+		n += log->record[i].kind != FROZEN_FILL &&
+		     log->record[i].kind != FROZEN_VOID;
+	return n;
 }
 
 void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect,
 		   struct wiped *wiped)
 {
 	uint32_t i, nr = __atomic_load_n(&suspect->nr, __ATOMIC_ACQUIRE);
+	uint32_t first = nr_applied(sp->fork.log);
 	struct settling s = { .sp = sp };
 	struct frozen_record r;
 
-	for (i = 0; i < nr; i++)
+	for (i = first; i < nr; i++)
 		if (suspect->record[i].kind == FROZEN_REMAP)
-			settle_remap(&s, &suspect->record[i], wiped);
-	for (i = 0; i < nr; i++) {
+			settle_remap(&s, suspect, i, wiped);
+	for (i = first; i < nr; i++) {
 		r = suspect->record[i];
 		if (r.kind == FROZEN_REMAP)
 			continue;

@@ -27,6 +27,8 @@ bool frozen_follow(const struct frozen_log *log, uint32_t nr, uintptr_t *addr);
 void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log,
 		  uintptr_t addr);
 void frozen_event(struct frozen_log *log, const struct os_event *ev);
+/* The event that a record stands for; false: none. */
+bool frozen_to_event(const struct frozen_record *r, struct os_event *ev);
 
 /*
  * The state may change again (the world is closed, nobody else runs): applies a log in
@@ -37,8 +39,9 @@ void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
 		  struct wiped *verify);
 
 /*
- * In the child: these events may or may not have come before its memory was copied. What
- * they touched is filled in now, where it lies.
+ * In the child: these events may or may not have come before its memory was copied, but
+ * for those that its copy of the parent's log has. What they touched is filled in now,
+ * where it lies.
  */
 void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect,
 		   struct wiped *wiped);

@@ -347,6 +347,7 @@ struct fork_state {
 	/* the reader's */
 	int listener, child_uffd;
 	uint32_t child_seen; /* records of log from before the child's copy */
+	bool child_known;    /* a fault of it showed that the forking thread made it */
 	unsigned nr_children;
 };
 

@@ -211,6 +211,11 @@ int os_private_files(void);
 void os_block_signals(uint64_t *saved);
 void os_restore_signals(const uint64_t *saved);
 uint32_t os_tid(void);
+/*
+ * Did this thread of ours make that process, which has one thread? True also where the
+ * system does not say.
+ */
+bool os_is_child_of(uint32_t maker, uint32_t child);
 uint32_t os_pid(void);
 int os_nr_cpus(void);
 /*

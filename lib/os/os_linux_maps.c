@@ -408,3 +408,29 @@ void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), 
 		}
 	}
 }
+
+bool os_is_child_of(uint32_t maker, uint32_t child)
+{
+	char path[64] = "/proc/self/task/", digit[10], buf[512];
+	uint32_t number = 0;
+	bool found = false;
+	long n, i;
+	int fd;
+
+	for (i = 0; maker; maker /= 10)
+		digit[i++] = (char)('0' + maker % 10);
+	for (n = (long)strlen(path); i > 0; n++)
+		path[n] = digit[--i];
+	memcpy(path + n, "/children", sizeof("/children"));
+	fd = open_self(path, 0);
+	if (fd < 0)
+		return true;
+	/* "12 345 6789 " */
+	while (!found && (n = sys3(SYS_read, fd, buf, sizeof(buf))) > 0)
+		for (i = 0; i < n && !found; i++) {
+			found = buf[i] == ' ' && number == child;
+			number = buf[i] == ' ' ? 0 : number * 10 + (uint32_t)(buf[i] - '0');
+		}
+	os_close(fd);
+	return found;
+}
