@@ -414,6 +414,7 @@ static void read_parent(struct uhmm_space *sp)
 	struct fork_state *fs = &sp->fork;
 	struct os_event ev[32];
 	int n = os_uffd_read(sp->uffd, ev, 32), i;
+	bool structural = false;
 
 	if (n < 0)
 		os_die("the userfaultfd cannot be read any more");
@@ -423,10 +424,13 @@ static void read_parent(struct uhmm_space *sp)
 		} else if (ev[i].kind != OS_EVENT_FAULT) {
 			frozen_event(fs->log, &ev[i]);
 			frozen_event(&fs->shared->suspect, &ev[i]);
+			structural = true;
 		} else {
 			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr);
 		}
 	}
+	if (structural && !event_unread(sp))
+		frozen_quiet(fs->log);
 }
 
 /*

@@ -33,6 +33,12 @@ static struct frozen_record *append(struct frozen_log *log, uint32_t kind, uintp
 	return &log->record[n];
 }
 
+static bool is_structural(const struct frozen_record *r)
+{
+	return r->kind != FROZEN_FILL && r->kind != FROZEN_VOID &&
+	       r->kind != FROZEN_QUIET;
+}
+
 static bool covers(uintptr_t start, size_t len, uintptr_t addr)
 {
 	return addr - start < len;
@@ -61,6 +67,11 @@ static bool translate(const struct frozen_log *log, uintptr_t *addr)
 		case FROZEN_UNMAP:
 			freed = freed || covers(r->from, r->len, *addr);
 			break;
+		case FROZEN_QUIET:
+			/* A mapping that was there grew in place. */
+			if (freed)
+				return false;
+			break;
 		case FROZEN_REMAP:
 			if (covers(r->to, r->len, *addr)) {
 				*addr = *addr - r->to + r->from;
@@ -88,6 +99,9 @@ bool frozen_follow(const struct frozen_log *log, uint32_t nr, uintptr_t *addr)
 		case FROZEN_REMOVE:
 			if (covers(r->from, r->len, *addr))
 				return false;
+			break;
+		case FROZEN_QUIET:
+			arrived = false;
 			break;
 		case FROZEN_UNMAP:
 			/* What has arrived there may be later than this. */
@@ -196,6 +210,12 @@ void frozen_event(struct frozen_log *log, const struct os_event *ev)
 	}
 }
 
+void frozen_quiet(struct frozen_log *log)
+{
+	if (log->nr && is_structural(&log->record[log->nr - 1]))
+		append(log, FROZEN_QUIET, 0, 0, 0);
+}
+
 /* ---- settling --------------------------------------------------------------------- */
 
 /* The page is in memory: what the table has of it is forgotten. */
@@ -231,7 +251,7 @@ static void apply_fill(struct uhmm_space *sp, const struct frozen_record *r,
 
 bool frozen_to_event(const struct frozen_record *r, struct os_event *ev)
 {
-	if (r->kind == FROZEN_FILL || r->kind == FROZEN_VOID)
+	if (!is_structural(r))
 		return false;
 	*ev = (struct os_event){
 		.kind = r->kind == FROZEN_REMAP	 ? OS_EVENT_REMAP :
@@ -255,9 +275,12 @@ void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
 	for (i = 0; i < nr; i++)
 		if (log->record[i].kind == FROZEN_FILL)
 			apply_fill(sp, &log->record[i], verify);
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		if (frozen_to_event(&log->record[i], &ev))
 			event_add(sp, &ev);
+		else if (log->record[i].kind == FROZEN_QUIET)
+			event_apply_batch(sp);
+	}
 	event_apply_batch(sp);
 }
 
@@ -344,8 +367,7 @@ static uint32_t nr_applied(const struct frozen_log *log)
 	uint32_t i, n = 0;
 
 	for (i = 0; i < log->nr; i++)
-		n += log->record[i].kind != FROZEN_FILL &&
-		     log->record[i].kind != FROZEN_VOID;
+		n += is_structural(&log->record[i]);
 	return n;
 }
 

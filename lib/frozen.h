@@ -27,6 +27,8 @@ bool frozen_follow(const struct frozen_log *log, uint32_t nr, uintptr_t *addr);
 void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log,
 		  uintptr_t addr);
 void frozen_event(struct frozen_log *log, const struct os_event *ev);
+/* No event is unread. */
+void frozen_quiet(struct frozen_log *log);
 /* The event that a record stands for; false: none. */
 bool frozen_to_event(const struct frozen_record *r, struct os_event *ev);
 

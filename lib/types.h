@@ -290,6 +290,11 @@ enum frozen_kind {
 	FROZEN_UNMAP,
 	FROZEN_REMAP,
 	FROZEN_VOID, /* a fill that did not come about */
+	/*
+	 * All events so far were read: what comes later also happened later. Between two
+	 * of these the order in which events were read need not be that of what they say.
+	 */
+	FROZEN_QUIET,
 };
 
 struct frozen_record {
