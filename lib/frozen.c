@@ -333,15 +333,16 @@ static bool has_moved(struct settling *s, const struct frozen_record *r, bool st
 		      struct wiped *wiped)
 {
 	struct os_vma vma;
+	uintptr_t to;
+	bool there;
 
 	if (!next_entry(s, r)) {
 		s->addr = 0;
 		return os_vma_next(r->from, false, &vma) || vma.start > r->from;
 	}
-	if (stays)
-		return copy_patiently(s->sp, wiped, s->addr - r->from + r->to, s->addr) !=
-		       -ENOENT;
-	return copy_patiently(s->sp, wiped, s->addr, s->addr) == -ENOENT;
+	to = stays ? s->addr - r->from + r->to : s->addr;
+	there = copy_patiently(s->sp, wiped, to, s->addr) != -ENOENT;
+	return there == stays;
 }
 
 /*

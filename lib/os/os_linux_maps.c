@@ -429,7 +429,9 @@ bool os_is_child_of(uint32_t maker, uint32_t child)
 	while (!found && (n = sys3(SYS_read, fd, buf, sizeof(buf))) > 0)
 		for (i = 0; i < n && !found; i++) {
 			found = buf[i] == ' ' && number == child;
-			number = buf[i] == ' ' ? 0 : number * 10 + (uint32_t)(buf[i] - '0');
+			number = number * 10 + (uint32_t)(buf[i] - '0');
+			if (buf[i] == ' ')
+				number = 0;
 		}
 	os_close(fd);
 	return found;
