@@ -5,6 +5,7 @@
  *	test_sim                       two batches of seeds, one of them new each time
  *	test_sim --seed N [--trace]    that seed alone, and what happened in it
  *	test_sim --count N [--from N]  N seeds in a row
+ *	test_sim --survey N [--from N] the same, but goes on after a failure and counts
  *
  * Batches run in child processes, so that a seed that ends its process is one failure. A
  * failing seed is run once more by itself: what it prints is what --seed prints.
@@ -129,6 +130,45 @@ static bool run_batches(uint64_t from, unsigned nr)
 	return done >= nr;
 }
 
+/* The last line of what a failing seed has to say. */
+static void print_reason(uint64_t seed, int log)
+{
+	char buf[4096], *line;
+	off_t end = lseek(log, 0, SEEK_END);
+	ssize_t n = pread(log, buf, sizeof(buf) - 1, end < 4095 ? 0 : end - 4095);
+
+	buf[n > 0 ? n : 0] = 0;
+	if (n > 0 && buf[n - 1] == '\n')
+		buf[n - 1] = 0;
+	line = strrchr(buf, '\n');
+	printf("%lu %s\n", seed, line ? line + 1 : buf);
+	fflush(stdout);
+}
+
+/* How many of these seeds fail, and each one's reason. */
+static int survey(uint64_t from, unsigned nr)
+{
+	int log = memfd_create("survey", MFD_CLOEXEC);
+	unsigned failed = 0, done = 0, n;
+
+	while (done < nr) {
+		n = nr - done < BATCH ? nr - done : BATCH;
+		if (ftruncate(log, 0))
+			return 1;
+		lseek(log, 0, SEEK_SET);
+		if (in_child(from + done, n, log)) {
+			done += n;
+			continue;
+		}
+		print_reason(*running, log);
+		failed++;
+		done = (unsigned)(*running - from) + 1;
+	}
+	close(log);
+	printf("%u of %u seeds failed\n", failed, nr);
+	return failed != 0;
+}
+
 static double seconds(void)
 {
 	struct timespec ts;
@@ -193,7 +233,7 @@ int main(int argc, char **argv)
 {
 	uint64_t seed = 0, from = 1;
 	unsigned count = 0;
-	bool one = false, trace = false;
+	bool one = false, trace = false, keep_on = false;
 	int i;
 
 	running = mmap(NULL, sizeof(*running), PROT_READ | PROT_WRITE,
@@ -210,7 +250,9 @@ int main(int argc, char **argv)
 			one = true;
 			seed = strtoull(value, NULL, 0);
 			i++;
-		} else if (!strcmp(argv[i], "--count")) {
+		} else if (!strcmp(argv[i], "--count") ||
+			   !strcmp(argv[i], "--survey")) {
+			keep_on = argv[i][2] == 's';
 			count = (unsigned)strtoul(value, NULL, 0);
 			i++;
 		} else if (!strcmp(argv[i], "--from")) {
@@ -218,7 +260,8 @@ int main(int argc, char **argv)
 			i++;
 		} else {
 			fprintf(stderr,
-				"usage: %s [--seed N [--trace]] [--count N [--from N]]\n",
+				"usage: %s [--seed N [--trace]] "
+				"[--count|--survey N [--from N]]\n",
 				argv[0]);
 			return 125;
 		}
@@ -229,6 +272,8 @@ int main(int argc, char **argv)
 		       sim_digest());
 		return 0;
 	}
+	if (keep_on)
+		return survey(from, count);
 	if (count)
 		return !report(1, "seeds", from, count);
 	return run_all();
