@@ -22,7 +22,7 @@ static inline unsigned budget_take(struct uhmm_space *sp, unsigned want)
 	if (!budget_limited(sp))
 		return want;
 	left = __atomic_sub_fetch(&sp->budget.room_pages, want, __ATOMIC_RELAXED);
-	if (left >= 0)
+	if (left >= 0 || sp->budget.lend)
 		return want;
 	/* Give back what was too much: all of it, or the part below zero. */
 	if (left < -(int64_t)want)

@@ -384,21 +384,25 @@ void fault_wait(struct uhmm_space *sp, uintptr_t addr)
 		page_wait(sp, entry);
 }
 
-void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write,
+void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
 		   struct fault_buf *buf)
 {
-	switch (fault_resolve(sp, addr, write, buf)) {
+	/* Whoever makes room must not wait for it. */
+	sp->budget.lend = ev->tid && ev->tid == __atomic_load_n(&sp->unsharer,
+								__ATOMIC_ACQUIRE);
+	switch (fault_resolve(sp, ev->addr, ev->write, buf)) {
 	case -EAGAIN:
 	case -ENOENT:
-		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+		os_uffd_wake(sp->uffd, ev->addr, PAGE_SIZE);
 		break;
 	case -ENOSPC:
 		count(sp, COUNT_FAULT_PARKED, 1);
-		fault_park(sp, addr);
+		fault_park(sp, ev->addr);
 		break;
 	default:
 		break;
 	}
+	sp->budget.lend = false;
 }
 
 /* ---- parking ---------------------------------------------------------------------- */

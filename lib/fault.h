@@ -31,8 +31,8 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 /* Inline delivery: sleeps until a page in transition has settled. */
 void fault_wait(struct uhmm_space *sp, uintptr_t addr);
 
-/* A message of the reader: resolves, parks or wakes. */
-void fault_deliver(struct uhmm_space *sp, uintptr_t addr, bool write,
+/* A message of the reader (OS_EVENT_FAULT): resolves, parks or wakes. */
+void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
 		   struct fault_buf *buf);
 
 /* Remembers that who sleeps at addr waits for memory, and rings the worker. */

@@ -221,11 +221,18 @@ static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint6
 	return is->error;
 }
 
-/* Makes the refused pages exclusive. Faults are possible: no gate, no lock. */
+/*
+ * Makes the refused pages exclusive. A page that the program has discarded meanwhile is a
+ * fault of ours: no gate, no lock of the reader's. And it must not be parked for lack of
+ * room, because it may be the worker that waits, or one that keeps the worker waiting.
+ */
 static void unshare(struct isolation *is)
 {
+	struct uhmm_space *sp = is->sp;
 	uint64_t left = is->refused;
 
+	uhmm_lock(&sp->unshare_lock);
+	__atomic_store_n(&sp->unsharer, os_tid(), __ATOMIC_RELEASE);
 	while (left) {
 		unsigned from = (unsigned)__builtin_ctzll(left);
 		uint64_t rest = ~(left >> from);
@@ -235,6 +242,8 @@ static void unshare(struct isolation *is)
 		left &= from + nr == GROUP_PAGES ? (UINT64_C(1) << from) - 1 :
 						   ~(((UINT64_C(1) << nr) - 1) << from);
 	}
+	__atomic_store_n(&sp->unsharer, 0, __ATOMIC_RELEASE);
+	uhmm_unlock(&sp->unshare_lock);
 }
 
 int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,

@@ -30,8 +30,7 @@ static void serve(struct uhmm_space *sp)
 	if (event_read_and_apply(sp) < 0)
 		os_die("the userfaultfd cannot be read any more");
 	for (i = 0; i < sp->batch->nr_faults; i++)
-		fault_deliver(sp, sp->batch->fault[i].addr, sp->batch->fault[i].write,
-			      &buf);
+		fault_deliver(sp, &sp->batch->fault[i], &buf);
 	__atomic_fetch_add(&sp->serving, 1, __ATOMIC_RELEASE);
 	budget_watch(sp);
 }
