@@ -16,6 +16,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/zap.h"
 
 /* Frames and device pages to be given up, collected so that they go in batches. */
 struct discard {
@@ -369,6 +370,7 @@ static void apply_one(struct uhmm_space *sp, uint32_t i)
 	case OS_EVENT_REMOVE:
 		count(sp, COUNT_EVENT_REMOVE, 1);
 		event_discard(sp, ev.from, ev.end, false);
+		zap_announce(sp, ev.from, ev.end);
 		break;
 	default:
 		count(sp, COUNT_EVENT_UNMAP, 1);

@@ -27,6 +27,7 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/stream.h"
+#include "lib/zap.h"
 
 /* ---- holes ------------------------------------------------------------------------ */
 
@@ -94,6 +95,8 @@ static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
 		r = (int)os_uffd_zero(sp->uffd, addr, PAGE_SIZE);
 		return r > 0 ? 0 : r == -ENOENT ? -ENOENT : -EAGAIN;
 	}
+	/* Before a page is there again that the discard did not mean. */
+	zap_pending(sp, addr, addr + PAGE_SIZE);
 	window = stream_window(&sp->streams, addr, UHMM_BATCH_MAX);
 	uhmm_lock((struct uhmm_lock *)&chunk->lock);
 	r = zero_fill_locked(sp, chunk, addr, write, window);

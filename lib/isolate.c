@@ -22,6 +22,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/zap.h"
 
 struct isolation {
 	struct uhmm_space *sp;
@@ -61,6 +62,10 @@ static bool claim(struct isolation *is, uintptr_t addr)
 	}
 	if (entry_state(e) != PAGE_NONE) {
 		report(is, addr, entry_busy(e) ? UHMM_BUSY : UHMM_ALREADY);
+		return false;
+	}
+	if (zap_pending(is->sp, addr, addr + PAGE_SIZE)) {
+		report(is, addr, UHMM_BUSY);
 		return false;
 	}
 	if (hot && !(is->flags & ISOLATE_HOT)) {
@@ -281,7 +286,8 @@ static int claim_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t add
 	entry_t f = entry_load(&chunk->folio);
 	unsigned i, hot = entry_hot(f);
 
-	if (page_chunk_pinned(chunk) || entry_state(f) != PAGE_NONE)
+	if (page_chunk_pinned(chunk) || entry_state(f) != PAGE_NONE ||
+	    zap_pending(sp, addr, addr + CHUNK_SIZE))
 		return -ESTALE;
 	for (i = 0; chunk->page && i < CHUNK_PAGES; i++)
 		if (entry_state(entry_load(&chunk->page[i])) != PAGE_NONE)

@@ -380,6 +380,23 @@ struct event_batch {
 	uint32_t nr_children;
 };
 
+/* ---- discards (lib/zap.h) --------------------------------------------------------- */
+
+/* More than threads that discard at once and have not come to it. */
+#define ZAPS_MAX 64u
+
+struct zap {
+	struct range range;
+	uint64_t until_ns; /* then it has happened, or never will */
+	bool widened;      /* covers more than was announced */
+};
+
+struct zaps {
+	struct uhmm_lock lock;
+	uint32_t nr; /* atomic */
+	struct zap zap[ZAPS_MAX];
+};
+
 /* ---- the space -------------------------------------------------------------------- */
 
 struct uhmm_space {
@@ -431,6 +448,7 @@ struct uhmm_space {
 	const char *zeros;
 	struct fault_bufs bufs;
 	struct event_batch *batch;
+	struct zaps zaps;
 	uint64_t *counter; /* [COUNT_NR], relaxed atomics: own_counter, or a segment
 				    * shared with who watches the process */
 	uint64_t own_counter[COUNT_NR];

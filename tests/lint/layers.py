@@ -31,6 +31,7 @@ LAYER = {
     "types": "state", "page": "state", "frame": "state",
     "gate": "state", "notifier": "state", "stat": "state", "trace": "state",
     "budget": "state", "host": "state", "pin": "state", "range": "state",
+    "zap": "state",
     "device": "device", "store": "device",
     "policy": "policy", "stream": "policy",
     "isolate": "migrate", "migrate": "migrate",
