@@ -264,7 +264,8 @@ void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len
  *   appeared meanwhile has no events.
  * - What frees an address comes before what moves something there. And what has arrived
  *   in this batch is dropped by an UNMAP of it only if it is really gone: a copy to where
- *   it should be tells.
+ *   it should be tells. What was there before the batch and is moved away in it was moved
+ *   before that UNMAP: after it, it would have raised no event.
  */
 
 /* How long an event may take from the change to the queue before we go on without it. */
@@ -342,12 +343,45 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
 }
 
+static bool arrived(const struct event_batch *b, uintptr_t start, uintptr_t end)
+{
+	uint32_t i;
+
+	for (i = 0; i < b->nr_arrived; i++)
+		if (overlap(b->arrived[i].start, b->arrived[i].end, start, end))
+			return true;
+	for (i = 0; i < b->nr; i++)
+		if (!b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
+		    overlap(b->event[i].to, b->event[i].to + b->event[i].len, start, end))
+			return true;
+	return false;
+}
+
+/* Moves away from what an UNMAP frees, said after it, happened before it. */
+static void apply_moves_before(struct uhmm_space *sp, const struct os_event *unmap)
+{
+	struct event_batch *b = sp->batch;
+	uint32_t i;
+
+	if (__atomic_load_n(&sp->registered_late, __ATOMIC_RELAXED))
+		return; /* it may be that mapping's */
+	for (i = 0; i < b->nr; i++) {
+		const struct os_event *ev = &b->event[i];
+
+		if (!b->applied[i] && ev->kind == OS_EVENT_REMAP &&
+		    frees(ev, unmap->from, unmap->end) &&
+		    !arrived(b, ev->from, ev->from + ev->len))
+			apply_one(sp, i);
+	}
+}
+
 static void apply_unmap(struct uhmm_space *sp, const struct os_event *ev)
 {
 	struct event_batch *b = sp->batch;
 	uintptr_t found, start, end;
 	uint32_t i;
 
+	apply_moves_before(sp, ev);
 	for (i = 0; i < b->nr_arrived; i++) {
 		start = b->arrived[i].start > ev->from ? b->arrived[i].start : ev->from;
 		end = b->arrived[i].end < ev->end ? b->arrived[i].end : ev->end;
@@ -452,6 +486,7 @@ int event_read_and_apply(struct uhmm_space *sp)
 	if (structural)
 		gather(sp);
 	event_apply_batch(sp);
+	__atomic_store_n(&sp->registered_late, 0, __ATOMIC_RELAXED);
 	gate_open(&sp->gate);
 	return n;
 }

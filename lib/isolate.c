@@ -196,10 +196,17 @@ bool event_unread(struct uhmm_space *sp)
 
 int register_mapping(struct uhmm_space *sp, const struct range *vma)
 {
+	int r;
+
 	if (event_unread(sp))
 		return -EAGAIN;
-	return os_uffd_register(sp->uffd, vma->start, vma->end - vma->start) ? -EINVAL :
-									       0;
+	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
+	/* It may have changed between the two: then that was another mapping. */
+	if (event_unread(sp)) {
+		__atomic_store_n(&sp->registered_late, 1, __ATOMIC_RELAXED);
+		return -EAGAIN;
+	}
+	return r ? -EINVAL : 0;
 }
 
 static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint64_t which)
