@@ -265,6 +265,7 @@ static void child(void *arg)
 			op_read(p);
 		}
 	}
+	read_all(p);
 }
 
 static void op_fork(struct program *p)
@@ -272,7 +273,15 @@ static void op_fork(struct program *p)
 	if (!p->forks)
 		return;
 	p->forks--;
-	expect("fork", sim_fork(child, p), 0, 0);
+	expect("fork", sim_fork(child, p), -EAGAIN, 0);
+}
+
+static void op_fork_libc(struct program *p)
+{
+	if (!p->forks)
+		return;
+	p->forks--;
+	fork_libc(p);
 }
 
 /* ---- the library ----------------------------------------------------------------- */
@@ -384,24 +393,35 @@ static void op_sleep(struct program *p)
 
 /* ---- choosing -------------------------------------------------------------------- */
 
+#define UNKNOWING 6 /* the first so many need no library */
+
 static const struct {
 	void (*fn)(struct program *p);
-	unsigned weight;
+	unsigned weight, storm;
 } operations[] = {
-	{ op_read, 26 },  { op_write, 26 },   { op_dma, 3 },     { op_unmap, 4 },
-	{ op_map, 2 },    { op_remap, 5 },    { op_discard, 6 }, { op_protect, 3 },
-	{ op_fork, 1 },   { op_migrate, 12 }, { op_advise, 4 },  { op_pin, 3 },
-	{ op_budget, 2 }, { op_stats, 1 },    { op_sleep, 2 },
+	{ op_read, 26, 15 },   { op_write, 26, 15 },    { op_dma, 3, 1 },
+	{ op_unmap, 4, 10 },   { op_map, 2, 5 },        { op_remap, 5, 15 },
+	{ op_discard, 6, 8 },  { op_protect, 3, 1 },    { op_fork, 1, 5 },
+	{ op_migrate, 12, 12 }, { op_advise, 4, 4 },    { op_pin, 3, 1 },
+	{ op_budget, 2, 1 },   { op_stats, 1, 0 },      { op_sleep, 2, 2 },
+	{ op_fork_libc, 1, 6 },
 };
 
 void operation(struct program *p)
 {
-	unsigned i, total = 0, at;
+	unsigned i, total = 0, at, nr = sizeof(operations) / sizeof(operations[0]);
 
-	for (i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
-		total += operations[i].weight;
+	if (p->no_library)
+		nr = UNKNOWING;
+	for (i = 0; i < nr; i++)
+		total += p->storm ? operations[i].storm : operations[i].weight;
 	at = sim_below(total);
-	for (i = 0; at >= operations[i].weight; i++)
-		at -= operations[i].weight;
+	for (i = 0;; i++) {
+		unsigned weight = p->storm ? operations[i].storm : operations[i].weight;
+
+		if (at < weight)
+			break;
+		at -= weight;
+	}
 	operations[i].fn(p);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the simulated application does to its memory: touch it, map, unmap, move, discard
- * and protect it, pin pages, fork. The order of things is the kernel's (Linux 6.18):
+ * and protect it, pin pages. The order of things is the kernel's (Linux 6.18):
  *
  * - munmap, mmap over something, mremap: the page table changes and from the same instant
  *   the userfaultfd's mapping "is changing"; then the caller queues the event and sleeps
@@ -10,8 +10,7 @@
  * - MADV_DONTNEED: for each mapping, event first; once it was read the mapping is no
  *   longer changing, and *then* the caller goes on and discards. Others may run in
  *   between.
- * - fork: the child's pages are copied with the mapping changing; the event carries the
- *   child's userfaultfd, and the child runs after it was read.
+ * - fork: see os_sim_fork.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -37,31 +36,11 @@ static bool racing(struct mm *mm, uintptr_t start, size_t len, bool also_writers
 	return false;
 }
 
-/*
- * A change of a mapping from begin to end. A fork in the middle of it sees it happen or
- * not, and so does a change in the middle of a fork: whatever the child finds there was
- * never promised to it.
- */
-static void begin(struct mm *mm, uintptr_t start, size_t len)
+/* fork() holds the address space while it copies it. */
+void mm_wait(struct mm *mm)
 {
-	struct mm *child;
-	uintptr_t addr;
-	unsigned i;
-
-	for (addr = start; addr < start + len; addr += SIM_PAGE) {
-		mm->changes[index_of(addr)]++;
-		for (i = 0; (child = mm_at(i)); i++)
-			if (child->parent == mm)
-				child->flux[index_of(addr)]++;
-	}
-}
-
-static void end(struct mm *mm, uintptr_t start, size_t len)
-{
-	uintptr_t addr;
-
-	for (addr = start; addr < start + len; addr += SIM_PAGE)
-		mm->changes[index_of(addr)]--;
+	while (mm->forking)
+		sim_sleep(sim_below(3000));
 }
 
 /* ---- touching -------------------------------------------------------------------- */
@@ -123,6 +102,8 @@ int page_access(struct mm *mm, uintptr_t addr, bool write)
 	addr &= ~(SIM_PAGE - 1);
 	do {
 		sim_point();
+		if (mm->forking && addr < mm->copied)
+			mm_wait(mm);
 		r = page_try(mm, addr, write);
 	} while (r == -EAGAIN);
 	return r;
@@ -137,6 +118,7 @@ int sim_read(uintptr_t addr, void *buf, size_t len)
 	sim_trace("read", (int64_t)addr, (int64_t)len, 0, r);
 	if (r)
 		return r;
+	flux_settle(mm, addr);
 	if (memcmp(bytes, mm->shadow + (addr - ARENA_BASE), len) &&
 	    !(mm->flux[index_of(addr)] && page_is(page_bytes(mm, addr), 0)))
 		sim_fail("read: wrong bytes in page %zu", index_of(addr));
@@ -240,7 +222,7 @@ static void unmaps_complete(struct unmaps *u)
 	unsigned i;
 
 	for (i = 0; i < u->nr; i++)
-		uffd_event(u->e[i].uffd, u->e[i].msg);
+		uffd_event(u->e[i].uffd, u->e[i].msg, NULL);
 }
 
 /* The page table of a chunk goes with the chunk's last mapping. */
@@ -282,14 +264,13 @@ int sim_munmap(uintptr_t addr, size_t len)
 	struct unmaps u = { .nr = 0 };
 
 	sim_point();
+	mm_wait(mm);
 	if (racing(mm, addr, len, false))
 		return -EBUSY;
-	begin(mm, addr, len);
 	unmap(mm, addr, addr + len, &u);
 	sim_trace("munmap", (int64_t)addr, (int64_t)(addr + len), 0, 0);
 	sim_point();
 	unmaps_complete(&u);
-	end(mm, addr, len);
 	return 0;
 }
 
@@ -302,15 +283,14 @@ int sim_mmap(uintptr_t addr, size_t len, unsigned prot)
 	};
 
 	sim_point();
+	mm_wait(mm);
 	if (racing(mm, addr, len, false))
 		return -EBUSY;
-	begin(mm, addr, len);
 	unmap(mm, addr, addr + len, &u);
 	vma_insert(mm, vma);
 	sim_trace("mmap", (int64_t)addr, (int64_t)(addr + len), prot, 0);
 	sim_point();
 	unmaps_complete(&u);
-	end(mm, addr, len);
 	return 0;
 }
 
@@ -320,6 +300,7 @@ int sim_mprotect(uintptr_t addr, size_t len, unsigned prot)
 	unsigned i;
 
 	sim_point();
+	mm_wait(mm);
 	vma_split(mm, addr);
 	vma_split(mm, addr + len);
 	for (i = 0; i < mm->nr; i++)
@@ -416,7 +397,8 @@ static int move_mapping(struct mm *mm, uintptr_t from, size_t old_len, uintptr_t
 		uffd_event(vma.uffd, (struct os_event){ .kind = OS_EVENT_REMAP,
 							.from = from,
 							.to = to,
-							.len = old_len });
+							.len = old_len },
+			   NULL);
 	unmaps_complete(&late);
 	return 0;
 }
@@ -429,6 +411,7 @@ int sim_mremap(uintptr_t from, size_t old_len, uintptr_t to, size_t new_len,
 	int r;
 
 	sim_point();
+	mm_wait(mm);
 	vma = vma_at(mm, from);
 	if (!vma || vma->end < from + old_len)
 		return -EFAULT;
@@ -438,14 +421,10 @@ int sim_mremap(uintptr_t from, size_t old_len, uintptr_t to, size_t new_len,
 		return -EBUSY;
 	sim_trace(keep_old ? "mremap, keep" : "mremap", (int64_t)from,
 		  (int64_t)(from + old_len), (int64_t)to, (int64_t)(to + new_len));
-	begin(mm, from, old_len);
-	begin(mm, to, new_len);
 	if (to == from)
 		r = resize(mm, from, old_len, new_len);
 	else
 		r = move_mapping(mm, from, old_len, to, new_len, keep_old);
-	end(mm, to, new_len);
-	end(mm, from, old_len);
 	sim_trace("mremap end", (int64_t)from, (int64_t)to, 0, r);
 	return r;
 }
@@ -467,8 +446,10 @@ static int dontneed(struct mm *mm, uintptr_t start, uintptr_t end)
 			vma->uffd->changing++;
 			uffd_event(vma->uffd, (struct os_event){ .kind = OS_EVENT_REMOVE,
 								 .from = start,
-								 .end = stop });
+								 .end = stop },
+				   NULL);
 			sim_point();
+			mm_wait(mm);
 			vma = vma_at(mm, start);
 			if (!vma)
 				return -ENOMEM;
@@ -489,92 +470,15 @@ int sim_dontneed(uintptr_t addr, size_t len)
 	int r;
 
 	sim_point();
+	mm_wait(mm);
 	if (racing(mm, addr, len, true))
 		return -EBUSY;
 	sim_trace("dontneed", (int64_t)addr, (int64_t)(addr + len), 0, 0);
-	begin(mm, addr, len);
 	for (i = 0; i < len / SIM_PAGE; i++)
 		mm->flux[index_of(addr) + i]++;
 	r = dontneed(mm, addr, addr + len);
 	for (i = 0; i < len / SIM_PAGE; i++)
 		mm->flux[index_of(addr) + i]--;
-	end(mm, addr, len);
 	sim_trace("dontneed end", (int64_t)addr, (int64_t)(addr + len), 0, r);
 	return r;
-}
-
-/* ---- fork ------------------------------------------------------------------------ */
-
-static void copy_pages(struct mm *from, struct mm *to, const struct vma *vma)
-{
-	uintptr_t addr;
-
-	for (addr = vma->start; addr < vma->end; addr += SIM_PAGE) {
-		struct page *page = page_at(from, addr);
-		size_t at = addr - ARENA_BASE;
-
-		if (page->flags & P_PRESENT && !(page->flags & P_ZERO) && !page->pins)
-			page->flags |= P_SHARED;
-		*page_at(to, addr) = *page;
-		page_at(to, addr)->pins = 0;
-		memcpy(to->shadow + at, from->shadow + at, SIM_PAGE);
-		to->flux[at / SIM_PAGE] = from->flux[at / SIM_PAGE] +
-					  from->changes[at / SIM_PAGE];
-		to->dirty[at / SIM_PAGE] = true;
-		if (page->flags & P_PRESENT)
-			memcpy(to->bytes + at, from->bytes + at, SIM_PAGE);
-	}
-}
-
-/* The child's userfaultfd for the parent's; made on first use. */
-static struct file *child_uffd(struct file *parent, struct file *map[][2], unsigned *nr,
-			       struct mm *child)
-{
-	unsigned i;
-
-	if (!parent || !uffd_has(parent, OS_UFFD_FORK))
-		return NULL;
-	for (i = 0; i < *nr; i++)
-		if (map[i][0] == parent)
-			return map[i][1];
-	if (*nr == 8)
-		sim_fail("fork with more than 8 userfaultfds");
-	parent->changing++;
-	map[*nr][0] = parent;
-	map[*nr][1] = uffd_fork(parent, child);
-	return map[(*nr)++][1];
-}
-
-int sim_fork(void (*fn)(void *arg), void *arg)
-{
-	struct mm *mm = sim_current->mm, *child;
-	struct file *map[8][2];
-	unsigned i, nr = 0;
-
-	sim_point();
-	child = mm_create();
-	if (!child)
-		return -EAGAIN;
-	sim_trace("fork", child->pid, 0, 0, 0);
-	memcpy(child->arena, mm->arena, sizeof(mm->arena));
-	for (i = 0; i < mm->nr; i++) {
-		struct vma vma = mm->vma[i];
-
-		if (!in_arena(vma.start))
-			break;
-		vma.uffd = child_uffd(vma.uffd, map, &nr, child);
-		vma_insert(child, vma);
-		copy_pages(mm, child, &vma);
-	}
-	own_forked();
-	child->parent = mm;
-	sim_point();
-	for (i = 0; i < nr; i++)
-		uffd_event(map[i][0], (struct os_event){ .kind = OS_EVENT_FORK,
-							 .child = file_fd(map[i][1]) });
-	child->parent = NULL;
-	sim_trace("fork end", child->pid, 0, 0, 0);
-	if (fn)
-		sim_thread_start("child", fn, arg, child, NULL);
-	return 0;
 }

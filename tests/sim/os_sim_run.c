@@ -162,7 +162,9 @@ static void print_thread(const struct thread *t)
 					      "fault", "event", "sleep" };
 
 	fprintf(stderr, "#   %-12s tid %u %s", t->name, t->tid, states[t->state]);
-	if (t->state == T_WORD)
+	if (t->mm)
+		fprintf(stderr, " of %u", t->mm->pid);
+	if (t->state == T_WORD && t->mm == here())
 		fprintf(stderr, " on %p, which is %u", (void *)t->word, *t->word);
 	if (t->state == T_FAULT)
 		fprintf(stderr, " at page %lu%s, %s", (t->addr - ARENA_BASE) / SIM_PAGE,
@@ -259,6 +261,8 @@ static void switch_to(struct thread *next)
 	struct thread *prev = sim_current ? sim_current : &host;
 
 	sim_current = next == &host ? NULL : next;
+	if (next->mm)
+		own_enter(next->mm);
 #ifdef SIM_ASAN
 	__sanitizer_start_switch_fiber(prev->ended ? NULL : &prev->fake_stack,
 				       next == &host ? host_stack : next->stack,
@@ -426,6 +430,8 @@ static void thread_main(void)
 	}
 #endif
 	t->fn(t->arg);
+	if (t->leads)
+		process_exit(t->mm);
 	t->state = T_FREE;
 	t->ended = true;
 	if (t->handle) {
@@ -493,6 +499,22 @@ struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
 	return t;
 }
 
+void threads_exit(struct mm *mm)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_threads; i++)
+		if (thread[i].mm == mm && &thread[i] != sim_current) {
+			thread[i].state = T_FREE;
+			thread[i].ended = true;
+		}
+}
+
+unsigned sim_process(void)
+{
+	return here()->index;
+}
+
 uint32_t sim_spawn(const char *name, void (*fn)(void *arg), void *arg)
 {
 	uint32_t tid = sim_thread_start(name, fn, arg, sim_current->mm, NULL)->tid;
@@ -530,6 +552,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	own_reset();
 	files_reset();
 	main_mm = mm_create();
+	own_begin(main_mm);
 	sim_thread_start("main", fn, arg, main_mm, NULL);
 	switch_to(&thread[0]);
 	files_check_closed();
@@ -620,7 +643,8 @@ void os_wake(uint32_t *word, int nr)
 	for (i = 0; i < nr_threads && nr > 0; i++) {
 		struct thread *t = &thread[(first + i) % nr_threads];
 
-		if (t->state == T_WORD && t->word == word) {
+		if (t->state == T_WORD && t->word == word &&
+		    (t->mm == here() || own_is_shared(word))) {
 			sim_ready(t);
 			nr--;
 		}

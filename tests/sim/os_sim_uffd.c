@@ -47,9 +47,16 @@ int file_fd(const struct file *file)
 	return 100 + (int)(file - files);
 }
 
-static struct file *file_get(int fd, enum file_kind kind)
+struct file *file_at(int fd)
 {
-	if (fd < 100 || fd >= 100 + (int)nr_files || files[fd - 100].kind != kind)
+	return fd >= 100 && fd < 100 + (int)nr_files ? &files[fd - 100] : NULL;
+}
+
+struct file *file_get(int fd, enum file_kind kind)
+{
+	const struct file *file = file_at(fd);
+
+	if (!file || file->kind != kind || !(file->open_in & 1u << here()->index))
 		sim_fail("descriptor %d is closed, or of another kind", fd);
 	return &files[fd - 100];
 }
@@ -58,7 +65,8 @@ struct file *file_open(enum file_kind kind)
 {
 	if (nr_files == MAX_FILES)
 		sim_fail("more than %d descriptors", MAX_FILES);
-	files[nr_files] = (struct file){ .kind = kind };
+	files[nr_files] = (struct file){ .kind = kind, .open_in = 1u << here()->index,
+					 .receiver = -1 };
 	return &files[nr_files++];
 }
 
@@ -82,11 +90,35 @@ static struct thread *oldest_fault(const struct file *uffd)
 
 bool file_readable(int fd)
 {
-	const struct file *file = &files[fd - 100];
+	const struct file *file = file_at(fd);
 
+	if (!file)
+		return false; /* -1: not looked at */
 	if (file->kind == F_UFFD)
 		return file->events || oldest_fault(file);
-	return file->kind == F_KICKER && file->readable;
+	if (file->kind == F_PIPE)
+		return file->peer->kind == F_CLOSED;
+	return file->kind != F_CLOSED && file->readable;
+}
+
+/* fork() copies the table of descriptors. */
+void files_fork(struct mm *parent, struct mm *child)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_files; i++)
+		if (files[i].open_in & 1u << parent->index)
+			files[i].open_in |= 1u << child->index;
+}
+
+bool files_name(const struct mm *mm)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_files; i++)
+		if (files[i].kind == F_UFFD && files[i].mm == mm)
+			return true;
+	return false;
 }
 
 int os_wait_fds(const int *fds, int nr, int64_t timeout_ns)
@@ -97,16 +129,18 @@ int os_wait_fds(const int *fds, int nr, int64_t timeout_ns)
 
 	sim_point();
 	for (i = 0; i < nr; i++)
-		if (files[fds[i] - 100].kind == F_CLOSED)
+		if (fds[i] >= 0 && !(file_at(fds[i])->open_in & 1u << here()->index))
 			sim_fail("waits for descriptor %d, which is closed", fds[i]);
-	sim_current->fds = fds;
+	if (nr > MAX_WAIT_FDS)
+		sim_fail("waits for %d descriptors", nr);
+	memcpy(sim_current->fds, fds, (size_t)nr * sizeof(*fds));
 	sim_current->nr_fds = nr;
 	for (i = 0; i < nr && !file_readable(fds[i]); i++)
 		;
 	if (i == nr && timeout_ns)
 		sim_block(T_FDS, deadline);
 	for (i = 0; i < nr; i++)
-		if (file_readable(fds[i]))
+		if (file_readable(sim_current->fds[i]))
 			mask |= 1 << i;
 	return mask;
 }
@@ -159,9 +193,9 @@ void uffd_fault(struct file *uffd, uintptr_t addr, bool write)
 	sim_block(T_FAULT, NO_DEADLINE);
 }
 
-void uffd_event(struct file *uffd, struct os_event msg)
+void uffd_event(struct file *uffd, struct os_event msg, struct file *child)
 {
-	struct event event = { .msg = msg, .caller = sim_current },
+	struct event event = { .msg = msg, .caller = sim_current, .child = child },
 		     **tail = &uffd->events;
 
 	while (*tail)
@@ -200,6 +234,10 @@ static int read_one(struct file *uffd, struct os_event *event)
 	if (!uffd->events)
 		return 0;
 	*event = uffd->events->msg;
+	if (uffd->events->child) {
+		uffd->events->child->open_in = 1u << here()->index;
+		event->child = file_fd(uffd->events->child);
+	}
 	sim_trace("read event", event->kind, (int64_t)event->from,
 		  (int64_t)(event->kind == OS_EVENT_REMAP ? event->to : event->end), 1);
 	event_done(uffd);
@@ -237,6 +275,7 @@ struct file *uffd_fork(struct file *parent, struct mm *child)
 
 	uffd->flags = parent->flags;
 	uffd->mm = child;
+	uffd->open_in = 0; /* until the event is read */
 	return uffd;
 }
 
@@ -256,27 +295,73 @@ static void unregister(struct file *uffd, uintptr_t start, uintptr_t end)
 	wake(uffd, start, end);
 }
 
+/* Nobody has it open any more. */
+static void file_release(struct file *file)
+{
+	if (file->kind == F_UFFD) {
+		if (file->mm != main_mm && !file->mm->dead)
+			mm_check(file->mm, "filled after fork");
+		unregister(file, 0, UINTPTR_MAX);
+		while (file->events) {
+			if (file->events->child && !file->events->child->open_in)
+				file_release(file->events->child);
+			event_done(file);
+		}
+	}
+	file->kind = F_CLOSED;
+}
+
+static void file_close(struct file *file, const struct mm *mm)
+{
+	file->open_in &= ~(1u << mm->index);
+	if (!file->open_in)
+		file_release(file);
+}
+
+/* What its threads wanted to say nobody hears any more. */
+static void events_forget(struct file *uffd, const struct mm *mm)
+{
+	struct event **at = &uffd->events;
+
+	while (*at) {
+		if ((*at)->caller->mm == mm)
+			*at = (*at)->next;
+		else
+			at = &(*at)->next;
+	}
+}
+
+void files_exit(struct mm *mm)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_files; i++)
+		events_forget(&files[i], mm);
+	for (i = 0; i < nr_files; i++)
+		if (files[i].open_in & 1u << mm->index)
+			file_close(&files[i], mm);
+}
+
 void os_uffd_close(int fd)
 {
 	struct file *uffd = file_get(fd, F_UFFD);
 
 	sim_point();
 	sim_trace("close uffd", fd, 0, 0, 0);
-	if (uffd->mm != main_mm)
-		mm_check(uffd->mm, "filled after fork");
-	unregister(uffd, 0, UINTPTR_MAX);
-	while (uffd->events)
-		event_done(uffd);
-	uffd->kind = F_CLOSED;
+	file_close(uffd, here());
 	sim_point();
 }
 
 void os_close(int fd)
 {
-	if (fd >= 100 && fd < 100 + (int)nr_files && files[fd - 100].kind == F_UFFD)
+	struct file *file = file_at(fd);
+
+	if (!file || !(file->open_in & 1u << here()->index))
+		sim_fail("closes descriptor %d, which is not open", fd);
+	if (file->kind == F_UFFD)
 		os_uffd_close(fd);
 	else
-		file_get(fd, F_KICKER)->kind = F_CLOSED;
+		file_close(file, here());
 }
 
 static struct file *range_get(int fd, uintptr_t start, size_t len)
@@ -295,6 +380,7 @@ int os_uffd_register(int fd, uintptr_t start, size_t len)
 	int r = -EINVAL;
 	unsigned i;
 
+	mm_wait(mm);
 	for (i = 0; i < mm->nr; i++)
 		if (mm->vma[i].end > start && mm->vma[i].start < end && r != -EBUSY)
 			r = mm->vma[i].uffd && mm->vma[i].uffd != uffd ? -EBUSY : 0;
@@ -424,6 +510,8 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 	size_t at = 0;
 	int r = 0;
 
+	if (mm->dead)
+		return -ESRCH;
 	if (uffd->changing)
 		return -EAGAIN;
 	if (!to || !from)
@@ -471,6 +559,8 @@ static int fill_check(const struct file *uffd, uintptr_t dst, size_t len)
 {
 	const struct vma *vma = vma_at(uffd->mm, dst);
 
+	if (uffd->mm->dead)
+		return -ESRCH;
 	if (uffd->changing)
 		return -EAGAIN;
 	return !vma || !vma->uffd || dst + len > vma->end ? -ENOENT : 0;
@@ -512,8 +602,8 @@ int64_t os_uffd_copy(int fd, uintptr_t dst, const void *src, size_t len)
 	int64_t r;
 
 	for (; at < (uintptr_t)src + len; at += SIM_PAGE) {
-		vma = vma_at(main_mm, at);
-		if (vma && vma->uffd && !(page_at(main_mm, at)->flags & P_PRESENT))
+		vma = vma_at(here(), at);
+		if (vma && vma->uffd && !(page_at(here(), at)->flags & P_PRESENT))
 			sim_fail("COPY from %lx, where no page is", at);
 	}
 	r = fill(uffd, dst, src, len);

@@ -20,6 +20,7 @@
 struct mm *main_mm;
 
 static struct mm mms[MAX_MMS];
+static uint32_t next_pid;
 
 /* ---- address spaces -------------------------------------------------------------- */
 
@@ -49,7 +50,8 @@ static void mm_reset(struct mm *mm)
 	memset(mm->flux, 0, sizeof(mm->flux));
 	memset(mm->writers, 0, sizeof(mm->writers));
 	memset(mm->changes, 0, sizeof(mm->changes));
-	mm->parent = NULL;
+	memset(mm->inherited, 0, sizeof(mm->inherited));
+	mm->dead = mm->whole = mm->forking = false;
 	memset(mm->dirty, 0, sizeof(mm->dirty));
 	mm->nr = 0;
 	mm->used = false;
@@ -59,6 +61,7 @@ void mm_reset_all(void)
 {
 	unsigned i;
 
+	next_pid = 1000;
 	for (i = 0; i < MAX_MMS; i++)
 		if (mms[i].used)
 			mm_reset(&mms[i]);
@@ -76,10 +79,14 @@ struct mm *mm_create(void)
 	unsigned i;
 
 	for (i = 0; i < MAX_MMS && mms[i].used; i++)
-		;
+		if (mms[i].dead && !files_name(&mms[i])) {
+			mm_reset(&mms[i]);
+			break;
+		}
 	if (i == MAX_MMS)
 		return NULL;
 	mm = &mms[i];
+	mm->index = i;
 	if (!mm->bytes) {
 		mm->bytes = map_host(i ? NULL : (void *)ARENA_BASE, len);
 		mm->shadow = map_host(NULL, len);
@@ -87,7 +94,7 @@ struct mm *mm_create(void)
 		mm_reset(mm);
 	}
 	mm->used = true;
-	mm->pid = 1000 + i;
+	mm->pid = next_pid++;
 	return mm;
 }
 
@@ -175,7 +182,7 @@ struct chunk *chunk_at(struct mm *mm, uintptr_t addr)
 {
 	if (in_arena(addr))
 		return &mm->arena[(addr - ARENA_BASE) / SIM_HUGE];
-	return own_chunk(addr, true);
+	return own_chunk(mm, addr, true);
 }
 
 struct page *page_at(struct mm *mm, uintptr_t addr)
@@ -186,7 +193,10 @@ struct page *page_at(struct mm *mm, uintptr_t addr)
 void *page_bytes(struct mm *mm, uintptr_t addr)
 {
 	addr &= ~(SIM_PAGE - 1);
-	return in_arena(addr) ? mm->bytes + (addr - ARENA_BASE) : (void *)addr;
+	if (in_arena(addr))
+		return mm->bytes + (addr - ARENA_BASE);
+	own_check_mapped(mm);
+	return (void *)addr;
 }
 
 bool page_is(const void *bytes, unsigned char value)
@@ -196,12 +206,29 @@ bool page_is(const void *bytes, unsigned char value)
 	return b[0] == value && !memcmp(b, b + 1, SIM_PAGE - 1);
 }
 
+/*
+ * A discard that was under way when the parent forked goes on in the parent only: what the
+ * child finds first is what it has.
+ */
+void flux_settle(struct mm *mm, uintptr_t addr)
+{
+	size_t at = (addr - ARENA_BASE) & ~(SIM_PAGE - 1), i = at / SIM_PAGE;
+
+	if (!mm->inherited[i])
+		return;
+	if (page_is(mm->bytes + at, 0))
+		memset(mm->shadow + at, 0, SIM_PAGE);
+	mm->inherited[i] = false;
+	mm->flux[i]--;
+}
+
 static void check(struct mm *mm, uintptr_t addr, const char *how)
 {
 	size_t at = (addr - ARENA_BASE) & ~(SIM_PAGE - 1), i;
 	const unsigned char *have = (void *)(mm->bytes + at);
 	const unsigned char *want = (void *)(mm->shadow + at);
 
+	flux_settle(mm, addr);
 	if (!memcmp(have, want, SIM_PAGE) ||
 	    (mm->flux[at / SIM_PAGE] && page_is(have, 0)))
 		return;
@@ -264,7 +291,7 @@ bool page_untouched(struct mm *mm, uintptr_t addr)
 void page_split(struct mm *mm, uintptr_t addr)
 {
 	struct chunk *chunk = in_arena(addr) ? chunk_at(mm, addr) :
-					       own_chunk(addr, false);
+					       own_chunk(mm, addr, false);
 	unsigned i;
 
 	if (!chunk || !(chunk->page[addr / SIM_PAGE % 512].flags & P_HUGE))

@@ -39,6 +39,9 @@ static void make_shape(struct program *p)
 	p->nr_operations = 10 + sim_below(60) / p->nr_threads;
 	p->forks = sim_below(3) ? 0 : 1 + sim_below(3);
 	p->manage = sim_below(3);
+	p->storm = sim_below(3) == 0;
+	if (p->storm)
+		p->forks = 2 + sim_below(6);
 	p->nr_devices = 1 + sim_below(PROGRAM_DEVICES);
 }
 
@@ -64,12 +67,12 @@ static void start_library(struct program *p)
 	 */
 	if (sim_below(4))
 		pages += BUDGET_OWN_PAGES;
-	if (sim_below(2))
+	if (p->storm || sim_below(2))
 		check("uhmm_budget_set",
 		      uhmm_budget_set(p->space, p->base_bytes + pages * SIM_PAGE));
 }
 
-static void read_all(struct program *p)
+void read_all(struct program *p)
 {
 	static char buf[SIM_PAGE];
 	unsigned i;

@@ -27,6 +27,8 @@ struct program {
 	unsigned forks;      /* still allowed */
 	uint64_t base_bytes; /* resident before the program touched anything */
 	bool manage, huge;
+	bool storm;      /* mostly forks and changes of mappings */
+	bool no_library; /* a child whose library could not take over */
 	/* Of each page's mapping: changes so far, and those under way. */
 	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];
 };
@@ -36,5 +38,9 @@ void program_run(const struct sim_config *config);
 
 /* The operations, in operations.c: one at random. */
 void operation(struct program *p);
+/* fork() of libc, and all of a child's life; child.c. */
+void fork_libc(struct program *p);
+/* Whatever can be read is. */
+void read_all(struct program *p);
 
 #endif

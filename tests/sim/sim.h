@@ -100,6 +100,17 @@ void sim_dma(uintptr_t addr, const void *buf, size_t len);
 void sim_unpin(uintptr_t addr);
 /* A child as raw clone makes it: fn runs in a copy of the memory. -EAGAIN: enough. */
 int sim_fork(void (*fn)(void *arg), void *arg);
+/* What fork() of libc runs: on the forking thread, and before fn in the child. */
+struct sim_atfork {
+	void (*prepare)(void *ctx);
+	void (*parent)(void *ctx);
+	void (*child)(void *ctx);
+	void *ctx;
+};
+/* A child as fork() of libc makes it. */
+int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void *arg);
+/* Which process this is: 0 is the first. */
+unsigned sim_process(void);
 
 /* A fault on memory of a userfaultfd opened with OS_UFFD_SIGBUS: the signal handler. */
 extern void (*sim_on_sigbus)(uintptr_t addr, bool write);

@@ -3,10 +3,12 @@
  * What the files of the simulated world share; tests use sim.h.
  *
  *	os_sim_run.c    coroutines, scheduler, clock, os_wait, os_thread, trace, failing
+ *	os_sim_fork.c   fork, exit, and what passes between parent and child
+ *	os_sim_own.c    memory of the library's own, of each process
  *	os_sim_vma.c    address spaces: mappings and pages
  *	os_sim_mm.c     what the application does to them
  *	os_sim_uffd.c   userfaultfd: faults, events, move, copy, and descriptors
- *	os_sim.c        the rest of os.h: memory of our own, looking at the program's
+ *	os_sim.c        the rest of os.h: looking at the program's memory
  *
  * Everything runs in one thread, so nothing is locked; state may change across every
  * call of sim_point() and sim_block(), and nowhere else.
@@ -18,10 +20,12 @@
 #include "tests/sim/sim.h"
 
 /* Of one seed at a time; more are refused, which tells of a leak. */
-#define MAX_THREADS 48
+#define MAX_THREADS 64
 /* Numbers of descriptors are not used twice: a stale one is found out. */
-#define MAX_FILES 256
+#define MAX_FILES 2048
 #define MAX_MMS 8
+
+#define MAX_WAIT_FDS 8
 
 #define NO_DEADLINE UINT64_MAX
 
@@ -47,6 +51,7 @@ struct thread {
 	uint32_t weight; /* how likely it is chosen */
 	char name[16];
 	bool ended;
+	bool leads; /* its process ends with it */
 	void (*fn)(void *arg);
 	void *arg;
 	struct os_thread *handle;
@@ -54,8 +59,7 @@ struct thread {
 	uint64_t since, deadline;
 	bool timed_out;
 	uint32_t *word;
-	const int *fds;
-	int nr_fds;
+	int fds[MAX_WAIT_FDS], nr_fds;
 	/* T_FAULT */
 	struct file *uffd;
 	uintptr_t addr;
@@ -105,7 +109,11 @@ struct vma {
 };
 
 struct mm {
-	bool used;
+	bool used, dead;
+	bool whole;   /* the library is in it */
+	bool forking; /* locked; mappings below `copied` cannot be touched either */
+	uintptr_t copied;
+	unsigned index;
 	uint32_t pid;
 	struct vma *vma;
 	unsigned nr, cap;
@@ -116,11 +124,12 @@ struct mm {
 	 * of its mapping under way.
 	 */
 	uint16_t flux[ARENA_PAGES], writers[ARENA_PAGES], changes[ARENA_PAGES];
-	struct mm *parent;       /* while the event of the fork has not been read */
+	/* A discard was under way at the fork: the first look tells whether it happened. */
+	bool inherited[ARENA_PAGES];
 	bool dirty[ARENA_PAGES]; /* bytes or shadow are not as in a new world */
 };
 
-/* Memory of the library's own, in main_mm only: reservations are handed out from here. */
+/* Memory of the library's own: reservations are handed out from here. */
 #ifdef SIM_TSAN
 #define OWN_BASE 0x2000000000ul
 #define OWN_SPAN 0x4000000000ul
@@ -158,7 +167,8 @@ void vma_split(struct mm *mm, uintptr_t addr);
 void vma_merge(struct mm *mm);
 struct page *page_at(struct mm *mm, uintptr_t addr);
 struct chunk *chunk_at(struct mm *mm, uintptr_t addr);
-struct chunk *own_chunk(uintptr_t addr, bool create); /* NULL: never used */
+/* NULL: never used */
+struct chunk *own_chunk(struct mm *mm, uintptr_t addr, bool create);
 void *page_bytes(struct mm *mm, uintptr_t addr);
 /* The page becomes present, with the bytes that are there; they are compared. */
 void page_fill(struct mm *mm, uintptr_t addr, uint16_t flags, const char *how);
@@ -170,16 +180,18 @@ bool page_is(const void *bytes, unsigned char value);
 int page_access(struct mm *mm, uintptr_t addr, bool write);
 /* A child's pages against what they were when it was made. */
 void mm_check(struct mm *mm, const char *when);
-void own_forked(void);
+void mm_wait(struct mm *mm); /* until it is not being copied */
+void flux_settle(struct mm *mm, uintptr_t addr);
 void page_fork_frame(struct page *page, const void *bytes);
 
 /* ---- descriptors and userfaultfd ------------------------------------------------- */
 
-enum file_kind { F_CLOSED, F_UFFD, F_KICKER };
+enum file_kind { F_CLOSED, F_UFFD, F_KICKER, F_PIPE, F_LISTENER };
 
 struct event {
 	struct os_event msg;
 	struct thread *caller;
+	struct file *child; /* FORK */
 	bool read;
 	struct event *next;
 };
@@ -190,21 +202,46 @@ struct file {
 	struct mm *mm;
 	unsigned changing;    /* operations whose event has not been read */
 	struct event *events; /* oldest first */
-	bool readable;        /* F_KICKER */
+	bool readable;        /* F_KICKER, F_LISTENER */
+	unsigned open_in;     /* a bit for each process that has it open */
+	struct file *peer;    /* F_PIPE */
+	int receiver, answer; /* F_LISTENER: who asks, what it was sent */
 };
 
 int file_fd(const struct file *file);
 struct file *file_open(enum file_kind kind);
+struct file *file_get(int fd, enum file_kind kind); /* open here, and of that kind */
+struct file *file_at(int fd);                       /* whoever has it open */
+void files_fork(struct mm *parent, struct mm *child);
+void files_exit(struct mm *mm);
+bool files_name(const struct mm *mm); /* is a userfaultfd of it open? */
 void files_reset(void);
 void files_check_closed(void);
 bool file_readable(int fd);
 /* Queues the event and waits until it was read; then the mapping no longer changes. */
-void uffd_event(struct file *uffd, struct os_event msg);
+void uffd_event(struct file *uffd, struct os_event msg, struct file *child);
 void uffd_fault(struct file *uffd, uintptr_t addr, bool write);
 struct file *uffd_fork(struct file *parent, struct mm *child);
 bool uffd_has(const struct file *uffd, unsigned flag);
 
+/* ---- processes ------------------------------------------------------------------- */
+
 void own_reset(void);
+void own_begin(struct mm *mm);
+void own_enter(struct mm *mm);
+void own_check_mapped(const struct mm *mm);
+void own_fork(struct mm *parent, struct mm *child);
+void own_share(struct mm *mm);
+void own_exit(struct mm *mm);
+bool own_is_shared(const void *addr);
 void own_check_released(void);
+/* What the library has in .bss and a child has its own copy of; host_state.c. */
+void *sim_host_state(size_t *size);
+void process_exit(struct mm *mm);
+void threads_exit(struct mm *mm); /* but the one that runs */
+static inline struct mm *here(void)
+{
+	return sim_current->mm;
+}
 
 #endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork() of libc: its handlers as lib/registry.c runs them, and the life of a child. The
+ * child has the library, and does with it and its memory what its parent does, with some
+ * threads and children of its own; at the end it has read everything.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/fork.h"
+#include "lib/host.h"
+#include "tests/sim/program.h"
+#include "uhmm/uhmm.h"
+
+static void prepare(void *ctx)
+{
+	fork_prepare(ctx);
+	host_fork_prepare();
+}
+
+static void parent(void *ctx)
+{
+	host_fork_done();
+	fork_parent(ctx);
+}
+
+static void child(void *ctx)
+{
+	host_fork_done();
+	fork_child(ctx);
+}
+
+static void thread_main(void *arg)
+{
+	struct program *p = arg;
+	unsigned i;
+
+	for (i = 0; i < p->nr_operations; i++)
+		operation(p);
+}
+
+static void child_main(void *arg)
+{
+	static struct program programs[8]; /* of each process */
+	struct program *p = &programs[sim_process()];
+	uint32_t tid[2];
+	unsigned i;
+	int r;
+
+	*p = *(struct program *)arg;
+	memset(p->changing, 0, sizeof(p->changing));
+	p->forks = sim_below(2);
+	p->nr_operations = 1 + sim_below(12);
+	p->nr_threads = sim_below(3);
+	p->no_library = p->space->unusable;
+	if (sim_below(3) == 0)
+		read_all(p);
+	for (i = 0; i < p->nr_threads; i++)
+		tid[i] = sim_spawn("childs", thread_main, p);
+	thread_main(p);
+	for (i = 0; i < p->nr_threads; i++)
+		sim_join(tid[i]);
+	read_all(p);
+	if (p->no_library || sim_below(3))
+		return; /* as most children end: without a word */
+	r = uhmm_space_destroy(p->space);
+	if (r)
+		sim_fail("uhmm_space_destroy in a child: %d (%s)", r, strerror(-r));
+	read_all(p);
+}
+
+void fork_libc(struct program *p)
+{
+	/* Of each process: the child may look at it after the parent went on. */
+	static struct sim_atfork handlers[8];
+	struct sim_atfork *h = &handlers[sim_process()];
+	int r;
+
+	*h = (struct sim_atfork){ prepare, parent, child, p->space };
+	r = sim_fork_libc(h, child_main, p);
+	if (r && r != -EAGAIN)
+		sim_fail("fork: %d (%s)", r, strerror(-r));
+}
