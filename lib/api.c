@@ -227,15 +227,18 @@ int uhmm_budget_set(struct uhmm_space *sp, uint64_t budget_bytes)
 
 /*
  * One page, the gate entered: an munmap() that has returned may not be applied yet, and
- * would take the pins of what is mapped there now.
+ * would take the pins of what is mapped there now. And the world, because while fork keeps
+ * that closed what was read is applied only afterwards.
  */
 static int pin_page(struct uhmm_space *sp, uintptr_t addr, int delta)
 {
 	struct gate_visit visit;
 	struct chunk *chunk;
+	unsigned shard;
 	int r;
 
-	gate_visit(&sp->gate, &visit);
+	gate_visit(&sp->world, &visit);
+	shard = gate_enter(&sp->gate);
 	chunk = page_chunk_make(sp, addr);
 	r = addr >> ADDRESS_BITS ? -EINVAL : -ENOMEM;
 	if (chunk) {
@@ -243,7 +246,8 @@ static int pin_page(struct uhmm_space *sp, uintptr_t addr, int delta)
 		r = page_pin(sp, chunk, page_index(addr), delta);
 		uhmm_unlock((struct uhmm_lock *)&chunk->lock);
 	}
-	gate_end_visit(&sp->gate, &visit);
+	gate_leave(&sp->gate, shard);
+	gate_end_visit(&sp->world, &visit);
 	return r;
 }
 
