@@ -227,8 +227,8 @@ int uhmm_budget_set(struct uhmm_space *sp, uint64_t budget_bytes)
 
 /*
  * One page, the gate entered: an munmap() that has returned may not be applied yet, and
- * would take the pins of what is mapped there now. And the world, because while fork keeps
- * that closed what was read is applied only afterwards.
+ * would take the pins of what is mapped there now. And the world, because while fork
+ * keeps that closed what was read is applied only afterwards.
  */
 static int pin_page(struct uhmm_space *sp, uintptr_t addr, int delta)
 {

@@ -416,12 +416,15 @@ static void apply_one(struct uhmm_space *sp, uint32_t i)
 void event_apply_batch(struct uhmm_space *sp)
 {
 	struct event_batch *b = sp->batch;
-	uint32_t i, c = 0;
+	uint32_t i, c;
 
-	/* b->nr may grow meanwhile: see drop_if_gone(). */
+	/* What was applied they could not be given any more. */
+	for (c = 0; c < b->nr_children; c++)
+		fork_fill(sp, b->child[c].uffd, b->child[c].after);
+	/* Both may grow meanwhile: see drop_if_gone(). */
 	for (i = 0; i < b->nr || c < b->nr_children; i++) {
 		for (; c < b->nr_children && b->child[c].after <= i; c++)
-			fork_fill(sp, b->child[c].uffd);
+			fork_fill(sp, b->child[c].uffd, b->child[c].after);
 		if (i < b->nr && !b->applied[i])
 			apply_one(sp, i);
 	}

@@ -127,261 +127,31 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 
 /* ---- the reader, frozen ----------------------------------------------------------- */
 
-/* What a child may do before it is filled; far more than it has time for. */
-#define FILL_REMAPS 256
-#define FILL_CHILDREN 64
-
-struct fill {
-	struct uhmm_space *sp;
-	int uffd;
-	uint64_t nr;
-	const struct frozen_log *log; /* of which the child has seen the first nr_log */
-	uint32_t nr_log;
-	struct range_set *wiped; /* empty in the child, and meant to be */
-	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
-	/* What the child has done to its memory meanwhile; it runs while it is filled. */
-	struct os_event remap[FILL_REMAPS];
-	uint32_t nr_remaps;
-	int grandchild[FILL_CHILDREN];
-	uint32_t nr_grandchildren;
-};
-
-struct first_entry {
-	uintptr_t addr;
-};
-
-static int find_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
-		      bool folio)
-{
-	struct first_entry *found = ctx;
-
-	(void)chunk;
-	(void)entry;
-	(void)folio;
-	found->addr = addr;
-	return 1;
-}
-
-static void read_events_of(struct fill *fill);
-
-static int copy_to_child(struct fill *fill, uintptr_t addr, uintptr_t source)
-{
-	int r;
-
-	while ((r = frozen_copy(fill->sp, fill->uffd, addr, source)) == -EAGAIN)
-		read_events_of(fill);
-	return r;
-}
-
-/* A move that frees its old place raises UNMAP too; MREMAP_DONTUNMAP does not. */
-static bool stays_mapped(const struct event_batch *b, uint32_t i)
-{
-	const struct os_event *ev = &b->event[i];
-
-	while (++i < b->nr)
-		if (b->event[i].kind == OS_EVENT_UNMAP &&
-		    ev->from - b->event[i].from < b->event[i].end - b->event[i].from)
-			return false;
-	return true;
-}
-
-/*
- * Had the child's memory been moved? Then there is nothing to fill at the old place. A
- * page is filled to find out: where it is right if the answer is the one that lets it be.
- */
-static void look_at_remaps(struct fill *fill)
-{
-	struct event_batch *b = fill->sp->batch;
-	struct first_entry found;
-	uint32_t i;
-
-	for (i = 0; i < b->nr; i++) {
-		const struct os_event *ev = &b->event[i];
-
-		if (b->applied[i] || ev->kind != OS_EVENT_REMAP ||
-		    !page_walk(fill->sp, ev->from, ev->from + ev->len, find_entry,
-			       &found))
-			continue;
-		if (found.addr < ev->from)
-			found.addr = ev->from;
-		if (stays_mapped(b, i))
-			fill->moved[i] = copy_to_child(fill, found.addr - ev->from +
-							     ev->to,
-						       found.addr) != -ENOENT;
-		else
-			fill->moved[i] = copy_to_child(fill, found.addr, found.addr) ==
-					 -ENOENT;
-	}
-}
-
-/* Where the child has the page that is at addr here; false: nowhere. */
-static bool child_address(struct fill *fill, uintptr_t *addr)
-{
-	struct event_batch *b = fill->sp->batch;
-	uint32_t i;
-
-	for (i = 0; i < b->nr; i++) {
-		const struct os_event *ev = &b->event[i];
-
-		if (!fill->moved[i])
-			continue;
-		if (*addr - ev->from < ev->len) {
-			*addr = *addr - ev->from + ev->to;
-			return true;
-		}
-	}
-	for (i = 0; i < b->nr; i++)
-		if (fill->moved[i] && *addr - b->event[i].to < b->event[i].len)
-			return false; /* something else was moved there */
-	return true;
-}
-
-static void add_wiped(void *ctx, uintptr_t start, uintptr_t end)
-{
-	range_add(ctx, start, end);
-}
-
-static void note_event(struct fill *fill, const struct os_event *ev)
-{
-	if (ev->kind == OS_EVENT_REMOVE || ev->kind == OS_EVENT_UNMAP)
-		add_wiped(fill->wiped, ev->from, ev->end);
-	if (ev->kind == OS_EVENT_REMAP && fill->nr_remaps < FILL_REMAPS)
-		fill->remap[fill->nr_remaps++] = *ev;
-	if (ev->kind == OS_EVENT_FORK && fill->nr_grandchildren < FILL_CHILDREN)
-		fill->grandchild[fill->nr_grandchildren++] = ev->child;
-}
-
-/* The child has changed its memory: until we have read of it we cannot fill any. */
-static void read_events_of(struct fill *fill)
-{
-	struct os_event ev[32];
-	int n = os_uffd_read(fill->uffd, ev, 32), i;
-
-	if (n <= 0)
-		os_yield();
-	for (i = 0; i < n; i++)
-		note_event(fill, &ev[i]);
-}
-
-/* Where the page is now in the child; false: discarded, or meant to be empty. */
-static bool follow_child(struct fill *fill, uintptr_t *addr)
-{
-	struct range piece;
-	uint32_t i;
-
-	if (range_clip(fill->wiped, true, *addr, *addr + PAGE_SIZE, &piece))
-		return false;
-	for (i = 0; i < fill->nr_remaps; i++)
-		if (*addr - fill->remap[i].from < fill->remap[i].len)
-			*addr = *addr - fill->remap[i].from + fill->remap[i].to;
-	return true;
-}
-
-static void fill_page(struct fill *fill, uintptr_t source)
-{
-	uintptr_t addr = source;
-	uintptr_t at;
-	int r;
-
-	if (!frozen_follow(fill->log, fill->nr_log, &addr) ||
-	    !child_address(fill, &addr))
-		return;
-	at = addr;
-	for (;;) {
-		addr = at;
-		if (!follow_child(fill, &addr))
-			return;
-		r = frozen_copy(fill->sp, fill->uffd, addr, source);
-		if (r != -EAGAIN)
-			break;
-		read_events_of(fill);
-	}
-	fill->nr += r == 0;
-	/*
-	 * Not mapped there (MADV_DONTFORK), or there already; else better lost than
-	 * wrong.
-	 */
-	if (r < 0 && r != -ENOENT && r != -EEXIST)
-		os_uffd_poison(fill->uffd, addr, PAGE_SIZE);
-}
-
-static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
-		    bool folio)
-{
-	struct fill *fill = ctx;
-	unsigned i, nr = folio ? CHUNK_PAGES : 1;
-
-	(void)chunk;
-	while (entry_busy(entry_load(entry)))
-		page_wait(fill->sp, entry);
-	/* Stored meanwhile: its pages are met one by one after this. */
-	if (entry_state(entry_load(entry)) == PAGE_NONE)
-		return 0;
-	for (i = 0; i < nr; i++)
-		fill_page(fill, addr + i * PAGE_SIZE);
-	return 0;
-}
-
-/* Its memory was mapped before: the forking thread holds the allocator's lock. */
-static struct fill *fill_begin(struct uhmm_space *sp, int uffd, uint32_t nr_log)
-{
-	struct fill *fill = sp->fork.fill;
-	struct range_set *wiped = (struct range_set *)(fill + 1);
-
-	*fill = (struct fill){ .sp = sp, .uffd = uffd, .wiped = wiped,
-			       .log = sp->fork.log, .nr_log = nr_log };
-	wiped->nr = 0;
-	os_for_each_wiped(add_wiped, wiped);
-	return fill;
-}
-
-static void fill_all(struct fill *fill)
-{
-	struct uhmm_space *sp = fill->sp;
-
-	look_at_remaps(fill);
-	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
-	os_uffd_close(fill->uffd);
-	/* Children of the child: what it lacked they lack. */
-	while (fill->nr_grandchildren) {
-		fill->uffd = fill->grandchild[--fill->nr_grandchildren];
-		page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
-		os_uffd_close(fill->uffd);
-	}
-	count(sp, COUNT_FORK_FILLED, fill->nr);
-}
-
-static void fill_child(struct uhmm_space *sp, int uffd, uint32_t nr_log)
-{
-	fill_all(fill_begin(sp, uffd, nr_log));
-}
-
 int fork_init(struct uhmm_space *sp)
 {
-	sp->fork.fill = uhmm_host_map(sizeof(struct fill) + sizeof(struct range_set));
 	sp->fork.log = uhmm_host_map(sizeof(*sp->fork.log));
-	return sp->fork.fill && sp->fork.log ? 0 : -ENOMEM;
+	return sp->fork.log ? fork_fill_init(sp) : -ENOMEM;
 }
 
 void fork_fini(struct uhmm_space *sp)
 {
-	if (sp->fork.fill)
-		uhmm_host_unmap(sp->fork.fill,
-				sizeof(struct fill) + sizeof(struct range_set));
+	fork_fill_fini(sp);
 	if (sp->fork.log)
 		uhmm_host_unmap(sp->fork.log, sizeof(*sp->fork.log));
-}
-
-void fork_fill(struct uhmm_space *sp, int child_uffd)
-{
-	count(sp, COUNT_EVENT_FORK, 1);
-	fill_child(sp, child_uffd, 0);
 }
 
 static void set_outcome(struct uhmm_space *sp, uint32_t outcome)
 {
 	__atomic_store_n(&sp->fork.shared->outcome, outcome, __ATOMIC_RELEASE);
 	os_wake(&sp->fork.shared->outcome, INT_MAX);
+}
+
+/* The child that is being served. ev: what it has said last. */
+static void fill_known(struct uhmm_space *sp, const struct os_event *ev, int n)
+{
+	struct fork_state *fs = &sp->fork;
+
+	fork_fill_frozen(sp, fs->child_uffd, fs->child_seen, &fs->shared->child, ev, n);
 }
 
 static void child_appeared(struct uhmm_space *sp, int uffd)
@@ -400,9 +170,9 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 		return;
 	}
 	/* A raw clone at the same time: which is which cannot be told. Both get all. */
-	fill_child(sp, uffd, seen);
+	fork_fill_frozen(sp, uffd, seen, NULL, NULL, 0);
 	if (fs->child_uffd >= 0) {
-		fill_child(sp, fs->child_uffd, fs->child_seen);
+		fill_known(sp, NULL, 0);
 		fs->child_uffd = -1;
 		set_outcome(sp, FORK_FILLED);
 	}
@@ -441,16 +211,8 @@ static void read_parent(struct uhmm_space *sp)
 static void fill_impostor(struct uhmm_space *sp, const struct os_event *ev, int n)
 {
 	struct fork_state *fs = &sp->fork;
-	struct fill *fill = fill_begin(sp, fs->child_uffd, fs->child_seen);
-	struct os_event before;
-	uint32_t i;
 
-	for (i = 0; i < fs->shared->child.nr; i++)
-		if (frozen_to_event(&fs->shared->child.record[i], &before))
-			note_event(fill, &before);
-	for (i = 0; i < (uint32_t)n; i++)
-		note_event(fill, &ev[i]);
-	fill_all(fill);
+	fill_known(sp, ev, n);
 	fs->shared->child.nr = 0;
 	fs->child_uffd = -1;
 	fs->nr_children = 0;
@@ -479,7 +241,8 @@ static void read_child(struct uhmm_space *sp)
 		if (ev[i].kind == OS_EVENT_FAULT)
 			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr);
 		else if (ev[i].kind == OS_EVENT_FORK)
-			fill_child(sp, ev[i].child, fs->child_seen);
+			fork_fill_frozen(sp, ev[i].child, fs->child_seen,
+					 &fs->shared->child, NULL, 0);
 		else
 			frozen_event(&fs->shared->child, &ev[i]);
 	}
@@ -525,7 +288,7 @@ static void serve_once(struct uhmm_space *sp)
 		hand_over(sp);
 	if (fs->child_uffd >= 0 &&
 	    __atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) == FORK_UNABLE) {
-		fill_child(sp, fs->child_uffd, fs->child_seen);
+		fill_known(sp, NULL, 0);
 		fs->child_uffd = -1;
 		set_outcome(sp, FORK_FILLED);
 	}

@@ -39,12 +39,21 @@ int fork_child(struct uhmm_space *sp);
 
 /* The reader's part: returns when the world may move again. */
 void fork_serve(struct uhmm_space *sp);
+int fork_fill_init(struct uhmm_space *sp);
+void fork_fill_fini(struct uhmm_space *sp);
 /*
  * EVENT_FORK of a child without handlers; the gate is closed. Closes child_uffd. Events
  * in sp->batch are not applied yet: they may have come before the child's memory was
- * copied, or after.
+ * copied, or after, whichever was read first; the first `after` were read before it.
  */
-void fork_fill(struct uhmm_space *sp, int child_uffd);
+void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after);
+/*
+ * The same while frozen; sp->batch is empty. The first `seen` records of the log were
+ * read before the child. What it has done to its memory since is in done (or NULL), and
+ * then in ev.
+ */
+void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
+		      const struct frozen_log *done, const struct os_event *ev, int n);
 
 /* Inline delivery: is the space frozen? Then the fault is resolved as one. */
 bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr);

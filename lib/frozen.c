@@ -87,42 +87,6 @@ static bool translate(const struct frozen_log *log, uintptr_t *addr)
 	return !freed;
 }
 
-bool frozen_follow(const struct frozen_log *log, uint32_t nr, uintptr_t *addr)
-{
-	bool arrived = false;
-	uint32_t i;
-
-	for (i = 0; i < nr; i++) {
-		const struct frozen_record *r = &log->record[i];
-
-		switch (r->kind) {
-		case FROZEN_REMOVE:
-			if (covers(r->from, r->len, *addr))
-				return false;
-			break;
-		case FROZEN_QUIET:
-			arrived = false;
-			break;
-		case FROZEN_UNMAP:
-			/* What has arrived there may be later than this. */
-			if (!arrived && covers(r->from, r->len, *addr))
-				return false;
-			break;
-		case FROZEN_REMAP:
-			if (covers(r->from, r->len, *addr)) {
-				*addr = *addr - r->from + r->to;
-				arrived = true;
-			} else if (covers(r->to, r->len, *addr)) {
-				return false;
-			}
-			break;
-		default:
-			break;
-		}
-	}
-	return true;
-}
-
 static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, entry_t e)
 {
 	struct uhmm_io io = {
@@ -318,7 +282,8 @@ static bool stays_mapped(const struct frozen_log *log, uint32_t i)
 
 	while (++i < nr) {
 		later = &log->record[i];
-		if (later->kind == FROZEN_UNMAP && covers(later->from, later->len, r->from))
+		if (later->kind == FROZEN_UNMAP &&
+		    covers(later->from, later->len, r->from))
 			return false;
 	}
 	return true;

@@ -16,13 +16,6 @@
  */
 int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source);
 
-/*
- * Where a page that was at *addr when the space froze is after the first nr records of
- * the log; false: discarded. It may be there although it is gone: then the address is
- * not registered.
- */
-bool frozen_follow(const struct frozen_log *log, uint32_t nr, uintptr_t *addr);
-
 /* Resolves a fault at addr behind uffd and logs it. */
 void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log,
 		  uintptr_t addr);

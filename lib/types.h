@@ -268,7 +268,7 @@ struct budget {
 	int64_t ring_below_pages; /* room at which the worker is woken */
 	uint32_t rung;         /* it has been, since it last looked */
 	uint32_t stuck;        /* reclaim finds nothing more to take */
-	bool lend;             /* the reader's: what it resolves now cannot wait for room */
+	bool lend; /* the reader's: what it resolves now cannot wait for room */
 };
 
 /* What the embedder (api.c, or the preload) adds; any member may be NULL. */
@@ -375,7 +375,7 @@ struct event_batch {
 	/* Children of raw clones whose memory is to be filled in. */
 	struct {
 		int uffd;
-		uint32_t after; /* events read before it: the child has seen those */
+		uint32_t after; /* events read before it */
 	} child[64];
 	uint32_t nr_children;
 };
@@ -432,8 +432,8 @@ struct uhmm_space {
 	uint32_t work;             /* futex: the worker's bell */
 	uint32_t inline_room;      /* futex: counts when there may be room again */
 	/*
-	 * The thread of ours that touches memory of the program; see isolate.c. Held while
-	 * it faults: the reader takes no such lock.
+	 * The thread of ours that touches memory of the program; see isolate.c. Held
+	 * while it faults: the reader takes no such lock.
 	 */
 	struct uhmm_lock unshare_lock;
 	uint32_t unsharer; /* its tid; atomic */

@@ -82,6 +82,11 @@ int64_t os_uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, unsigne
 int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len);
 /* Maps the zero page. As above. */
 int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
+/*
+ * Could a page be filled there? Changes nothing. 0; -ENOENT: no mapping, or not
+ * registered; -EAGAIN: as above.
+ */
+int os_uffd_probe(int uffd, uintptr_t addr);
 int os_uffd_wake(int uffd, uintptr_t start, size_t len);
 /* From now on whoever touches the pages gets SIGBUS. */
 int os_uffd_poison(int uffd, uintptr_t start, size_t len);

@@ -132,6 +132,18 @@ int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len)
 	return outcome(ret, zero.zeropage, len);
 }
 
+/*
+ * CONTINUE is for shared memory: where anonymous memory is registered the kernel says
+ * EINVAL, after it has looked for a reason to say something else.
+ */
+int os_uffd_probe(int uffd, uintptr_t addr)
+{
+	struct uffdio_continue arg = { .range = { addr, 4096 } };
+	int r = (int)sys3(SYS_ioctl, uffd, UFFDIO_CONTINUE, &arg);
+
+	return r == -EINVAL || r == -EEXIST ? 0 : r;
+}
+
 int os_uffd_wake(int uffd, uintptr_t start, size_t len)
 {
 	struct uffdio_range range = { .start = start, .len = len };

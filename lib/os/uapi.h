@@ -33,6 +33,17 @@ struct uffdio_poison {
 #ifndef UFFD_FEATURE_MOVE
 #define UFFD_FEATURE_MOVE (1 << 16)
 #endif
+/* Linux 5.13 */
+#ifndef UFFDIO_CONTINUE
+#define _UFFDIO_CONTINUE (0x07)
+struct uffdio_continue {
+	struct uffdio_range range;
+	__u64 mode;
+	__s64 mapped;
+};
+#define UFFDIO_CONTINUE _IOWR(UFFDIO, _UFFDIO_CONTINUE, struct uffdio_continue)
+#endif
+
 #ifndef UFFDIO_MOVE
 #define _UFFDIO_MOVE (0x05)
 #define UFFDIO_MOVE_MODE_DONTWAKE ((__u64)1 << 0)

@@ -84,24 +84,6 @@ static int64_t resident_tracked(const struct vma *vma)
 	return pages;
 }
 
-/* The library touches its own memory without asking: the host knows which of it. */
-static int64_t resident_untracked(const struct vma *vma)
-{
-	static unsigned char vec[4096];
-	uintptr_t at, step = sizeof(vec) * SIM_PAGE, i;
-	int64_t pages = 0;
-
-	for (at = vma->start; at < vma->end; at += step) {
-		size_t len = vma->end - at < step ? vma->end - at : step;
-
-		if (mincore((void *)at, len, vec))
-			sim_fail("mincore: %s", strerror(errno));
-		for (i = 0; i < len / SIM_PAGE; i++)
-			pages += vec[i] & 1;
-	}
-	return pages;
-}
-
 int64_t os_rss_anon_pages(int64_t *mapped_pages)
 {
 	int64_t pages = 0, mapped = 0;
@@ -115,7 +97,7 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 		mapped += (int64_t)((vma->end - vma->start) / SIM_PAGE);
 		if (!in_arena(vma->start))
 			pages += vma->uffd ? resident_tracked(vma) :
-					     resident_untracked(vma);
+					     own_resident(vma->start, vma->end);
 		for (addr = vma->start; in_arena(addr) && addr < vma->end;
 		     addr += SIM_PAGE)
 			pages += counts(addr);
@@ -125,7 +107,7 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 	return pages;
 }
 
-int os_make_exclusive(uintptr_t start, size_t len)
+int os_populate_write(uintptr_t start, size_t len)
 {
 	uintptr_t addr;
 	int r = 0;

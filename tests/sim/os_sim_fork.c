@@ -10,6 +10,13 @@
  * child finds a state in which the library once was all the same.) Then the event is
  * queued; the child runs after it was read.
  *
+ * Where another thread is in the middle of mremap(MREMAP_DONTUNMAP) nothing is asked of
+ * the child's memory: there is no way for the library to tell whether the child was made
+ * before or after it. The same for a raw clone's child when another thread begins such a
+ * mremap() or MADV_DONTNEED after the copy and before the event was read, except that
+ * discarded pages must be zeros, or what they were. All other changes have come to the
+ * child wholly or not at all.
+ *
  * A child by fork() of libc has the handlers of the library run around it, and its own
  * library; one of a raw clone has neither.
  */
@@ -26,6 +33,13 @@ struct forking {
 	unsigned nr;
 };
 
+static unsigned char unsettled(const struct mm *mm, size_t i)
+{
+	if (mm->keeping[i] || mm->inherited[i] == I_MOVE)
+		return I_MOVE;
+	return mm->flux[i] ? I_DISCARD : 0;
+}
+
 static void copy_pages(struct mm *from, struct mm *to, const struct vma *vma)
 {
 	uintptr_t addr;
@@ -40,8 +54,8 @@ static void copy_pages(struct mm *from, struct mm *to, const struct vma *vma)
 		page_at(to, addr)->pins = 0;
 		chunk_at(to, addr)->table |= chunk_at(from, addr)->table;
 		memcpy(to->shadow + at, from->shadow + at, SIM_PAGE);
-		to->flux[at / SIM_PAGE] = from->flux[at / SIM_PAGE] != 0;
-		to->inherited[at / SIM_PAGE] = from->flux[at / SIM_PAGE] != 0;
+		to->inherited[at / SIM_PAGE] = unsettled(from, at / SIM_PAGE);
+		to->flux[at / SIM_PAGE] = to->inherited[at / SIM_PAGE] != 0;
 		to->dirty[at / SIM_PAGE] = true;
 		if (page->flags & P_PRESENT)
 			memcpy(to->bytes + at, from->bytes + at, SIM_PAGE);
@@ -114,10 +128,13 @@ static int copy_process(struct forking *f, bool with_library)
 	if (with_library)
 		files_fork(mm, f->child);
 	mm->forking = false;
+	/* With the library in it a child can tell by what its copy of it knows. */
+	f->child->parent = with_library ? NULL : mm;
 	sim_point();
 	for (i = 0; i < f->nr; i++)
 		uffd_event(f->map[i][0], (struct os_event){ .kind = OS_EVENT_FORK },
 			   f->map[i][1]);
+	f->child->parent = NULL;
 	sim_trace("fork end", f->child->pid, 0, 0, 0);
 	return 0;
 }

@@ -403,6 +403,14 @@ static int move_mapping(struct mm *mm, uintptr_t from, size_t old_len, uintptr_t
 	return 0;
 }
 
+static void keeping(struct mm *mm, uintptr_t start, size_t len, int delta)
+{
+	uintptr_t addr;
+
+	for (addr = start; addr < start + len; addr += SIM_PAGE)
+		mm->keeping[index_of(addr)] += (uint16_t)delta;
+}
+
 int sim_mremap(uintptr_t from, size_t old_len, uintptr_t to, size_t new_len,
 	       bool keep_old)
 {
@@ -421,10 +429,20 @@ int sim_mremap(uintptr_t from, size_t old_len, uintptr_t to, size_t new_len,
 		return -EBUSY;
 	sim_trace(keep_old ? "mremap, keep" : "mremap", (int64_t)from,
 		  (int64_t)(from + old_len), (int64_t)to, (int64_t)(to + new_len));
+	if (keep_old) {
+		unsettle(mm, from, old_len, I_MOVE);
+		unsettle(mm, to, new_len, I_MOVE);
+		keeping(mm, from, old_len, 1);
+		keeping(mm, to, new_len, 1);
+	}
 	if (to == from)
 		r = resize(mm, from, old_len, new_len);
 	else
 		r = move_mapping(mm, from, old_len, to, new_len, keep_old);
+	if (keep_old) {
+		keeping(mm, from, old_len, -1);
+		keeping(mm, to, new_len, -1);
+	}
 	sim_trace("mremap end", (int64_t)from, (int64_t)to, 0, r);
 	return r;
 }
@@ -474,6 +492,7 @@ int sim_dontneed(uintptr_t addr, size_t len)
 	if (racing(mm, addr, len, true))
 		return -EBUSY;
 	sim_trace("dontneed", (int64_t)addr, (int64_t)(addr + len), 0, 0);
+	unsettle(mm, addr, len, I_DISCARD);
 	for (i = 0; i < len / SIM_PAGE; i++)
 		mm->flux[index_of(addr) + i]++;
 	r = dontneed(mm, addr, addr + len);

@@ -266,6 +266,21 @@ static void punch(uintptr_t start, size_t len)
 		sim_fail("the host cannot discard: %s", strerror(errno));
 }
 
+/* The library touches its own memory without asking: the file knows which of it. */
+int64_t own_resident(uintptr_t start, uintptr_t end)
+{
+	int fd = image[here()->index].fd;
+	off_t at = (off_t)(start - OWN_BASE), stop = (off_t)(end - OWN_BASE), hole;
+	int64_t pages = 0;
+
+	while (at < stop && (at = lseek(fd, at, SEEK_DATA)) >= 0 && at < stop) {
+		hole = lseek(fd, at, SEEK_HOLE);
+		pages += ((hole < stop ? hole : stop) - at) / (off_t)SIM_PAGE;
+		at = hole;
+	}
+	return pages;
+}
+
 void *os_reserve(size_t size_bytes)
 {
 	size_t len = (size_bytes + SIM_HUGE - 1) & ~(SIM_HUGE - 1);

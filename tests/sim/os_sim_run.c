@@ -588,13 +588,6 @@ void os_thread_forget(struct os_thread *t)
 	t->tid = 0;
 }
 
-bool os_is_child_of(uint32_t maker, uint32_t child)
-{
-	(void)maker;
-	(void)child;
-	return true;
-}
-
 uint32_t os_tid(void)
 {
 	return sim_current->tid;

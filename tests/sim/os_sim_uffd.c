@@ -621,6 +621,15 @@ int64_t os_uffd_zero(int fd, uintptr_t dst, size_t len)
 	return r;
 }
 
+int os_uffd_probe(int fd, uintptr_t addr)
+{
+	int r = fill_check(range_get(fd, addr, SIM_PAGE), addr, SIM_PAGE);
+
+	sim_trace("probe", (int64_t)addr, fd, 0, r);
+	sim_point();
+	return r;
+}
+
 int os_uffd_wake(int fd, uintptr_t start, size_t len)
 {
 	wake(range_get(fd, start, len), start, start + len);

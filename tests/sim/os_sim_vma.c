@@ -49,8 +49,9 @@ static void mm_reset(struct mm *mm)
 	memset(mm->arena, 0, sizeof(mm->arena));
 	memset(mm->flux, 0, sizeof(mm->flux));
 	memset(mm->writers, 0, sizeof(mm->writers));
-	memset(mm->changes, 0, sizeof(mm->changes));
+	memset(mm->keeping, 0, sizeof(mm->keeping));
 	memset(mm->inherited, 0, sizeof(mm->inherited));
+	mm->parent = NULL;
 	mm->dead = mm->whole = mm->forking = false;
 	memset(mm->dirty, 0, sizeof(mm->dirty));
 	mm->nr = 0;
@@ -207,8 +208,8 @@ bool page_is(const void *bytes, unsigned char value)
 }
 
 /*
- * A discard that was under way when the parent forked goes on in the parent only: what the
- * child finds first is what it has.
+ * What was under way when the parent forked goes on in the parent only: what the child
+ * finds first is what it has.
  */
 void flux_settle(struct mm *mm, uintptr_t addr)
 {
@@ -216,10 +217,27 @@ void flux_settle(struct mm *mm, uintptr_t addr)
 
 	if (!mm->inherited[i])
 		return;
-	if (page_is(mm->bytes + at, 0))
-		memset(mm->shadow + at, 0, SIM_PAGE);
-	mm->inherited[i] = false;
+	if (mm->inherited[i] == I_MOVE || page_is(mm->bytes + at, 0))
+		memcpy(mm->shadow + at, mm->bytes + at, SIM_PAGE);
+	mm->inherited[i] = 0;
 	mm->flux[i]--;
+}
+
+void unsettle(struct mm *mm, uintptr_t start, size_t len, unsigned char how)
+{
+	struct mm *child;
+	uintptr_t addr;
+	size_t i;
+	unsigned n;
+
+	for (n = 0; (child = mm_at(n)); n++)
+		for (addr = start; child->parent == mm && addr < start + len;
+		     addr += SIM_PAGE) {
+			i = (addr - ARENA_BASE) / SIM_PAGE;
+			child->flux[i] += !child->inherited[i];
+			if (child->inherited[i] < how)
+				child->inherited[i] = how;
+		}
 }
 
 static void check(struct mm *mm, uintptr_t addr, const char *how)

@@ -90,6 +90,9 @@ enum {
 	P_GARBAGE = 32, /* not present, and its bytes were overwritten */
 };
 
+/* inherited: a discard (zeros, or not), a move that cannot be told (anything) */
+enum { I_DISCARD = 1, I_MOVE };
+
 struct page {
 	uint16_t flags;
 	uint16_t pins;
@@ -119,13 +122,13 @@ struct mm {
 	unsigned nr, cap;
 	struct chunk arena[ARENA_PAGES / 512];
 	char *bytes, *shadow; /* ARENA_PAGES pages each; of main_mm: at ARENA_BASE */
-	/*
-	 * Per page: discards under way (it may read as zeros), writes under way, changes
-	 * of its mapping under way.
-	 */
-	uint16_t flux[ARENA_PAGES], writers[ARENA_PAGES], changes[ARENA_PAGES];
-	/* A discard was under way at the fork: the first look tells whether it happened. */
-	bool inherited[ARENA_PAGES];
+	/* Per page: discards under way (it may read as zeros), writes under way. */
+	uint16_t flux[ARENA_PAGES], writers[ARENA_PAGES];
+	struct mm *parent; /* while the event of the fork has not been read */
+	/* Calls of mremap(MREMAP_DONTUNMAP) under way. */
+	uint16_t keeping[ARENA_PAGES];
+	/* What was under way here at the fork; the first look tells how it is. */
+	unsigned char inherited[ARENA_PAGES];
 	bool dirty[ARENA_PAGES]; /* bytes or shadow are not as in a new world */
 };
 
@@ -181,6 +184,8 @@ int page_access(struct mm *mm, uintptr_t addr, bool write);
 /* A child's pages against what they were when it was made. */
 void mm_check(struct mm *mm, const char *when);
 void mm_wait(struct mm *mm); /* until it is not being copied */
+/* Children that are being made cannot be told to be from before this or after it. */
+void unsettle(struct mm *mm, uintptr_t start, size_t len, unsigned char how);
 void flux_settle(struct mm *mm, uintptr_t addr);
 void page_fork_frame(struct page *page, const void *bytes);
 
@@ -235,6 +240,7 @@ void own_share(struct mm *mm);
 void own_exit(struct mm *mm);
 bool own_is_shared(const void *addr);
 void own_check_released(void);
+int64_t own_resident(uintptr_t start, uintptr_t end); /* pages, of this process */
 /* What the library has in .bss and a child has its own copy of; host_state.c. */
 void *sim_host_state(size_t *size);
 void process_exit(struct mm *mm);

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fork: filling a child's memory in, by the parent's reader. For children of raw clones,
+ * which run no fork handlers, and for those that could not take over.
+ *
+ * The child's memory is a copy of ours from some instant that we do not know, and it runs
+ * while it is filled. So each migrated page is followed twice: through what happened to
+ * our memory and is not in the table yet (sp->batch), of which the child has seen a part,
+ * and through what the child has done itself. Of our events
+ *
+ * - an UNMAP that the child has seen needs no following: nothing can be filled there;
+ * - a REMAP that it has seen is one whose old place the child does not have;
+ * - a REMOVE leaves nothing to see. What was read before the child counts as before it,
+ *   as a thread that discards and then clones must find. (A discard by another thread,
+ *   begun after the copy and queued before the child's FORK, counts as before it too.)
+ *
+ * The gate is closed, or the space is frozen. Where a page cannot be filled and should
+ * be, it is poisoned: better lost than wrong.
+ */
+#include <errno.h>
+
+#include "lib/fork.h"
+#include "lib/frozen.h"
+#include "lib/migrate.h"
+#include "lib/page.h"
+#include "lib/range.h"
+
+/*
+ * What a child may do before it is filled, and children it may have meanwhile: far more
+ * than it has time for. A child of which we cannot tell any more where its pages belong
+ * must not run on.
+ */
+#define FILL_EVENTS 16384u
+#define FILL_CHILDREN 64u
+
+/* A descendant to be filled, and how many of fill->event[] its memory has seen. */
+struct descendant {
+	int uffd;
+	uint32_t seen;
+};
+
+struct fill {
+	struct uhmm_space *sp;
+	int uffd;
+	uint64_t nr;
+	struct range_set wiped;  /* empty in the child, and meant to be */
+	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
+	uint32_t after;          /* events of sp->batch read before the child's */
+	uint32_t nr_events, nr_waiting;
+	struct descendant waiting[FILL_CHILDREN];
+	/* What the child has done to its memory meanwhile; it runs while it is filled. */
+	struct frozen_record event[FILL_EVENTS];
+};
+
+static void add_wiped(void *ctx, uintptr_t start, uintptr_t end)
+{
+	range_add(ctx, start, end);
+}
+
+static void note_event_of(struct fill *fill, const struct os_event *ev)
+{
+	struct frozen_record *r = &fill->event[fill->nr_events];
+
+	if (ev->kind == OS_EVENT_FAULT)
+		return; /* woken when the page is filled, or when its uffd is closed */
+	if (ev->kind == OS_EVENT_FORK) {
+		if (fill->nr_waiting == FILL_CHILDREN)
+			os_die("a child has more children than can be followed");
+		fill->waiting[fill->nr_waiting++] =
+			(struct descendant){ ev->child, fill->nr_events };
+		return;
+	}
+	if (fill->nr_events == FILL_EVENTS)
+		os_die("a child changes its memory faster than it can be followed");
+	*r = (struct frozen_record){ .from = ev->from, .len = ev->end - ev->from };
+	r->kind = ev->kind == OS_EVENT_REMOVE ? FROZEN_REMOVE : FROZEN_UNMAP;
+	if (ev->kind == OS_EVENT_REMAP)
+		*r = (struct frozen_record){ FROZEN_REMAP, 0, ev->from, ev->to, ev->len };
+	fill->nr_events++;
+}
+
+/* The child has changed its memory: until we have read of it we cannot fill any. */
+static void read_events_of(struct fill *fill)
+{
+	struct os_event ev[32];
+	int n = os_uffd_read(fill->uffd, ev, 32), i;
+
+	if (n <= 0)
+		os_yield();
+	for (i = 0; i < n; i++)
+		note_event_of(fill, &ev[i]);
+}
+
+/* The first page of a move's old place that the child has not taken away itself. */
+static bool untouched_page(const struct fill *fill, const struct os_event *move,
+			   uintptr_t *addr)
+{
+	uintptr_t end = move->from + move->len;
+	uint32_t i;
+
+	*addr = move->from;
+	for (i = 0; i < fill->nr_events && *addr < end; i++) {
+		const struct frozen_record *r = &fill->event[i];
+
+		if (r->kind == FROZEN_REMOVE || *addr - r->from >= r->len)
+			continue;
+		*addr = r->from + r->len;
+		i = (uint32_t)-1; /* those before may cover this one */
+	}
+	return *addr < end;
+}
+
+/*
+ * Is the old place of a move mapped in the child, and registered? What it has unmapped
+ * itself was.
+ */
+static bool is_there(struct fill *fill, const struct os_event *move)
+{
+	uintptr_t addr;
+	int r;
+
+	do {
+		if (!untouched_page(fill, move, &addr))
+			return true;
+		r = os_uffd_probe(fill->uffd, addr);
+		if (r == -EAGAIN)
+			read_events_of(fill);
+	} while (r == -EAGAIN);
+	return r == 0;
+}
+
+/* Does an UNMAP of this move's old place follow it? */
+static bool frees_old_place(const struct event_batch *b, uint32_t i)
+{
+	const struct os_event *move = &b->event[i++];
+
+	for (; i < b->nr; i++) {
+		const struct os_event *ev = &b->event[i];
+
+		if (ev->kind == OS_EVENT_UNMAP && ev->from <= move->from &&
+		    ev->end >= move->from + move->len)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Had the child's memory been moved? Then there is nothing at the old place. A move that
+ * leaves a mapping behind (MREMAP_DONTUNMAP) cannot be told in that way; if it was read
+ * before the child it counts as before it.
+ */
+static void look_at_remaps(struct fill *fill)
+{
+	struct event_batch *b = fill->sp->batch;
+	uint32_t i;
+
+	for (i = 0; i < b->nr; i++)
+		fill->moved[i] = !b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
+				 (!is_there(fill, &b->event[i]) ||
+				  (i < fill->after && !frees_old_place(b, i)));
+}
+
+static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)
+{
+	const struct os_event *ev = &fill->sp->batch->event[i];
+
+	return fill->moved[i] && addr - ev->from < ev->len;
+}
+
+/*
+ * Where the child has the page that is at addr here; false: nowhere. UNMAP needs no
+ * looking: what is unmapped there cannot be filled.
+ */
+static bool child_address(struct fill *fill, uintptr_t *addr)
+{
+	struct event_batch *b = fill->sp->batch;
+	uint32_t i, j;
+
+	for (i = 0; i < b->nr; i++) {
+		const struct os_event *ev = &b->event[i];
+
+		if (b->applied[i])
+			continue;
+		/* Read before the child: its own thread may have discarded that. */
+		if (ev->kind == OS_EVENT_REMOVE && i < fill->after &&
+		    *addr - ev->from < ev->end - ev->from)
+			return false;
+		if (moves(fill, i, *addr)) {
+			*addr = *addr - ev->from + ev->to;
+		} else if (fill->moved[i] && *addr - ev->to < ev->len) {
+			/* Something else was moved there, so it had gone before. */
+			for (j = i + 1; j < b->nr && !moves(fill, j, *addr); j++)
+				;
+			if (j == b->nr)
+				return false;
+			*addr = *addr - b->event[j].from + b->event[j].to;
+		}
+	}
+	return true;
+}
+
+/*
+ * Where the page is now in the child; false: discarded, or meant to be empty. Events are
+ * followed in their order: what was moved is not concerned by what happens to the place
+ * where it had been.
+ */
+static bool follow_child(struct fill *fill, uintptr_t *addr)
+{
+	struct range piece;
+	uint32_t i;
+
+	if (range_clip(&fill->wiped, true, *addr, *addr + PAGE_SIZE, &piece))
+		return false;
+	for (i = 0; i < fill->nr_events; i++) {
+		const struct frozen_record *r = &fill->event[i];
+		bool moved = r->kind == FROZEN_REMAP;
+
+		if (moved && *addr - r->from < r->len)
+			*addr = *addr - r->from + r->to;
+		else if (*addr - (moved ? r->to : r->from) < r->len)
+			return false; /* discarded, or something else was moved there */
+	}
+	return true;
+}
+
+static void fill_page(struct fill *fill, uintptr_t source)
+{
+	uintptr_t addr = source;
+	uintptr_t at;
+	int r;
+
+	if (!child_address(fill, &addr))
+		return;
+	at = addr;
+	for (;;) {
+		addr = at;
+		if (!follow_child(fill, &addr))
+			return;
+		r = frozen_copy(fill->sp, fill->uffd, addr, source);
+		if (r != -EAGAIN)
+			break;
+		read_events_of(fill);
+	}
+	fill->nr += r == 0;
+	/*
+	 * Not mapped there (MADV_DONTFORK), or there already; else better lost than
+	 * wrong.
+	 */
+	if (r < 0 && r != -ENOENT && r != -EEXIST)
+		os_uffd_poison(fill->uffd, addr, PAGE_SIZE);
+}
+
+static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+		    bool folio)
+{
+	struct fill *fill = ctx;
+	unsigned i, nr = folio ? CHUNK_PAGES : 1;
+
+	(void)chunk;
+	while (entry_busy(entry_load(entry)))
+		page_wait(fill->sp, entry);
+	/* Stored meanwhile: its pages are met one by one after this. */
+	if (entry_state(entry_load(entry)) == PAGE_NONE)
+		return 0;
+	for (i = 0; i < nr; i++)
+		fill_page(fill, addr + i * PAGE_SIZE);
+	return 0;
+}
+
+static void fill_all(struct fill *fill, int uffd)
+{
+	fill->uffd = uffd;
+	page_walk(fill->sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
+	os_uffd_close(uffd);
+}
+
+static void fill_begin(struct uhmm_space *sp, int uffd, uint32_t after)
+{
+	struct fill *fill = sp->fork.fill;
+
+	fill->sp = sp;
+	fill->uffd = uffd;
+	fill->after = after;
+	fill->nr = fill->nr_events = fill->nr_waiting = 0;
+	fill->wiped.nr = 0;
+	os_for_each_wiped(add_wiped, &fill->wiped);
+}
+
+static void fill_run(struct fill *fill)
+{
+	look_at_remaps(fill);
+	fill_all(fill, fill->uffd);
+	/*
+	 * Children of the child: what it lacked they lack. The last one first, because
+	 * what the others have seen is less, and its own events are written behind that.
+	 */
+	while (fill->nr_waiting) {
+		struct descendant next = fill->waiting[--fill->nr_waiting];
+
+		fill->nr_events = next.seen;
+		fill_all(fill, next.uffd);
+	}
+	count(fill->sp, COUNT_FORK_FILLED, fill->nr);
+}
+
+void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after)
+{
+	count(sp, COUNT_EVENT_FORK, 1);
+	fill_begin(sp, child_uffd, after);
+	fill_run(sp->fork.fill);
+}
+
+/* What was read while frozen is not in the table: to the child it is what a batch is. */
+static uint32_t log_to_batch(struct uhmm_space *sp, uint32_t seen)
+{
+	const struct frozen_log *log = sp->fork.log;
+	struct event_batch *b = sp->batch;
+	uint32_t i, after = 0;
+	struct os_event ev;
+
+	for (i = 0; i < log->nr; i++) {
+		if (!frozen_to_event(&log->record[i], &ev))
+			continue;
+		if (b->nr == EVENTS_MAX)
+			os_die("memory changes too fast for a child to be filled");
+		b->applied[b->nr] = false;
+		b->event[b->nr++] = ev;
+		if (i < seen)
+			after = b->nr;
+	}
+	return after;
+}
+
+void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
+		      const struct frozen_log *done, const struct os_event *ev, int n)
+{
+	struct fill *fill = sp->fork.fill;
+	uint32_t i, nr = done ? done->nr : 0;
+	struct os_event before;
+
+	fill_begin(sp, child_uffd, log_to_batch(sp, seen));
+	for (i = 0; i < nr; i++)
+		if (frozen_to_event(&done->record[i], &before))
+			note_event_of(fill, &before);
+	for (i = 0; i < (uint32_t)n; i++)
+		note_event_of(fill, &ev[i]);
+	fill_run(fill);
+	sp->batch->nr = 0;
+}
+
+/* All of it now: in the middle of a fork somebody may hold the lock that maps memory. */
+int fork_fill_init(struct uhmm_space *sp)
+{
+	sp->fork.fill = uhmm_host_map(sizeof(struct fill));
+	return sp->fork.fill ? 0 : -ENOMEM;
+}
+
+void fork_fill_fini(struct uhmm_space *sp)
+{
+	if (sp->fork.fill)
+		uhmm_host_unmap(sp->fork.fill, sizeof(struct fill));
+}
