@@ -238,7 +238,7 @@ void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
 	/* Fills name entries by where they were when the space froze. */
 	for (i = 0; i < nr; i++)
 		if (log->record[i].kind == FROZEN_FILL)
-			apply_fill(sp, &log->record[i], verify);
+			apply_fill(sp, &log->record[i], i + 1 == nr ? verify : NULL);
 	for (i = 0; i < nr; i++) {
 		if (frozen_to_event(&log->record[i], &ev))
 			event_add(sp, &ev);

@@ -27,8 +27,9 @@ bool frozen_to_event(const struct frozen_record *r, struct os_event *ev);
 
 /*
  * The state may change again (the world is closed, nobody else runs): applies a log in
- * order. verify: a logged fill may have happened after the child's memory was copied, so
- * the page is filled again if it is not there.
+ * order. verify: the last fill, if nothing was logged after it, may have happened after
+ * the child's memory was copied, so the page is filled again if it is not there. Those
+ * before it had happened; that such a page is not there may be the program's doing.
  */
 void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
 		  struct wiped *verify);
