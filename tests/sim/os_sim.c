@@ -107,7 +107,7 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 	return pages;
 }
 
-int os_populate_write(uintptr_t start, size_t len)
+int os_make_exclusive(uintptr_t start, size_t len)
 {
 	uintptr_t addr;
 	int r = 0;

@@ -120,6 +120,7 @@ static int copy_process(struct forking *f, bool with_library)
 	if (!f->child)
 		return -EAGAIN;
 	f->child->whole = false;
+	f->child->maker = sim_current->tid;
 	f->nr = 0;
 	sim_trace("fork", f->child->pid, with_library, 0, 0);
 	mm->forking = true;
@@ -191,6 +192,18 @@ int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void
 	}
 	handlers->parent(handlers->ctx);
 	return r;
+}
+
+bool os_is_child_of(uint32_t maker, uint32_t child)
+{
+	struct thread *t;
+	unsigned i;
+
+	sim_point();
+	for (i = 0; (t = sim_thread_at(i)); i++)
+		if (t->tid == child)
+			return t->mm->maker == maker;
+	return false;
 }
 
 /* ---- exit ------------------------------------------------------------------------ */

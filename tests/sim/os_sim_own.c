@@ -313,7 +313,8 @@ void os_release(void *addr, size_t size_bytes)
 
 	sim_point();
 	for (i = 0; i < nr_reserved; i++)
-		if (reserved[i].start == start && reserved[i].owners & 1u << here()->index)
+		if (reserved[i].start == start &&
+		    reserved[i].owners & 1u << here()->index)
 			break;
 	if (i == nr_reserved || reserved[i].len - size_bytes >= SIM_HUGE)
 		sim_fail("releases %p, %zu, which was not reserved so", addr, size_bytes);

@@ -572,7 +572,7 @@ SCENE(a_child_is_filled_by_its_parents_reader)
 	/* Shared until written, also in the frame. */
 	CHECK_EQ(move_out(1, 1, 1), -EBUSY);
 	CHECK_EQ(move_in(0, 0, 1), -EBUSY);
-	CHECK_EQ(os_populate_write(at(1), PAGE), 0);
+	CHECK_EQ(os_make_exclusive(at(1), PAGE), 0);
 	CHECK_EQ(move_out(1, 1, 1), PAGE);
 	CHECK_EQ(os_uffd_copy(uffd, at(0), frames, PAGE), PAGE);
 	CHECK_EQ(get(0), 7);

@@ -117,6 +117,7 @@ struct mm {
 	bool forking; /* locked; mappings below `copied` cannot be touched either */
 	uintptr_t copied;
 	unsigned index;
+	uint32_t maker; /* the thread that forked it */
 	uint32_t pid;
 	struct vma *vma;
 	unsigned nr, cap;
