@@ -53,13 +53,16 @@ static void child_main(void *arg)
 	p->nr_operations = 1 + sim_below(12);
 	p->nr_threads = sim_below(3);
 	p->no_library = p->space->unusable;
-	if (sim_below(3) == 0)
+	/* With a budget that is too small everything crawls. */
+	if (sim_below(3) == 0 && p->nr_pages < 120)
 		read_all(p);
 	for (i = 0; i < p->nr_threads; i++)
 		tid[i] = sim_spawn("childs", thread_main, p);
 	thread_main(p);
 	for (i = 0; i < p->nr_threads; i++)
 		sim_join(tid[i]);
+	if (!p->no_library)
+		uhmm_budget_set(p->space, 0);
 	read_all(p);
 	if (p->no_library || sim_below(3))
 		return; /* as most children end: without a word */

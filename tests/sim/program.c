@@ -65,7 +65,7 @@ static void start_library(struct program *p)
 	/*
 	 * Below what the library itself takes it cannot be held: then everything crawls.
 	 */
-	if (sim_below(4))
+	if (p->storm || sim_below(4))
 		pages += BUDGET_OWN_PAGES;
 	if (p->storm || sim_below(2))
 		check("uhmm_budget_set",

@@ -21,8 +21,8 @@
 
 #include "tests/sim/program.h"
 
-#define FIXED_SEEDS 3000u
-#define FRESH_SEEDS 2000u
+#define FIXED_SEEDS 2500u
+#define FRESH_SEEDS 1500u
 /* Sanitizers cost ten times as much. */
 #define SANITIZED_SHARE 10u
 #define BATCH 250u
