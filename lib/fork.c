@@ -146,12 +146,12 @@ static void set_outcome(struct uhmm_space *sp, uint32_t outcome)
 	os_wake(&sp->fork.shared->outcome, INT_MAX);
 }
 
-/* The child that is being served. ev: what it has said last. */
-static void fill_known(struct uhmm_space *sp, const struct os_event *ev, int n)
+/* The child that is being served. */
+static void fill_known(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
-	fork_fill_frozen(sp, fs->child_uffd, fs->child_seen, &fs->shared->child, ev, n);
+	fork_fill_frozen(sp, fs->child_uffd, fs->child_seen, &fs->shared->child);
 }
 
 static void child_appeared(struct uhmm_space *sp, int uffd)
@@ -170,9 +170,9 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 		return;
 	}
 	/* A raw clone at the same time: which is which cannot be told. Both get all. */
-	fork_fill_frozen(sp, uffd, seen, NULL, NULL, 0);
+	fork_fill_frozen(sp, uffd, seen, NULL);
 	if (fs->child_uffd >= 0) {
-		fill_known(sp, NULL, 0);
+		fill_known(sp);
 		fs->child_uffd = -1;
 		set_outcome(sp, FORK_FILLED);
 	}
@@ -188,6 +188,10 @@ static void read_parent(struct uhmm_space *sp)
 
 	if (n < 0)
 		os_die("the userfaultfd cannot be read any more");
+	/*
+	 * First what changes memory: who did it goes on, and a fault that was read along
+	 * must not be answered with what was there before.
+	 */
 	for (i = 0; i < n; i++) {
 		if (ev[i].kind == OS_EVENT_FORK) {
 			child_appeared(sp, ev[i].child);
@@ -195,24 +199,24 @@ static void read_parent(struct uhmm_space *sp)
 			frozen_event(fs->log, &ev[i]);
 			frozen_event(&fs->shared->suspect, &ev[i]);
 			structural = true;
-		} else {
-			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr);
 		}
 	}
 	if (structural && !event_unread(sp))
 		frozen_quiet(fs->log);
+	for (i = 0; i < n; i++)
+		if (ev[i].kind == OS_EVENT_FAULT)
+			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr);
 }
 
 /*
  * The child that we have been serving comes from a raw clone: it runs no handler that
- * would take over. ev: what it has said since, of which faults need no answer: they end
- * when its userfaultfd is closed.
+ * would take over. Its faults need no answer: they end when its userfaultfd is closed.
  */
-static void fill_impostor(struct uhmm_space *sp, const struct os_event *ev, int n)
+static void fill_impostor(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
-	fill_known(sp, ev, n);
+	fill_known(sp);
 	fs->shared->child.nr = 0;
 	fs->child_uffd = -1;
 	fs->nr_children = 0;
@@ -234,17 +238,19 @@ static void read_child(struct uhmm_space *sp)
 	int n = os_uffd_read(fs->child_uffd, ev, 32), i;
 
 	for (i = 0; i < n; i++) {
+		if (ev[i].kind == OS_EVENT_FORK)
+			fork_fill_frozen(sp, ev[i].child, fs->child_seen,
+					 &fs->shared->child);
+		else
+			frozen_event(&fs->shared->child, &ev[i]);
+	}
+	for (i = 0; i < n; i++) {
 		if (betrays_impostor(fs, &ev[i])) {
-			fill_impostor(sp, &ev[i], n - i);
+			fill_impostor(sp);
 			return;
 		}
 		if (ev[i].kind == OS_EVENT_FAULT)
 			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr);
-		else if (ev[i].kind == OS_EVENT_FORK)
-			fork_fill_frozen(sp, ev[i].child, fs->child_seen,
-					 &fs->shared->child, NULL, 0);
-		else
-			frozen_event(&fs->shared->child, &ev[i]);
 	}
 	if (n < 0) {
 		os_uffd_close(fs->child_uffd);
@@ -288,7 +294,7 @@ static void serve_once(struct uhmm_space *sp)
 		hand_over(sp);
 	if (fs->child_uffd >= 0 &&
 	    __atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) == FORK_UNABLE) {
-		fill_known(sp, NULL, 0);
+		fill_known(sp);
 		fs->child_uffd = -1;
 		set_outcome(sp, FORK_FILLED);
 	}

@@ -49,11 +49,10 @@ void fork_fill_fini(struct uhmm_space *sp);
 void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after);
 /*
  * The same while frozen; sp->batch is empty. The first `seen` records of the log were
- * read before the child. What it has done to its memory since is in done (or NULL), and
- * then in ev.
+ * read before the child. What it has done to its memory since is in done, or NULL.
  */
 void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
-		      const struct frozen_log *done, const struct os_event *ev, int n);
+		      const struct frozen_log *done);
 
 /* Inline delivery: is the space frozen? Then the fault is resolved as one. */
 bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr);

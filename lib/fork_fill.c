@@ -332,7 +332,7 @@ static uint32_t log_to_batch(struct uhmm_space *sp, uint32_t seen)
 }
 
 void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
-		      const struct frozen_log *done, const struct os_event *ev, int n)
+		      const struct frozen_log *done)
 {
 	struct fill *fill = sp->fork.fill;
 	uint32_t i, nr = done ? done->nr : 0;
@@ -342,8 +342,6 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 	for (i = 0; i < nr; i++)
 		if (frozen_to_event(&done->record[i], &before))
 			note_event_of(fill, &before);
-	for (i = 0; i < (uint32_t)n; i++)
-		note_event_of(fill, &ev[i]);
 	fill_run(fill);
 	sp->batch->nr = 0;
 }
