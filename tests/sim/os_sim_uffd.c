@@ -111,6 +111,17 @@ void files_fork(struct mm *parent, struct mm *child)
 			files[i].open_in |= 1u << child->index;
 }
 
+bool sim_children_filled(void)
+{
+	unsigned i;
+
+	for (i = 0; i < nr_files; i++)
+		if (files[i].kind == F_UFFD && files[i].mm != here() &&
+		    !files[i].mm->dead && files[i].open_in & 1u << here()->index)
+			return false;
+	return true;
+}
+
 bool files_name(const struct mm *mm)
 {
 	unsigned i;

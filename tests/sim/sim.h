@@ -111,6 +111,8 @@ struct sim_atfork {
 int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void *arg);
 /* Which process this is: 0 is the first. */
 unsigned sim_process(void);
+/* Does nobody's memory wait to be filled by this process? */
+bool sim_children_filled(void);
 
 /* A fault on memory of a userfaultfd opened with OS_UFFD_SIGBUS: the signal handler. */
 extern void (*sim_on_sigbus)(uintptr_t addr, bool write);
