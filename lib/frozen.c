@@ -289,42 +289,43 @@ static bool stays_mapped(const struct frozen_log *log, uint32_t i)
 	return true;
 }
 
+static bool is_there(struct uhmm_space *sp, uintptr_t addr)
+{
+	int r;
+
+	do
+		r = os_uffd_probe(sp->uffd, addr);
+	while (r == -EAGAIN);
+	return r == 0;
+}
+
 /*
  * Did this move come before the child's memory was copied? Then its old place is not
- * there any more; or, if it stayed mapped (MREMAP_DONTUNMAP), the new one is there. To
- * find out a page is filled where it is right if the answer is the one that lets it be.
+ * there any more; or, if it stayed mapped (MREMAP_DONTUNMAP), the new one is. If there had
+ * been something else before, that does not tell: then the move counts as later, for our
+ * log does not have it.
  */
-static bool has_moved(struct settling *s, const struct frozen_record *r, bool stays,
-		      struct wiped *wiped)
+static bool has_moved(struct uhmm_space *sp, const struct frozen_log *log,
+		      uint32_t first, uint32_t i)
 {
-	struct os_vma vma;
-	uintptr_t to;
-	bool there;
+	const struct frozen_record *r = &log->record[i];
 
-	if (!next_entry(s, r)) {
-		s->addr = 0;
-		return os_vma_next(r->from, false, &vma) || vma.start > r->from;
-	}
-	to = stays ? s->addr - r->from + r->to : s->addr;
-	there = copy_patiently(s->sp, wiped, to, s->addr) != -ENOENT;
-	return there == stays;
+	if (!stays_mapped(log, i))
+		return !is_there(sp, r->from);
+	for (; first < i; first++)
+		if (log->record[first].kind == FROZEN_UNMAP &&
+		    covers(log->record[first].from, log->record[first].len, r->to))
+			return false;
+	return is_there(sp, r->to);
 }
 
 /*
  * What the table has at the new place belongs to what was there before, which is gone.
  */
-static void settle_remap(struct settling *s, const struct frozen_log *log, uint32_t i,
-			 struct wiped *wiped)
+static void settle_remap(struct uhmm_space *sp, const struct frozen_record *r)
 {
-	const struct frozen_record *r = &log->record[i];
-	bool stays = stays_mapped(log, i);
-
-	if (has_moved(s, r, stays, wiped)) {
-		event_discard(s->sp, r->to, r->to + r->len, false);
-		event_remap(s->sp, r->from, r->to, r->len);
-	} else if (!stays && s->addr) {
-		forget_page(s->sp, s->addr);
-	}
+	event_discard(sp, r->to, r->to + r->len, false);
+	event_remap(sp, r->from, r->to, r->len);
 }
 
 /* Structural events that this process's copy of the log has: they are applied. */
@@ -346,8 +347,9 @@ void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect,
 	struct frozen_record r;
 
 	for (i = first; i < nr; i++)
-		if (suspect->record[i].kind == FROZEN_REMAP)
-			settle_remap(&s, suspect, i, wiped);
+		if (suspect->record[i].kind == FROZEN_REMAP &&
+		    has_moved(sp, suspect, first, i))
+			settle_remap(sp, &suspect->record[i]);
 	for (i = first; i < nr; i++) {
 		r = suspect->record[i];
 		if (r.kind == FROZEN_REMAP)
