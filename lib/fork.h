@@ -42,6 +42,12 @@ void fork_serve(struct uhmm_space *sp);
 int fork_fill_init(struct uhmm_space *sp);
 void fork_fill_fini(struct uhmm_space *sp);
 /*
+ * In a libc child: what our parent had open of a raw clone's child that it was serving.
+ * Left open here it would not go when our parent closes it, and that child would wait for
+ * answers for ever.
+ */
+void fork_fill_forget(struct uhmm_space *sp);
+/*
  * EVENT_FORK of a child without handlers; the gate is closed. Closes child_uffd. Events
  * in sp->batch are not applied yet: they may have come before the child's memory was
  * copied, or after, whichever was read first; the first `after` were read before it.

@@ -137,6 +137,7 @@ static void close_inherited(struct uhmm_space *sp)
 	os_close(sp->kicker);
 	if (sp->fork.listener >= 0)
 		os_close(sp->fork.listener);
+	fork_fill_forget(sp);
 }
 
 int fork_child(struct uhmm_space *sp)

@@ -272,6 +272,7 @@ static void fill_all(struct fill *fill, int uffd)
 	fill->uffd = uffd;
 	page_walk(fill->sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
 	os_uffd_close(uffd);
+	fill->uffd = -1;
 }
 
 static void fill_begin(struct uhmm_space *sp, int uffd, uint32_t after)
@@ -350,7 +351,31 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 int fork_fill_init(struct uhmm_space *sp)
 {
 	sp->fork.fill = uhmm_host_map(sizeof(struct fill));
-	return sp->fork.fill ? 0 : -ENOMEM;
+	if (!sp->fork.fill)
+		return -ENOMEM;
+	sp->fork.fill->uffd = -1;
+	return 0;
+}
+
+/* Our memory may say so of one that was closed just before the descriptors were copied. */
+static void close_if_open(int uffd)
+{
+	int r = uffd >= 0 ? os_uffd_probe(uffd, 0) : -EBADF;
+
+	if (r != -EBADF && r != -ENOTTY)
+		os_uffd_close(uffd);
+}
+
+void fork_fill_forget(struct uhmm_space *sp)
+{
+	struct fill *fill = sp->fork.fill;
+
+	if (sp->fork.child_uffd != fill->uffd)
+		close_if_open(sp->fork.child_uffd);
+	close_if_open(fill->uffd);
+	sp->fork.child_uffd = fill->uffd = -1;
+	while (fill->nr_waiting)
+		close_if_open(fill->waiting[--fill->nr_waiting].uffd);
 }
 
 void fork_fill_fini(struct uhmm_space *sp)

@@ -84,7 +84,7 @@ int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len);
 int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
 /*
  * Could a page be filled there? Changes nothing. 0; -ENOENT: no mapping, or not
- * registered; -EAGAIN: as above.
+ * registered; -EAGAIN: as above; -EBADF, -ENOTTY: no userfaultfd.
  */
 int os_uffd_probe(int uffd, uintptr_t addr);
 int os_uffd_wake(int uffd, uintptr_t start, size_t len);

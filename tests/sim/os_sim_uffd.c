@@ -634,7 +634,12 @@ int64_t os_uffd_zero(int fd, uintptr_t dst, size_t len)
 
 int os_uffd_probe(int fd, uintptr_t addr)
 {
-	int r = fill_check(range_get(fd, addr, SIM_PAGE), addr, SIM_PAGE);
+	struct file *file = file_at(fd);
+	int r;
+
+	if (!file || !(file->open_in & 1u << here()->index))
+		return -EBADF;
+	r = fill_check(range_get(fd, addr, SIM_PAGE), addr, SIM_PAGE);
 
 	sim_trace("probe", (int64_t)addr, fd, 0, r);
 	sim_point();
