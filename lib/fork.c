@@ -160,15 +160,17 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 	uint32_t seen = fs->log->nr;
 
 	count(sp, COUNT_EVENT_FORK, 1);
-	if (phase_of(sp) == FORK_FROZEN)
-		set_phase(sp, FORK_SEEN);
 	fs->nr_children++;
 	if (fs->nr_children == 1) {
+		/* At once: a child that is made from now on must know of it. */
 		fs->child_uffd = uffd;
 		fs->child_seen = seen;
 		fs->child_known = false;
-		return;
 	}
+	if (phase_of(sp) == FORK_FROZEN)
+		set_phase(sp, FORK_SEEN);
+	if (fs->nr_children == 1)
+		return;
 	/* A raw clone at the same time: which is which cannot be told. Both get all. */
 	fork_fill_frozen(sp, uffd, seen, NULL);
 	if (fs->child_uffd >= 0) {
