@@ -357,7 +357,7 @@ int fork_fill_init(struct uhmm_space *sp)
 	return 0;
 }
 
-/* Our memory may say so of one that was closed just before the descriptors were copied. */
+/* Our memory may name one that was closed just before the descriptors were copied. */
 static void close_if_open(int uffd)
 {
 	int r = uffd >= 0 ? os_uffd_probe(uffd, 0) : -EBADF;

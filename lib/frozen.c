@@ -301,9 +301,9 @@ static bool is_there(struct uhmm_space *sp, uintptr_t addr)
 
 /*
  * Did this move come before the child's memory was copied? Then its old place is not
- * there any more; or, if it stayed mapped (MREMAP_DONTUNMAP), the new one is. If there had
- * been something else before, that does not tell: then the move counts as later, for our
- * log does not have it.
+ * there any more; or, if it stayed mapped (MREMAP_DONTUNMAP), the new one is. If there
+ * had been something else before, that does not tell: then the move counts as later, for
+ * our log does not have it.
  */
 static bool has_moved(struct uhmm_space *sp, const struct frozen_log *log,
 		      uint32_t first, uint32_t i)

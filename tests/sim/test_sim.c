@@ -2,8 +2,8 @@
 /*
  * The library on a simulated machine, a random program for each seed.
  *
- *	test_sim                       two batches of seeds; with TEST_FULL or SOAK_SECONDS
- *	                               set the second is a new one each time
+ *	test_sim                       two batches of seeds; where TEST_FULL or
+ *	                               SOAK_SECONDS is set the second is always new
  *	test_sim --seed N [--trace]    that seed alone, and what happened in it
  *	test_sim --count N [--from N]  N seeds in a row
  *	test_sim --survey N [--from N] the same, but goes on after a failure and counts
