@@ -10,6 +10,8 @@
  *
  * - an UNMAP that the child has seen needs no following: nothing can be filled there;
  * - a REMAP that it has seen is one whose old place the child does not have;
+ * - what was read before a moment without unread events, before the child's FORK, it has
+ *   seen: there the order of the log is that of what happened;
  * - a REMOVE leaves nothing to see. What was read before the child counts as before it,
  *   as a thread that discards and then clones must find. (A discard by another thread,
  *   begun after the copy and queued before the child's FORK, counts as before it too.)
@@ -46,6 +48,9 @@ struct fill {
 	struct range_set wiped;  /* empty in the child, and meant to be */
 	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
 	uint32_t after;          /* events of sp->batch read before the child's */
+	uint32_t settled;        /* of these, the first that it has certainly seen */
+	/* Events of one epoch may have been read in another order than they happened. */
+	uint32_t epoch[EVENTS_MAX];
 	uint32_t nr_events, nr_waiting;
 	struct descendant waiting[FILL_CHILDREN];
 	/* What the child has done to its memory meanwhile; it runs while it is filled. */
@@ -112,16 +117,17 @@ static bool untouched_page(const struct fill *fill, const struct os_event *move,
 
 /*
  * Is the old place of a move mapped in the child, and registered? What it has unmapped
- * itself was.
+ * itself does not tell (munmap() takes holes): then it is, if the move is not known to
+ * have ended before the child was read of.
  */
-static bool is_there(struct fill *fill, const struct os_event *move)
+static bool is_there(struct fill *fill, const struct os_event *move, bool ended)
 {
 	uintptr_t addr;
 	int r;
 
 	do {
 		if (!untouched_page(fill, move, &addr))
-			return true;
+			return !ended;
 		r = os_uffd_probe(fill->uffd, addr);
 		if (r == -EAGAIN)
 			read_events_of(fill);
@@ -129,12 +135,12 @@ static bool is_there(struct fill *fill, const struct os_event *move)
 	return r == 0;
 }
 
-/* Does an UNMAP of this move's old place follow it? */
-static bool frees_old_place(const struct event_batch *b, uint32_t i)
+/* Does an UNMAP of this move's old place follow it, before event nr? */
+static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr)
 {
 	const struct os_event *move = &b->event[i++];
 
-	for (; i < b->nr; i++) {
+	for (; i < nr; i++) {
 		const struct os_event *ev = &b->event[i];
 
 		if (ev->kind == OS_EVENT_UNMAP && ev->from <= move->from &&
@@ -154,10 +160,14 @@ static void look_at_remaps(struct fill *fill)
 	struct event_batch *b = fill->sp->batch;
 	uint32_t i;
 
-	for (i = 0; i < b->nr; i++)
+	for (i = 0; i < b->nr; i++) {
+		bool ended = frees_old_place(b, i, fill->after);
+
 		fill->moved[i] = !b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
-				 (!is_there(fill, &b->event[i]) ||
-				  (i < fill->after && !frees_old_place(b, i)));
+				 (i < fill->settled ||
+				  !is_there(fill, &b->event[i], ended) ||
+				  (i < fill->after && !frees_old_place(b, i, b->nr)));
+	}
 }
 
 static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)
@@ -168,25 +178,31 @@ static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)
 }
 
 /*
- * Where the child has the page that is at addr here; false: nowhere. UNMAP needs no
- * looking: what is unmapped there cannot be filled.
+ * Where the child has the page that is at addr here; false: nowhere. An UNMAP that it may
+ * not have seen, or that may have come before the page's arrival, needs no looking: what
+ * is unmapped there cannot be filled. One that it has seen does: a mapping beside it may
+ * have grown into its place.
  */
 static bool child_address(struct fill *fill, uintptr_t *addr)
 {
 	struct event_batch *b = fill->sp->batch;
-	uint32_t i, j;
+	uint32_t i, j, arrived = UINT32_MAX;
 
 	for (i = 0; i < b->nr; i++) {
 		const struct os_event *ev = &b->event[i];
 
 		if (b->applied[i])
 			continue;
+		if (ev->kind == OS_EVENT_UNMAP && i < fill->settled &&
+		    fill->epoch[i] != arrived && *addr - ev->from < ev->end - ev->from)
+			return false;
 		/* Read before the child: its own thread may have discarded that. */
 		if (ev->kind == OS_EVENT_REMOVE && i < fill->after &&
 		    *addr - ev->from < ev->end - ev->from)
 			return false;
 		if (moves(fill, i, *addr)) {
 			*addr = *addr - ev->from + ev->to;
+			arrived = fill->epoch[i];
 		} else if (fill->moved[i] && *addr - ev->to < ev->len) {
 			/* Something else was moved there, so it had gone before. */
 			for (j = i + 1; j < b->nr && !moves(fill, j, *addr); j++)
@@ -194,6 +210,7 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 			if (j == b->nr)
 				return false;
 			*addr = *addr - b->event[j].from + b->event[j].to;
+			arrived = fill->epoch[j];
 		}
 	}
 	return true;
@@ -275,13 +292,12 @@ static void fill_all(struct fill *fill, int uffd)
 	fill->uffd = -1;
 }
 
-static void fill_begin(struct uhmm_space *sp, int uffd, uint32_t after)
+static void fill_begin(struct uhmm_space *sp, int uffd)
 {
 	struct fill *fill = sp->fork.fill;
 
 	fill->sp = sp;
 	fill->uffd = uffd;
-	fill->after = after;
 	fill->nr = fill->nr_events = fill->nr_waiting = 0;
 	fill->wiped.nr = 0;
 	os_for_each_wiped(add_wiped, &fill->wiped);
@@ -307,29 +323,37 @@ static void fill_run(struct fill *fill)
 void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after)
 {
 	count(sp, COUNT_EVENT_FORK, 1);
-	fill_begin(sp, child_uffd, after);
+	sp->fork.fill->after = after;
+	sp->fork.fill->settled = 0;
+	fill_begin(sp, child_uffd);
 	fill_run(sp->fork.fill);
 }
 
 /* What was read while frozen is not in the table: to the child it is what a batch is. */
-static uint32_t log_to_batch(struct uhmm_space *sp, uint32_t seen)
+static void log_to_batch(struct fill *fill, uint32_t seen)
 {
-	const struct frozen_log *log = sp->fork.log;
-	struct event_batch *b = sp->batch;
-	uint32_t i, after = 0;
+	const struct frozen_log *log = fill->sp->fork.log;
+	struct event_batch *b = fill->sp->batch;
+	uint32_t i, epoch = 0;
 	struct os_event ev;
 
+	fill->after = fill->settled = 0;
 	for (i = 0; i < log->nr; i++) {
+		if (log->record[i].kind == FROZEN_QUIET) {
+			epoch++;
+			if (i < seen)
+				fill->settled = b->nr;
+		}
 		if (!frozen_to_event(&log->record[i], &ev))
 			continue;
 		if (b->nr == EVENTS_MAX)
 			os_die("memory changes too fast for a child to be filled");
 		b->applied[b->nr] = false;
+		fill->epoch[b->nr] = epoch;
 		b->event[b->nr++] = ev;
 		if (i < seen)
-			after = b->nr;
+			fill->after = b->nr;
 	}
-	return after;
 }
 
 void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
@@ -339,7 +363,8 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 	uint32_t i, nr = done ? done->nr : 0;
 	struct os_event before;
 
-	fill_begin(sp, child_uffd, log_to_batch(sp, seen));
+	fill_begin(sp, child_uffd);
+	log_to_batch(fill, seen);
 	for (i = 0; i < nr; i++)
 		if (frozen_to_event(&done->record[i], &before))
 			note_event_of(fill, &before);

@@ -363,7 +363,7 @@ struct fork_state {
  * Events applied together, and faults read along: more than threads that raise them at
  * once.
  */
-#define EVENTS_MAX 1024u
+#define EVENTS_MAX 8192u
 
 /* What was read with the gate closed; the reader's. */
 struct event_batch {
