@@ -269,7 +269,7 @@ static void continue_program(pid_t program)
 	kill(program, SIGCONT);
 }
 
-static void stop_with(pid_t program)
+static void stop_with(struct tree *tree, pid_t program)
 {
 	pid_t self = getpid(), pid = fork();
 
@@ -280,6 +280,8 @@ static void stop_with(pid_t program)
 	/* Without a waker nobody would let us go on if the program went on alone. */
 	if (pid < 0)
 		return;
+	/* Not all of the tree need have stopped. */
+	tree_sample_stop(tree);
 	kill(self, SIGSTOP);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
@@ -287,7 +289,7 @@ static void stop_with(pid_t program)
 }
 
 /* 1 when the program has ended. */
-static int changes(pid_t program, struct ending *ending)
+static int changes(struct tree *tree, pid_t program, struct ending *ending)
 {
 	int status;
 
@@ -298,7 +300,7 @@ static int changes(pid_t program, struct ending *ending)
 		}
 		/* It may go on already; then we have missed nothing. */
 		if (process_state(program) == 'T')
-			stop_with(program);
+			stop_with(tree, program);
 	}
 	return 0;
 }
@@ -325,13 +327,16 @@ int supervise(struct tree *tree, const struct launch *launch, struct ending *end
 	sigfillset(&all);
 	fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	err = fd < 0 ? -errno : tree_watch_start(tree, fd);
+	/* Who looks late at memory that grows is of no use. Not all may do this. */
+	setpriority(PRIO_PROCESS, 0, -10);
 	if (err) {
+		CTL_STORE(&tree->ctl->eager, CTL_EAGER_NOBODY);
 		/* It runs already: better unattended than not. */
 		complain("signals are not passed on to the program: %s", strerror(-err));
 		while (waitpid(program, &ending->status, 0) < 0 && errno == EINTR)
 			;
 	} else {
-		while (!changes(program, ending))
+		while (!changes(tree, program, ending))
 			if (tree_wait(tree))
 				while (read(fd, &info, sizeof(info)) == sizeof(info))
 					pass_on(tree, program, &info);

@@ -163,6 +163,7 @@ int tree_create(struct tree *tree, uint64_t budget_pages, const char *device)
 	ctl->budget_pages = budget_pages;
 	ctl->supervisor_pid = (uint32_t)getpid();
 	ctl->pid_ns = pid_namespace();
+	tree_sample_init(tree);
 	if (getenv("UHMM_DEBUG"))
 		ctl->debug = (uint32_t)strtoul(getenv("UHMM_DEBUG"), NULL, 10);
 	snprintf(ctl->device, sizeof(ctl->device), "%s", device);
@@ -177,6 +178,16 @@ void tree_remove(struct tree *tree)
 
 /* ---- watching ---------------------------------------------------------------------- */
 
+/* Shows to who looks that we are there; see same_pids() in preload/preload.c. */
+static void lock_file(struct tree *tree)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	tree->lock = open(tree->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (tree->lock >= 0)
+		fcntl(tree->lock, F_SETLK, &lock);
+}
+
 int tree_watch_start(struct tree *tree, int other_fd)
 {
 	struct epoll_event event = { .events = EPOLLIN, .data.u32 = OTHER };
@@ -187,6 +198,7 @@ int tree_watch_start(struct tree *tree, int other_fd)
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
 	}
+	lock_file(tree);
 	tree->watch = malloc(CTL_SLOTS * sizeof(*tree->watch));
 	tree->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (!tree->watch || tree->epoll < 0)
@@ -195,7 +207,7 @@ int tree_watch_start(struct tree *tree, int other_fd)
 		tree->watch[i] = (struct tree_watch){ .pidfd = -1 };
 	if (other_fd >= 0 && epoll_ctl(tree->epoll, EPOLL_CTL_ADD, other_fd, &event))
 		return -errno;
-	return 0;
+	return tree_sample_start(tree);
 }
 
 static void unwatch(struct tree_watch *watch)
@@ -282,12 +294,15 @@ static int take_events(struct tree *tree, int timeout_ms, int *other)
 int tree_wait(struct tree *tree)
 {
 	uint64_t due = tree->looked_ns + tree->tick_ms * UINT64_C(1000000);
+	uint64_t first = due < tree->sample_ns ? due : tree->sample_ns;
 	uint64_t now = monotonic_ns();
 	/* Rounded up, or the last part of a millisecond is spent spinning. */
-	int wait_ms = now < due ? (int)((due - now + 999999) / 1000000) : 0;
+	int wait_ms = now < first ? (int)((first - now + 999999) / 1000000) : 0;
 	int other;
 
 	take_events(tree, wait_ms, &other);
+	if (monotonic_ns() >= tree->sample_ns)
+		tree_sample(tree, false);
 	if (monotonic_ns() >= due) {
 		look(tree);
 		tree_print_messages(tree, false);
@@ -366,11 +381,14 @@ static void janitor(struct tree *tree)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	free(tree->watch);
+	free(tree->sample);
 	if (chdir("/") || tree_watch_start(tree, -1))
 		_exit(1);
 	CTL_STORE(&tree->ctl->supervisor_pid, (uint32_t)getpid());
 	do {
 		look(tree);
+		/* Those who could not be rung before. */
+		tree_sample(tree, true);
 		/* The end of a process comes here at once. */
 		take_events(tree, JANITOR_TICK_MS, &other);
 		empty = tree_live(tree) ? 0 : empty + 1;
@@ -384,6 +402,7 @@ void tree_leave(struct tree *tree)
 {
 	pid_t pid;
 
+	tree_sample_stop(tree);
 	if (!tree_live(tree) && !CTL_LOAD(&tree->ctl->forking)) {
 		tree_remove(tree);
 		return;

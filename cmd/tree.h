@@ -6,9 +6,12 @@
  * the slots of processes that were killed. It learns of their end from a pidfd per slot,
  * taken when it first sees the slot: so an end is seen at once, a zombie does not count
  * as alive, and a pid that is used again does not either.
- * Neither the supervisor nor the janitor is needed for the tree to run on: without them
- * only the slots of killed processes and, at the end, the file are left behind. The
- * next `uhmm run` of the same user removes such files.
+ * The supervisor also looks at what those processes use that have no keeper, and makes
+ * them start one when the tree's memory grows: sample.c. When it leaves, all have one.
+ * If it is killed, those that have none never get one; else neither the supervisor nor
+ * the janitor is needed for the tree to run on: only the slots of killed processes and,
+ * at the end, the file are left behind. The next `uhmm run` of the same user removes
+ * such files.
  *
  * One thread. Only the fork that calls tree_leave() shares a tree.
  */
@@ -32,13 +35,36 @@ struct tree_watch {
 	uint64_t claim; /* whose end the pidfd shows */
 };
 
+/* What is known of a process without a keeper. */
+struct tree_sample {
+	uint64_t claim; /* whose this is */
+	int statm;      /* descriptor of /proc/PID/statm plus 1, 0: not open */
+	enum {
+		SAMPLE_WATCHED,
+		SAMPLE_RUNG,   /* it will have a keeper, or is another program now */
+		SAMPLE_UNABLE, /* it never will have one */
+	} state;
+	int64_t pages; /* its part of the tree's memory */
+	/* Its share of pages that relatives have too, and what it had in all then. */
+	int64_t pss_pages, rss_pages;
+	uint64_t share_ns; /* when that may be asked for again */
+	uint32_t alone;    /* slot->forks when it had none in common */
+	uint64_t rung_ns;  /* when it was rung first */
+	uint64_t again_ns; /* when it may be rung again */
+	bool said;
+};
+
 struct tree {
 	struct ctl *ctl;
 	char path[PATH_MAX];
 	int epoll;
-	struct tree_watch *watch; /* CTL_SLOTS of them */
-	uint64_t looked_ns;       /* the last look */
-	unsigned tick_ms;         /* to the next */
+	struct tree_watch *watch;   /* CTL_SLOTS of them */
+	struct tree_sample *sample; /* CTL_SLOTS of them */
+	uint64_t sample_ns;         /* when the next is due */
+	int64_t room_pages;         /* with less left everyone has a keeper */
+	int lock;                   /* the file, locked: there is somebody to ring */
+	uint64_t looked_ns;         /* the last look */
+	unsigned tick_ms;           /* to the next */
 	uint64_t stuck_ns; /* since when the oldest message is incomplete; 0: it is not */
 };
 
@@ -62,6 +88,16 @@ void tree_print_messages(struct tree *tree, bool last);
 
 /* Processes that have a slot. */
 unsigned tree_live(const struct tree *tree);
+
+/*
+ * sample.c: looks at the processes that have no keeper, and rings them when they should
+ * have one; everyone: at any rate.
+ */
+void tree_sample_init(struct tree *tree); /* before there are any */
+int tree_sample_start(struct tree *tree);
+void tree_sample(struct tree *tree, bool everyone);
+/* Nobody will ring any more for a while, or for ever. */
+void tree_sample_stop(struct tree *tree);
 
 /* Removes the file, or leaves a janitor behind that will when the tree has ended. */
 void tree_leave(struct tree *tree);

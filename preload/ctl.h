@@ -19,6 +19,8 @@
  * keeps a supervisor that looked at a dead process from taking the slot of a new one
  * with the same pid. A slot whose folder is killed on the way is lost for the run.
  *
+ * Who watches over the tree holds a lock (F_SETLK) on the file.
+ *
  * A message is printed by the supervisor within a tenth of a second, in order.
  */
 #ifndef UHMM_CTL_H
@@ -29,7 +31,7 @@
 
 #define CTL_ENV     "UHMM_CTL"
 #define CTL_MAGIC   UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
-#define CTL_VERSION 1u
+#define CTL_VERSION 2u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u
@@ -69,6 +71,18 @@ enum ctl_counter {
 	CTL_NR_COUNTERS,
 };
 
+/*
+ * Where a process that has no keeper can be made to start one: in its own memory, at the
+ * address that its slot says. The supervisor lets one of its threads clone() at entry
+ * with this stack; see cmd/ring.c. It zeroes magic: a door is used once.
+ */
+#define CTL_DOOR_MAGIC UINT64_C(0x726f6f444d4d4855) /* "UHMMDoor" */
+
+struct ctl_door {
+	uint64_t magic, claim; /* the slot's, of the process that opened the door */
+	uint64_t entry, stack;
+};
+
 struct ctl_slot {
 	union {
 		struct {
@@ -78,8 +92,12 @@ struct ctl_slot {
 		uint64_t claim; /* both, for compare-and-swap */
 	};
 	uint32_t managed;    /* 1 once the process migrates; 2: it cannot, see messages */
-	uint32_t pad;
-	uint64_t start_ns;   /* CLOCK_MONOTONIC */
+	uint32_t forks;      /* of it, and the one it came from: pages may be shared */
+	/*
+	 * Address of its ctl_door: it has no keeper, and the supervisor looks at what it
+	 * uses. 0: it has one, and says so itself.
+	 */
+	uint64_t door;
 	/* Resident anonymous pages, shared pages counted once in the tree: its part. */
 	int64_t usage_pages;
 	/* Now, of the process's device; see ctl_publish_device(). */
@@ -92,6 +110,9 @@ struct ctl_slot {
 	char name[16];            /* comm of the program */
 	uint64_t counter[CTL_NR_COUNTERS];
 } __attribute__((aligned(1024)));
+
+#define CTL_EAGER_NOBODY 1u
+#define CTL_EAGER_NEAR   2u
 
 struct ctl_message {
 	uint32_t ready; /* its number + 1 after text was written, release */
@@ -123,7 +144,13 @@ struct ctl {
 	 * the parent if fork failed.
 	 */
 	uint32_t forking;
-	uint32_t pad;
+	/*
+	 * Not 0: each process starts its keeper at once. CTL_EAGER_NOBODY: nobody can
+	 * ring it; CTL_EAGER_NEAR: it might be too late by then.
+	 */
+	uint32_t eager;
+	/* What processes without a keeper use: the supervisor's sum. */
+	int64_t watched_pages;
 	int64_t peak_pages;      /* largest sum of usage_pages seen */
 	/* Written by the supervisor, which looks ten times a second: */
 	uint64_t over_ns;        /* time the tree was above budget and tolerance */
@@ -175,6 +202,8 @@ union ctl_owner {
 static inline void ctl_fold(struct ctl *ctl, struct ctl_slot *slot)
 {
 	CTL_STORE(&slot->usage_pages, 0);
+	CTL_STORE(&slot->door, 0);
+	CTL_STORE(&slot->forks, 0);
 	for (int i = 0; i < CTL_NR_COUNTERS; i++) {
 		uint64_t n = CTL_LOAD(&slot->counter[i]);
 
@@ -197,7 +226,6 @@ static inline void ctl_fold(struct ctl *ctl, struct ctl_slot *slot)
 	CTL_STORE(&slot->device_bytes_resident, 0);
 	CTL_STORE(&slot->metadata_bytes, 0);
 	CTL_STORE(&slot->probation_pages, 0);
-	CTL_STORE(&slot->start_ns, 0);
 	for (size_t i = 0; i < sizeof(slot->name); i++)
 		CTL_STORE(&slot->name[i], 0);
 }
@@ -303,7 +331,7 @@ static inline void ctl_publish_device(struct ctl_slot *slot, uint64_t pages,
 static inline int64_t ctl_usage_pages(const struct ctl *ctl)
 {
 	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
-	int64_t sum = 0;
+	int64_t sum = CTL_LOAD(&ctl->watched_pages);
 
 	for (uint32_t i = 0; i < nr; i++)
 		sum += CTL_LOAD(&ctl->slot[i].usage_pages);

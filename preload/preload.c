@@ -2,12 +2,18 @@
 /*
  * libuhmm-preload.so: what `uhmm run` loads into each process of the tree.
  *
- * The constructor maps the control segment, claims a slot, opens the device and starts
- * one hidden thread, the *keeper*. The keeper looks now and then at how much memory the
- * process and the tree use, and says so in the slot. Only when the tree comes near its
- * budget, and the process is large enough to matter, does it create a space; it is that
- * space's worker from then on. So a process that stays small costs one thread that
- * sleeps.
+ * The constructor maps the control segment, claims a slot and opens a *door*: a place
+ * where the supervisor, which looks at what the process uses, can make it start a thread
+ * of ours (cmd/ring.c). It does so when not so much is left of the tree's budget that
+ * what processes do in between could not use it up. So, while the budget is ample, a
+ * process costs next to nothing: no thread, no memory but that of this file's data.
+ *
+ * The thread that comes in by the door starts one hidden thread, the *keeper*, and ends.
+ * The keeper looks now and then at how much memory the process and the tree use, and says
+ * so in the slot. Only when the tree comes near its budget, and the process is large
+ * enough to matter, does it open the device and create a space; it is that space's worker
+ * from then on. Where the budget is small, or nobody could ring (ctl->eager, a seccomp
+ * filter, another machine than x86-64), the constructor starts the keeper.
  *
  * Reclaim safety. Any private anonymous memory of the program may be migrated, so the
  * keeper and the reader use nothing of it: not libc's heap, no thread-local storage, no
@@ -28,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,6 +43,7 @@
 #include "lib/frame.h"
 #include "lib/host.h"
 #include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
 #include "lib/page.h"
 #include "lib/policy.h"
 #include "lib/range.h"
@@ -53,18 +61,31 @@ _Static_assert((int)COUNT_FORK_FILLED == (int)CTL_FORK_FILLED, "in the same orde
  */
 #define START_NS INT64_C(2000000)
 
+/* Loaded objects remembered without a page of memory for them. */
+#define EXCLUDE_MAX 64
+
 static struct {
 	struct ctl *ctl;
 	struct ctl_slot *slot;
 	struct uhmm_device *device;
-	struct uhmm_space *space;     /* set by the keeper, under lock */
-	struct uhmm_lock lock;        /* creating the space against fork */
+	struct uhmm_space *space; /* set by the keeper, under lock */
+	/* starting the keeper and creating the space, against fork */
+	struct uhmm_lock lock;
 	struct os_thread keeper;
+	bool kept; /* there is a keeper; under lock */
 	struct usage usage;
-	struct range_set *excluded;   /* found at start, for the space */
+	/* Found at start, for the space: most programs need no more than the array. */
+	struct range exclude[EXCLUDE_MAX];
+	unsigned nr_exclude;
+	struct range_set *excluded;
+	uintptr_t data_start, data_end; /* our own data */
 	uint64_t device_look_ns;
-	bool hopeless;                /* a space cannot be created here */
-} self;
+	bool hopeless;                    /* a space cannot be created here */
+	struct ctl_door door;             /* the supervisor zeroes its magic */
+} self __attribute__((section(".data"))); /* a page that is written to in any case */
+
+/* Of a child when there are more processes than slots: it is counted nowhere. */
+static struct ctl_slot nowhere;
 
 /* ---- what the tree sees ----------------------------------------------------------- */
 
@@ -120,6 +141,38 @@ static int64_t sharers(void *ctx)
 
 /* ---- the keeper ------------------------------------------------------------------- */
 
+/*
+ * Our own data must be there before a mapping that the kernel merged with it is
+ * registered: a fault on it would wait for the reader, which may be who has it.
+ */
+static void touch_data(void)
+{
+	uintptr_t at;
+
+	for (at = self.data_start; at < self.data_end; at += PAGE_SIZE)
+		(void)*(volatile char *)at;
+}
+
+static int open_device(void)
+{
+	char error[DEVICE_ERROR_MAX];
+
+	/* A forked child may have its parent's, which nothing was stored on. */
+	if (self.device)
+		return 0;
+	return device_open(self.ctl->device, &self.device, error, sizeof(error));
+}
+
+static void exclude_from(struct uhmm_space *sp)
+{
+	unsigned i;
+
+	if (self.excluded)
+		memcpy(&sp->excluded, self.excluded, sizeof(sp->excluded));
+	for (i = 0; i < self.nr_exclude; i++)
+		range_add(&sp->excluded, self.exclude[i].start, self.exclude[i].end);
+}
+
 /* Anything that keeps a space from being created is told once; the program goes on. */
 static struct uhmm_space *create_space(void)
 {
@@ -134,12 +187,17 @@ static struct uhmm_space *create_space(void)
 	};
 	struct uhmm_space *sp;
 
+	touch_data();
+	if (open_device()) {
+		say(NULL, "a process could not open the device and runs without a limit");
+		return NULL;
+	}
 	if (space_create(&config, &sp)) {
 		say(NULL, "a process cannot use userfaultfd and runs without a limit "
 			  "(see uhmm doctor)");
 		return NULL;
 	}
-	memcpy(&sp->excluded, self.excluded, sizeof(sp->excluded));
+	exclude_from(sp);
 	sp->worker = self.keeper;
 	space_add_device(sp, self.device);
 	if (space_start_reader(sp)) {
@@ -182,12 +240,74 @@ static void keeper_main(void *arg)
 {
 	uint32_t never = 0;
 
-	(void)arg;
 	/* Most processes of a build or a shell script are gone by then. */
-	os_wait(&never, 0, START_NS);
+	if (!arg)
+		os_wait(&never, 0, START_NS);
 	if (os_private_files() || os_attach())
 		self.hopeless = true;
 	keeper_loop();
+}
+
+/* Under lock. */
+static void start_keeper(bool at_once)
+{
+	if (self.kept)
+		return;
+	self.kept = true;
+	os_on_die = say_last;
+	os_hide_threads();
+	CTL_STORE(&self.slot->door, 0);
+	CTL_STORE(&self.door.magic, 0);
+	if (os_thread_start(&self.keeper, keeper_main, at_once ? &self : NULL,
+			    "uhmm-keeper")) {
+		say(NULL, "a process could not start a thread and runs without a limit");
+		CTL_STORE(&self.slot->managed, 2);
+	}
+}
+
+void preload_keep(void)
+{
+	if (!CTL_LOAD(&self.door.magic))
+		return;
+	uhmm_lock(&self.lock);
+	start_keeper(true);
+	uhmm_unlock(&self.lock);
+}
+
+void preload_keep_all(void)
+{
+	if (self.slot)
+		__atomic_fetch_or(&self.ctl->eager, CTL_EAGER_NOBODY, __ATOMIC_RELAXED);
+}
+
+/* ---- the door --------------------------------------------------------------------- */
+
+void door_main(void)
+{
+	uhmm_lock(&self.lock);
+	start_keeper(true);
+	uhmm_unlock(&self.lock);
+}
+
+/* There is somebody to ring, and nothing in the way of who is rung. */
+static bool may_wait(void)
+{
+	return self.slot != &nowhere && self.ctl->pid_ns && !CTL_LOAD(&self.ctl->eager) &&
+	       sys2(SYS_kill, CTL_LOAD(&self.ctl->supervisor_pid), 0) != -ESRCH &&
+	       sys1(SYS_prctl, PR_GET_SECCOMP) == 0;
+}
+
+/* The process has just begun: by exec or by fork. */
+static void begin(void)
+{
+	uhmm_lock(&self.lock);
+	self.kept = false;
+	if (may_wait() && door_open(&self.door, CTL_LOAD(&self.slot->claim)))
+		__atomic_store_n(&self.slot->door, (uintptr_t)&self.door,
+				 __ATOMIC_RELEASE);
+	else
+		start_keeper(false);
+	uhmm_unlock(&self.lock);
 }
 
 /* ---- fork ------------------------------------------------------------------------- */
@@ -197,13 +317,17 @@ static void before_fork(void)
 	uhmm_lock(&self.lock);
 	if (self.space)
 		fork_prepare(self.space);
-	host_fork_prepare();
+	/* Without a keeper there is nobody else who could be inside. */
+	if (self.kept)
+		host_fork_prepare();
 }
 
 static void after_fork_parent(void)
 {
-	host_fork_done();
+	if (self.kept)
+		host_fork_done();
 	usage_forked(&self.usage);
+	CTL_STORE(&self.slot->forks, CTL_LOAD(&self.slot->forks) + 1);
 	if (self.space)
 		fork_parent(self.space);
 	uhmm_unlock(&self.lock);
@@ -214,30 +338,25 @@ static void claim_slot(void)
 	char name[16] = "";
 	int i;
 
-	self.slot = ctl_claim(self.ctl, os_pid());
+	self.slot = ctl_claim(self.ctl, (uint32_t)sys0(SYS_getpid));
 	if (!self.slot)
 		return;
-	CTL_STORE(&self.slot->start_ns, os_now_ns());
-	pthread_getname_np(pthread_self(), name, sizeof(name));
+	sys2(SYS_prctl, PR_GET_NAME, name);
 	for (i = 0; i < 16; i++)
 		CTL_STORE(&self.slot->name[i], name[i]);
 }
 
 static void after_fork_child(void)
 {
-	host_fork_done();
+	if (self.kept)
+		host_fork_done();
 	self.lock = (struct uhmm_lock){ 0 };
 	self.device_look_ns = 0;
 	usage_forked(&self.usage);
 	claim_slot();
-	if (!self.slot) {
-		/*
-		 * More processes than slots: counted nowhere, but its memory is its own.
-		 */
-		static struct ctl_slot nowhere;
-
+	if (!self.slot)
 		self.slot = &nowhere;
-	}
+	CTL_STORE(&self.slot->forks, 1);
 	if (self.space) {
 		self.space->counter = self.slot->counter;
 		CTL_STORE(&self.slot->managed, 1);
@@ -249,12 +368,30 @@ static void after_fork_child(void)
 		self.hopeless = true;
 		CTL_STORE(&self.slot->managed, 2);
 	}
-	os_thread_forget(&self.keeper);
-	os_thread_start(&self.keeper, keeper_main, NULL, "uhmm-keeper");
+	if (self.kept)
+		os_thread_forget(&self.keeper);
+	begin();
 }
 
 /* ---- start ------------------------------------------------------------------------ */
 
+/*
+ * Pids mean the same here as for the supervisor, or nobody knows. Its lock shows its pid
+ * as it is seen from here, which is much cheaper than to look at /proc.
+ */
+static bool same_pids(const struct ctl *ctl, int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat st;
+
+	if (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK &&
+	    lock.l_pid == (pid_t)CTL_LOAD(&ctl->supervisor_pid))
+		return true;
+	return !ctl->pid_ns || (stat("/proc/self/ns/pid", &st) == 0 &&
+				(uint64_t)st.st_ino == ctl->pid_ns);
+}
+
+/* NULL: there is none, or not for us. */
 static struct ctl *map_ctl(const char *path)
 {
 	struct ctl *ctl = NULL;
@@ -268,28 +405,34 @@ static struct ctl *map_ctl(const char *path)
 		if (ctl == MAP_FAILED)
 			ctl = NULL;
 	}
-	close(fd);
 	if (ctl && (__atomic_load_n(&ctl->magic, __ATOMIC_ACQUIRE) != CTL_MAGIC ||
-		    ctl->version != CTL_VERSION || ctl->size != sizeof(*ctl))) {
+		    ctl->version != CTL_VERSION || ctl->size != sizeof(*ctl) ||
+		    !same_pids(ctl, fd))) {
 		munmap(ctl, sizeof(*ctl));
 		ctl = NULL;
 	}
+	close(fd);
 	return ctl;
 }
 
-/* Pids mean the same here as for the supervisor, or nobody knows. */
-static bool same_pids(const struct ctl *ctl)
+static void exclude(uintptr_t start, uintptr_t end)
 {
-	struct stat st;
+	unsigned i, nr = self.nr_exclude;
+	struct range *last = &self.exclude[nr ? nr - 1 : 0];
 
-	return !ctl->pid_ns || (stat("/proc/self/ns/pid", &st) == 0 &&
-				(uint64_t)st.st_ino == ctl->pid_ns);
-}
-
-static void touch(uintptr_t start, uintptr_t end)
-{
-	for (; start < end; start += PAGE_SIZE)
-		(void)*(volatile char *)start;
+	if (self.excluded) {
+		range_add(self.excluded, start, end);
+	} else if (nr && start >= last->start && start <= last->end) {
+		last->end = end > last->end ? end : last->end;
+	} else if (nr < EXCLUDE_MAX) {
+		self.exclude[self.nr_exclude++] = (struct range){ start, end };
+	} else if ((self.excluded = uhmm_host_map(sizeof(*self.excluded)))) {
+		for (i = 0; i < nr; i++)
+			range_add(self.excluded, self.exclude[i].start,
+				  self.exclude[i].end);
+		self.nr_exclude = 0;
+		range_add(self.excluded, start, end);
+	}
 }
 
 /*
@@ -308,15 +451,12 @@ static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 
 		if (ph->p_type != PT_LOAD)
 			continue;
-		/*
-		 * Our own data must be there before a mapping that the kernel merged with
-		 * it is registered: a fault on it would wait for the reader, which may be
-		 * who has it.
-		 */
-		if (start <= (uintptr_t)&self && (uintptr_t)&self < end)
-			touch(start, end);
-		range_add(self.excluded, start & ~(PAGE_SIZE - 1),
-			  (end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1));
+		if (start <= (uintptr_t)&self && (uintptr_t)&self < end) {
+			self.data_start = start;
+			self.data_end = end;
+		}
+		exclude(start & ~(PAGE_SIZE - 1),
+			(end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1));
 	}
 	++*nr;
 	return 0;
@@ -324,16 +464,10 @@ static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 
 static bool set_up(const char *path)
 {
-	char error[DEVICE_ERROR_MAX];
 	int nr_objects = 0;
 
 	self.ctl = map_ctl(path);
-	if (!self.ctl || !same_pids(self.ctl))
-		return false;
-	os_on_die = say_last;
-	self.excluded = uhmm_host_map(sizeof(*self.excluded));
-	if (!self.excluded ||
-	    device_open(self.ctl->device, &self.device, error, sizeof(error)))
+	if (!self.ctl)
 		return false;
 	claim_slot();
 	if (!self.slot)
@@ -349,8 +483,7 @@ static void __attribute__((constructor)) start(void)
 
 	if (!path || !set_up(path))
 		return;
-	os_hide_threads();
 	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0)
-		os_thread_start(&self.keeper, keeper_main, NULL, "uhmm-keeper");
+		begin();
 	errno = saved;
 }

@@ -5,19 +5,32 @@
 #ifndef UHMM_PRELOAD_H
 #define UHMM_PRELOAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "preload/ctl.h"
 
 struct uhmm_space;
 
+/* Starts the keeper if it has not been: in a moment it could not be any more. */
+void preload_keep(void);
+/* Something may keep the supervisor from ringing: from now on nobody waits for it. */
+void preload_keep_all(void);
+
+/* ---- door.c ----------------------------------------------------------------------- */
+
+/* false: there are no doors on this machine. */
+bool door_open(struct ctl_door *door, uint64_t claim);
+/* Called by the thread that came in; it ends when this returns. */
+__attribute__((visibility("hidden"))) void door_main(void);
+
 /* ---- usage.c: what this process uses, published for the others -------------------- */
 
 struct usage {
-	int family;          /* pages may be shared with a relative: since a fork */
-	int64_t pss_pages;   /* last exact share, and the resident pages at that time */
+	int family;        /* pages may be shared with a relative: since a fork */
+	int64_t pss_pages; /* last exact share, and the resident pages at that time */
 	int64_t rss_pages;
-	uint64_t next_ns;    /* when the exact share may be asked for again */
+	uint64_t next_ns; /* when the exact share may be asked for again */
 };
 
 /* After fork, in parent and child. */

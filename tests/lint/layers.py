@@ -16,7 +16,8 @@ A layer uses itself and those above it in this list:
 devices/ sees <uhmm/device.h>, lib/util and its own library. The preload embeds the core
 in a program as lib/api.c does in an application, and may see all of lib/. The command
 sees the public headers; it lists devices that it has not opened and asks the kernel about
-features, and for that sees the registry and the kernel's numbers. Everything else
+features, and for that sees the registry and the kernel's numbers; and it looks at
+processes as often as policy says. Everything else
 outside lib/ sees the public headers, but tests see what they test.
 """
 import re
@@ -125,7 +126,7 @@ def check(files):
             found = outside(f, ("uhmm/", "lib/", "preload/"))
         elif top == "cmd":
             found = outside(f, ("uhmm/", "preload/ctl.h", "cmd/", "lib/device.h",
-                                "lib/os/uapi.h"))
+                                "lib/os/uapi.h", "lib/policy.h"))
         elif top in ("examples", "bench", "compat"):
             found = outside(f, ("uhmm/", top + "/"))
         elif top == "include":

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Functions of libc that we wrap, because after them the supervisor may not be able to
+ * make this process start its keeper: those that lead to a seccomp filter or take system
+ * calls over, and those that make a process be traced (there is one tracer at a time).
+ * Each does what libc's does. A program that calls the kernel by itself is not seen; if
+ * that makes a difference, the user is told.
+ */
+#include "preload/preload.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT int prctl(int option, ...)
+{
+	unsigned long arg[4];
+	va_list ap;
+
+	va_start(ap, option);
+	for (int i = 0; i < 4; i++)
+		arg[i] = va_arg(ap, unsigned long);
+	va_end(ap);
+	/* Without privileges the one must come before the other. */
+	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP ||
+	    option == PR_SET_SYSCALL_USER_DISPATCH)
+		preload_keep();
+	return (int)syscall(SYS_prctl, option, arg[0], arg[1], arg[2], arg[3]);
+}
+
+EXPORT long ptrace(enum __ptrace_request request, ...)
+{
+	int tid;
+	void *addr, *data;
+	long word, r;
+	bool peek = request == PTRACE_PEEKTEXT || request == PTRACE_PEEKDATA ||
+		    request == PTRACE_PEEKUSER;
+	va_list ap;
+
+	va_start(ap, request);
+	tid = va_arg(ap, int);
+	addr = va_arg(ap, void *);
+	data = va_arg(ap, void *);
+	va_end(ap);
+	preload_keep_all();
+	r = syscall(SYS_ptrace, request, tid, addr, peek ? &word : data);
+	if (r >= 0 && peek) {
+		errno = 0;
+		return word;
+	}
+	return r;
+}
