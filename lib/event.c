@@ -478,6 +478,14 @@ static void gather(struct uhmm_space *sp)
 			os_yield();
 }
 
+void event_repeat_faults(struct uhmm_space *sp)
+{
+	struct event_batch *b = sp->batch;
+
+	while (b->nr_faults)
+		os_uffd_wake(sp->uffd, b->fault[--b->nr_faults].addr, PAGE_SIZE);
+}
+
 int event_read_and_apply(struct uhmm_space *sp)
 {
 	bool structural = false;

@@ -19,6 +19,11 @@ void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len
  */
 int event_read_and_apply(struct uhmm_space *sp);
 /*
+ * The faults that applying events has read along, if nobody serves them: they are
+ * raised again.
+ */
+void event_repeat_faults(struct uhmm_space *sp);
+/*
  * Adds a structural event (not FORK) to sp->batch; event_apply_batch() applies all of
  * them.
  */

@@ -325,8 +325,10 @@ void fork_serve(struct uhmm_space *sp)
 	if (fs->listener >= 0)
 		os_close(fs->listener);
 	gate_close(&sp->gate);
+	sp->batch->nr_faults = 0;
 	frozen_apply(sp, fs->log, NULL);
 	gate_open(&sp->gate);
+	event_repeat_faults(sp);
 	fault_unpark(sp);
 	set_phase(sp, FORK_NONE);
 }
