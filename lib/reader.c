@@ -48,7 +48,7 @@ void reader_main(void *arg)
 	struct uhmm_space *sp = arg;
 	int fds[2] = { sp->uffd, sp->kicker };
 
-	while (!__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE)) {
+	while (__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) != STOP_BOTH) {
 		int ready = os_wait_fds(fds, 2, -1);
 
 		if (ready < 0 && ready != -EINTR)

@@ -244,7 +244,7 @@ void reclaim_main(void *arg)
 {
 	struct uhmm_space *sp = arg;
 
-	while (!__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE)) {
+	while (__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) == STOP_NONE) {
 		uint32_t seen = __atomic_load_n(&sp->work, __ATOMIC_SEQ_CST);
 		unsigned shard = enter_world(sp);
 		uint64_t sleep_ns = worker_step(sp);

@@ -164,12 +164,12 @@ int space_start_reader(struct uhmm_space *sp)
 
 static void stop(struct uhmm_space *sp)
 {
-	__atomic_store_n(&sp->stop, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&sp->stop, STOP_BOTH, __ATOMIC_RELEASE);
 	reclaim_ring(sp);
 	os_thread_join(&sp->worker);
 	reader_kick(sp);
 	os_thread_join(&sp->reader);
-	__atomic_store_n(&sp->stop, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&sp->stop, STOP_NONE, __ATOMIC_RELEASE);
 }
 
 int space_start(struct uhmm_space *sp)
@@ -196,10 +196,10 @@ static int is_poisoned(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t
 
 static void stop_worker(struct uhmm_space *sp)
 {
-	__atomic_store_n(&sp->stop, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&sp->stop, STOP_WORKER, __ATOMIC_RELEASE);
 	reclaim_ring(sp);
 	os_thread_join(&sp->worker);
-	__atomic_store_n(&sp->stop, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&sp->stop, STOP_NONE, __ATOMIC_RELEASE);
 }
 
 int space_destroy_prepare(struct uhmm_space *sp)

@@ -399,6 +399,13 @@ struct zaps {
 
 /* ---- the space -------------------------------------------------------------------- */
 
+/* Which of our threads are to end: uhmm_space.stop. */
+enum space_stop {
+	STOP_NONE = 0,
+	STOP_WORKER,
+	STOP_BOTH, /* the reader too */
+};
+
 struct uhmm_space {
 	/* Set at creation. */
 	uint32_t delivery;      /* enum uhmm_delivery */
@@ -428,7 +435,7 @@ struct uhmm_space {
 	struct fence fence;
 	uint32_t serving;          /* the reader's: odd while it works on what it read */
 	struct os_thread reader, worker;
-	uint32_t stop;             /* 1: reader and worker end */
+	uint32_t stop;             /* enum space_stop */
 	uint32_t work;             /* futex: the worker's bell */
 	uint32_t inline_room;      /* futex: counts when there may be room again */
 	/*
