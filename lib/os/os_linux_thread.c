@@ -182,10 +182,19 @@ static int start_hidden(struct os_thread *thread, const struct launch *launch)
 
 /* ---- ordinary --------------------------------------------------------------------- */
 
+/*
+ * On a stack of our own, which glibc also puts the thread's area in: one of pthread's may
+ * lie right below memory of the program and be one mapping with it. That is registered as
+ * a whole, and a reader that touches a new page of its stack would wait for itself. A
+ * sanitizer's runtime wants more of it than we do.
+ */
+#define ORDINARY_STACK ((size_t)2 << 20)
+
 struct ordinary {
 	pthread_t handle;
 	struct launch launch;
 	struct os_thread *thread;
+	char stack[ORDINARY_STACK] __attribute__((aligned(4096)));
 };
 
 static void *ordinary_main(void *arg)
@@ -200,12 +209,13 @@ static void *ordinary_main(void *arg)
 static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 {
 	struct ordinary *o = os_reserve(sizeof(*o));
+	pthread_attr_t attr;
 	uint64_t old;
 	int r;
 
 	if (!o)
 		return -ENOMEM;
-	if (os_commit(o, 4096)) {
+	if (os_commit(o, sizeof(*o)) || pthread_attr_init(&attr)) {
 		os_release(o, sizeof(*o));
 		return -ENOMEM;
 	}
@@ -215,8 +225,11 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 	thread->impl_size = sizeof(*o);
 	thread->tid = 1;
 	os_block_signals(&old);
-	r = pthread_create(&o->handle, NULL, ordinary_main, o);
+	r = pthread_attr_setstack(&attr, o->stack, sizeof(o->stack));
+	if (!r)
+		r = pthread_create(&o->handle, &attr, ordinary_main, o);
 	os_restore_signals(&old);
+	pthread_attr_destroy(&attr);
 	if (r) {
 		os_release(o, sizeof(*o));
 		return -r;
