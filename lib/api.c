@@ -108,12 +108,7 @@ int uhmm_device_open(struct uhmm_space *sp, const char *spec, struct uhmm_device
 
 int uhmm_device_close(struct uhmm_space *sp, struct uhmm_device *dev)
 {
-	int n = space_find_device(sp, dev), r;
-
-	if (n < 0)
-		return n;
-	r = space_evict_device(sp, (unsigned)n);
-	return r;
+	return space_evict_device(sp, dev);
 }
 
 /* ---- ranges ----------------------------------------------------------------------- */
@@ -167,30 +162,32 @@ static int move_back(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
 	return 0;
 }
 
+static void move_out(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
+		     unsigned device, uint8_t *results, size_t *moved)
+{
+	uint8_t some[CHUNK_PAGES];
+	unsigned done;
+
+	while (start < end) {
+		migrate_some(sp, start, end, device, some, &done);
+		hand_out(&results, moved, some, done);
+		start += done * PAGE_SIZE;
+	}
+}
+
 int uhmm_migrate(struct uhmm_space *sp, void *addr, size_t len, struct uhmm_device *dev,
 		 uint8_t *results, size_t *nr_moved)
 {
-	uint8_t some[CHUNK_PAGES];
+	int device = dev ? space_find_device(sp, dev) : 0;
 	uintptr_t start, end;
 	size_t moved = 0;
-	unsigned done;
-	int n = 0;
 
-	if (!page_range(addr, len, false, &start, &end))
+	if (device < 0 || !page_range(addr, len, false, &start, &end))
 		return -EINVAL;
-	if (dev) {
-		n = space_find_device(sp, dev);
-		if (n < 0)
-			return n;
-	} else {
+	if (dev)
+		move_out(sp, start, end, (unsigned)device, results, &moved);
+	else
 		move_back(sp, start, end, results, &moved);
-		start = end;
-	}
-	while (start < end) {
-		migrate_some(sp, start, end, (unsigned)n, some, &done);
-		hand_out(&results, &moved, some, done);
-		start += done * PAGE_SIZE;
-	}
 	if (nr_moved)
 		*nr_moved = moved;
 	return 0;
@@ -295,28 +292,21 @@ static int unpin(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 	return r;
 }
 
-static struct uhmm_device *first_device(struct uhmm_space *sp)
-{
-	uint32_t i, nr = __atomic_load_n(&sp->nr_devices, __ATOMIC_ACQUIRE);
-
-	for (i = 1; i <= nr; i++)
-		if (sp->device[i])
-			return sp->device[i];
-	return NULL;
-}
-
 int uhmm_advise(struct uhmm_space *sp, void *addr, size_t len, enum uhmm_advice advice)
 {
 	uintptr_t start, end;
-	struct uhmm_device *dev;
+	unsigned device;
 	size_t moved = 0;
 
 	if (!page_range(addr, len, advice != UHMM_ADVISE_COLD, &start, &end))
 		return -EINVAL;
 	switch (advice) {
 	case UHMM_ADVISE_COLD:
-		dev = first_device(sp);
-		return dev ? uhmm_migrate(sp, addr, len, dev, NULL, NULL) : -ENODEV;
+		device = device_first(sp);
+		if (!device)
+			return -ENODEV;
+		move_out(sp, start, end, device, NULL, &moved);
+		return 0;
 	case UHMM_ADVISE_WILLNEED:
 		return move_back(sp, start, end, NULL, &moved);
 	case UHMM_ADVISE_PIN:
@@ -337,18 +327,24 @@ static uint64_t counted(struct uhmm_space *sp, enum counter c)
 
 static void device_totals(struct uhmm_space *sp, struct uhmm_stats *s)
 {
-	uint32_t i, nr = __atomic_load_n(&sp->nr_devices, __ATOMIC_ACQUIRE);
+	struct gate_visit visit;
+	uint32_t i;
 
-	for (i = 1; i <= nr; i++) {
+	/* In the world a device is not closed. */
+	gate_visit(&sp->world, &visit);
+	for (i = 1; i < SPACE_DEVICES; i++) {
+		struct uhmm_device *dev = __atomic_load_n(&sp->device[i],
+							  __ATOMIC_ACQUIRE);
 		struct uhmm_device_stat d = { .size = sizeof(d) };
 
-		if (!sp->device[i])
+		if (!dev)
 			continue;
-		device_stat(sp->device[i], &d);
+		device_stat(dev, &d);
 		s->now_device += d.pages;
 		s->device_bytes_in += d.bytes_in;
 		s->device_bytes_resident += d.bytes_resident;
 	}
+	gate_end_visit(&sp->world, &visit);
 }
 
 int uhmm_stats_get(struct uhmm_space *sp, struct uhmm_stats *stats)

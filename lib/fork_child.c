@@ -76,7 +76,7 @@ static int take_over(struct uhmm_space *sp)
 		return sp->kicker;
 	r = frames_after_fork(sp);
 	for (i = 1; !r && i <= sp->nr_devices; i++)
-		r = device_after_fork(sp->device[i]);
+		r = sp->device[i] ? device_after_fork(sp->device[i]) : 0;
 	if (r)
 		return r;
 	frozen_apply(sp, fs->log, &wiped);
@@ -157,6 +157,8 @@ int fork_child(struct uhmm_space *sp)
 	sp->parked.lock = (struct uhmm_lock){ 0 };
 	sp->fence.nr = 0;
 	fs->log->lock = (struct uhmm_lock){ 0 };
+	sp->device_lock = (struct uhmm_lock){ 0 };
+	sp->retiring = 0; /* who was closing a device is not here */
 	r = os_thread_start(&sp->reader, child_main, sp, "uhmm-reader");
 	if (r)
 		os_die("a forked child could not start a thread");

@@ -18,6 +18,24 @@
 
 /* ---- devices ---------------------------------------------------------------------- */
 
+struct uhmm_device *device_open_at(struct uhmm_space *sp, unsigned device)
+{
+	if (__atomic_load_n(&sp->retiring, __ATOMIC_SEQ_CST) & (1u << device))
+		return NULL;
+	return __atomic_load_n(&sp->device[device], __ATOMIC_ACQUIRE);
+}
+
+unsigned device_first(struct uhmm_space *sp)
+{
+	unsigned i, first = 0;
+
+	for (i = 1; i < SPACE_DEVICES; i++)
+		if (device_open_at(sp, i) &&
+		    (!first || sp->device_age[i] < sp->device_age[first]))
+			first = i;
+	return first;
+}
+
 void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page)
 {
 	struct uhmm_io io = { .page = page };

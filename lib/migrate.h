@@ -71,6 +71,11 @@ unsigned store_group(struct uhmm_space *sp, uint32_t group, unsigned device);
 unsigned store_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask,
 		     unsigned device, uint64_t *refused);
 
+/* The device of this number that pages may be stored on, or NULL; the world entered. */
+struct uhmm_device *device_open_at(struct uhmm_space *sp, unsigned device);
+/* The number of the one that has been open longest: where cold pages go. 0: none. */
+unsigned device_first(struct uhmm_space *sp);
+
 /* Frees one copy. */
 void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page);
 

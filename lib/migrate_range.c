@@ -141,15 +141,19 @@ static void pages(struct piece *p)
 	uint32_t group = frame_group_open(sp);
 	uint64_t refused = 0;
 	unsigned used, i;
+	int r;
 
 	if (group == GROUP_NIL) {
 		memset(p->results, UHMM_BUSY, p->nr);
 		return;
 	}
 	memset(p->results, UHMM_BUSY, p->nr); /* until something else is known */
-	if (isolate_pages(sp, &p->vma, p->start, p->nr, group, ISOLATE_HOT, p->results) ==
-	    -EBUSY)
+	r = isolate_pages(sp, &p->vma, p->start, p->nr, group, ISOLATE_HOT, p->results);
+	if (r == -EBUSY)
 		memset(p->results, UHMM_ALREADY, p->nr); /* a folio is isolated here */
+	else if (r == -EINVAL && p->results[0] == UHMM_BUSY)
+		/* Not even registered: another space's, or not for userfaultfd. */
+		memset(p->results, UHMM_UNMOVABLE, p->nr);
 	used = frame_group(sp, group)->nr_used;
 	if (used)
 		store_slots(sp, group,
@@ -196,6 +200,8 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 
 	gate_visit(&sp->world, &visit);
 	p.nr = look(&p, end, &why);
+	if (!device_open_at(sp, device))
+		why = UHMM_FULL; /* it is being closed */
 	if (why != UHMM_MOVED) {
 		memset(results, why, p.nr);
 	} else if (!try_folio(&p)) {
@@ -207,7 +213,10 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 	for (tries = 0; tries < TRIES && why == UHMM_MOVED && any_busy(&p); tries++) {
 		os_yield();
 		gate_visit(&sp->world, &visit);
-		again(&p);
+		if (!device_open_at(sp, device))
+			why = UHMM_BUSY;
+		else
+			again(&p);
 		gate_end_visit(&sp->world, &visit);
 	}
 	*done = p.nr;

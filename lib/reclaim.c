@@ -120,24 +120,13 @@ static void say_stuck(struct uhmm_space *sp)
 		      "(pinned, locked, file-backed, or refused by the device)");
 }
 
-/* Where reclaimed pages go: the device that was opened first and is open. 0: nowhere. */
-static unsigned reclaim_device(struct uhmm_space *sp)
-{
-	uint32_t i, nr = __atomic_load_n(&sp->nr_devices, __ATOMIC_ACQUIRE);
-
-	for (i = 1; i <= nr; i++)
-		if (sp->device[i])
-			return i;
-	return 0;
-}
-
 /* One step of work. Returns pages that left memory, or moved towards it. */
 static unsigned reclaim_step(struct uhmm_space *sp)
 {
 	struct worker *w = sp->w;
 	uint64_t probation = __atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED);
 	uint64_t target = policy_probation(&w->policy, sp);
-	unsigned progress = 0;
+	unsigned progress = 0, device = device_first(sp);
 	uint32_t group;
 	int r = 0;
 
@@ -150,9 +139,9 @@ static unsigned reclaim_step(struct uhmm_space *sp)
 	}
 	/* Store when probation has its share, or when nothing more can be isolated. */
 	if (probation >= target || r == -ENOENT || (r == 0 && w->idle_steps > 16)) {
-		group = frame_group_take(sp);
+		group = device ? frame_group_take(sp) : GROUP_NIL;
 		if (group != GROUP_NIL)
-			progress += store_group(sp, group, reclaim_device(sp));
+			progress += store_group(sp, group, device);
 	}
 	return progress;
 }
@@ -205,7 +194,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	policy_watermarks(b->limit_pages, &wm);
 	if (b->total_pages > wm.fence)
 		raise_fence(sp, mapped);
-	if (b->total_pages > wm.high && b->usage_pages > wm.floor && reclaim_device(sp))
+	if (b->total_pages > wm.high && b->usage_pages > wm.floor && device_first(sp))
 		w->reclaiming = true;
 	else if (b->total_pages <= wm.low)
 		w->reclaiming = false;

@@ -13,6 +13,7 @@
 #include "lib/fork.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
+#include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
@@ -50,6 +51,9 @@ static int open_uffd(struct uhmm_space *sp, bool need_fork_events)
 		sp->user_only = true;
 		sp->uffd = os_uffd_open(space_uffd_flags(sp));
 	}
+	/* What is asked for makes sense: the kernel does not know all of it. */
+	if (sp->uffd == -EINVAL)
+		return -ENOSYS;
 	return sp->uffd < 0 ? sp->uffd : 0;
 }
 
@@ -138,21 +142,27 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 
 int space_add_device(struct uhmm_space *sp, struct uhmm_device *dev)
 {
-	uint32_t n = sp->nr_devices + 1;
+	uint32_t n;
 
-	if (n >= SPACE_DEVICES)
-		return -ENOSPC;
-	sp->device[n] = dev;
-	__atomic_store_n(&sp->nr_devices, n, __ATOMIC_RELEASE);
-	return (int)n;
+	uhmm_lock(&sp->device_lock);
+	for (n = 1; n < SPACE_DEVICES && sp->device[n]; n++)
+		;
+	if (n < SPACE_DEVICES) {
+		sp->device_age[n] = ++sp->device_clock;
+		__atomic_store_n(&sp->device[n], dev, __ATOMIC_RELEASE);
+		if (n > sp->nr_devices)
+			__atomic_store_n(&sp->nr_devices, n, __ATOMIC_RELEASE);
+	}
+	uhmm_unlock(&sp->device_lock);
+	return n < SPACE_DEVICES ? (int)n : -ENOSPC;
 }
 
-int space_find_device(const struct uhmm_space *sp, const struct uhmm_device *dev)
+int space_find_device(struct uhmm_space *sp, const struct uhmm_device *dev)
 {
-	uint32_t i, nr = __atomic_load_n(&sp->nr_devices, __ATOMIC_ACQUIRE);
+	uint32_t i;
 
-	for (i = 1; i <= nr; i++)
-		if (sp->device[i] == dev)
+	for (i = 1; dev && i < SPACE_DEVICES; i++)
+		if (device_open_at(sp, i) == dev)
 			return (int)i;
 	return -EINVAL;
 }
@@ -245,43 +255,86 @@ static int find_on_device(void *ctx, struct chunk *chunk, entry_t *entry, uintpt
 	return 1;
 }
 
-/* Nobody is in the middle of something that began before: copies may still be freed. */
-static void wait_for_others(struct uhmm_space *sp)
+/* The gate is entered for the walk: entries are freed when it is closed. */
+static bool find_next(struct uhmm_space *sp, struct on_device *on, uintptr_t at)
 {
-	uint32_t serving;
+	unsigned shard = gate_enter(&sp->gate);
+	int found = page_walk(sp, at, (uintptr_t)1 << ADDRESS_BITS, find_on_device, on);
 
-	gate_close(&sp->world);
-	gate_open(&sp->world);
-	serving = __atomic_load_n(&sp->serving, __ATOMIC_SEQ_CST);
-	while (serving & 1 && __atomic_load_n(&sp->serving, __ATOMIC_ACQUIRE) == serving)
-		os_yield();
+	gate_leave(&sp->gate, shard);
+	return found;
 }
 
-int space_evict_device(struct uhmm_space *sp, unsigned device)
+static int bring_back(struct uhmm_space *sp, unsigned device)
 {
 	struct on_device on = { .device = device };
-	struct uhmm_device *dev = sp->device[device];
-	uintptr_t all = (uintptr_t)1 << ADDRESS_BITS, at = 0;
-	uint64_t lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED],
-					__ATOMIC_RELAXED);
 	struct gate_visit visit;
+	uintptr_t at = 0;
 	int r = 0;
 
-	stop_worker(sp);
 	gate_visit(&sp->world, &visit);
-	while (!r && page_walk(sp, at, all, find_on_device, &on)) {
+	while (!r && find_next(sp, &on, at)) {
 		r = fault_range(sp, on.found, on.found + PAGE_SIZE, NULL);
 		at = on.found + PAGE_SIZE;
 	}
 	gate_end_visit(&sp->world, &visit);
-	if (!r) {
-		wait_for_others(sp);
-		sp->device[device] = NULL;
-		device_close(dev);
-		lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED],
-				       __ATOMIC_RELAXED) -
-		       lost;
+	return r;
+}
+
+/* The reader may still have copies to free of pages that it has brought back. */
+static void wait_for_reader(struct uhmm_space *sp)
+{
+	uint32_t serving = __atomic_load_n(&sp->serving, __ATOMIC_SEQ_CST);
+
+	while (serving & 1 && __atomic_load_n(&sp->serving, __ATOMIC_ACQUIRE) == serving)
+		os_yield();
+}
+
+/*
+ * With the world closed nobody but the reader is in the middle of something. False: a
+ * page was stored by who had begun before the device was retiring.
+ */
+static bool take_out(struct uhmm_space *sp, unsigned device)
+{
+	struct on_device on = { .device = device };
+	uint64_t signals;
+	bool empty;
+
+	/* A handler of the program could wait for the world on this thread. */
+	os_block_signals(&signals);
+	gate_close(&sp->world);
+	empty = !find_next(sp, &on, 0);
+	if (empty) {
+		wait_for_reader(sp);
+		__atomic_store_n(&sp->device[device], NULL, __ATOMIC_RELEASE);
+		__atomic_fetch_and(&sp->retiring, ~(1u << device), __ATOMIC_RELEASE);
 	}
-	os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
-	return r ? r : lost ? -EIO : 0;
+	gate_open(&sp->world);
+	os_restore_signals(&signals);
+	return empty;
+}
+
+int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev)
+{
+	uint64_t lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED],
+					__ATOMIC_RELAXED);
+	int n, r;
+
+	uhmm_lock(&sp->device_lock);
+	n = space_find_device(sp, dev);
+	if (n > 0)
+		__atomic_fetch_or(&sp->retiring, 1u << n, __ATOMIC_SEQ_CST);
+	uhmm_unlock(&sp->device_lock);
+	if (n < 0)
+		return n;
+	do {
+		r = bring_back(sp, (unsigned)n);
+		if (r) {
+			__atomic_fetch_and(&sp->retiring, ~(1u << n), __ATOMIC_RELEASE);
+			return r;
+		}
+	} while (!take_out(sp, (unsigned)n));
+	device_close(dev);
+	lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED], __ATOMIC_RELAXED) - lost;
+	return lost ? -EIO : 0;
 }

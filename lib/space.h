@@ -22,12 +22,12 @@ struct space_config {
 /* How the space's userfaultfd is opened. */
 unsigned space_uffd_flags(const struct uhmm_space *sp);
 
-/* -EPERM, -ENOSYS, -EINVAL (kernel), -ENOMEM. Nothing runs yet. */
+/* -EPERM, -ENOSYS, -ENOMEM. Nothing runs yet. */
 int space_create(const struct space_config *config, struct uhmm_space **space);
 /* Takes a device that was opened by a spec. Its number, 1.., or -ENOSPC. */
 int space_add_device(struct uhmm_space *sp, struct uhmm_device *dev);
 /* Its number, or -EINVAL: not a device of this space. */
-int space_find_device(const struct uhmm_space *sp, const struct uhmm_device *dev);
+int space_find_device(struct uhmm_space *sp, const struct uhmm_device *dev);
 /* Starts the reader and the worker. */
 int space_start(struct uhmm_space *sp);
 /* The same for an embedder whose own thread is to be the worker (reclaim_main). */
@@ -36,8 +36,11 @@ int space_start_reader(struct uhmm_space *sp);
  * Brings everything back; nothing goes out again. -ENOMEM: the space lives on as before.
  */
 int space_destroy_prepare(struct uhmm_space *sp);
-/* Brings the device's pages back and closes it; its number is not used again. */
-int space_evict_device(struct uhmm_space *sp, unsigned device);
+/*
+ * Brings the device's pages back and closes it. -EINVAL: not open, or somebody else is
+ * closing it.
+ */
+int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev);
 /* Stops and frees. -EIO: pages were lost, and stay poisoned. */
 int space_destroy(struct uhmm_space *sp);
 

@@ -424,8 +424,12 @@ struct uhmm_space {
 	struct page_table table;
 	uint32_t wait_queue[WAIT_BUCKETS];
 	struct frames frames;
-	struct uhmm_device *device[SPACE_DEVICES]; /* [1..]; set once, release */
-	uint32_t nr_devices;
+	/* [1..], acquire; set NULL with the world closed, numbers are used again */
+	struct uhmm_device *device[SPACE_DEVICES];
+	uint32_t nr_devices;       /* those open are at most this */
+	uint32_t retiring;         /* bits: being closed, nothing is stored on them */
+	uint64_t device_age[SPACE_DEVICES], device_clock; /* when it was opened */
+	struct uhmm_lock device_lock; /* opening, and who closes */
 
 	struct budget budget;
 	struct range_set managed;  /* !whole */

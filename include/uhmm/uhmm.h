@@ -96,9 +96,10 @@ int uhmm_space_destroy(struct uhmm_space *space);
 
 /*
  * Opens a device by its spec: NAME[:OPTION=VALUE[,OPTION=VALUE]...][+SPEC below], as in
- * "lz4", "lz4:size=1G". At most 15 a space. The space owns it.
- * -EINVAL: the spec; uhmm_strerror_spec() says what. -ENODEV: no such device. -ENOMEM.
- * Since 0.1.
+ * "lz4", "lz4:size=1G". The space owns it. The space's first device is the one that has
+ * been open longest.
+ * -EINVAL: the spec; uhmm_strerror_spec() says what. -ENODEV: no such device. -ENOSPC: 15
+ * are open. -ENOMEM. Since 0.1.
  */
 int uhmm_device_open(struct uhmm_space *space, const char *spec,
 		     struct uhmm_device **dev);
@@ -107,8 +108,9 @@ int uhmm_device_open(struct uhmm_space *space, const char *spec,
 const char *uhmm_strerror_spec(void);
 
 /*
- * Brings the device's pages back and closes it. -ENOMEM, -EIO as for
- * uhmm_space_destroy(). Since 0.1.
+ * Brings the device's pages back and closes it. Who migrates to it meanwhile gets
+ * UHMM_FULL or UHMM_BUSY for the pages. -EINVAL: not open. -ENOMEM: it stays open; -EIO:
+ * pages were lost, it is closed. Since 0.1.
  */
 int uhmm_device_close(struct uhmm_space *space, struct uhmm_device *dev);
 
@@ -120,7 +122,11 @@ enum uhmm_result {
 	/* pinned by the kernel (O_DIRECT, io_uring) or by uhmm_advise */
 	UHMM_PINNED = 3,
 	UHMM_BUSY = 4,       /* in transition, or the program was changing the mapping */
-	UHMM_UNMOVABLE = 5,  /* not private anonymous memory, or locked */
+	/*
+	 * not private anonymous memory that can be read and written but not executed; or
+	 * locked, or another space's
+	 */
+	UHMM_UNMOVABLE = 5,
 	UHMM_FULL = 6,       /* the device (or, moving back, memory) has no room */
 	UHMM_LOST = 7,       /* the device cannot give it back: poisoned, SIGBUS */
 };
@@ -147,7 +153,8 @@ enum uhmm_advice {
 
 /*
  * 0, -EINVAL: range, advice, or UNPIN of a page that is not pinned (nothing changed).
- * PIN: -EIO a page was lost, -ENOMEM; what was pinned before is unpinned again.
+ * PIN: -EIO a page was lost, -ENOMEM, -EOVERFLOW 65,535 pins of a page; what was pinned
+ * before is unpinned again. An munmap() ends the pins of what it unmaps.
  * COLD: -ENODEV no device is open. Since 0.1.
  */
 int uhmm_advise(struct uhmm_space *space, void *addr, size_t len,
