@@ -71,15 +71,20 @@ int uhmm_space_create(const struct uhmm_space_config *config, struct uhmm_space 
 
 int uhmm_space_destroy(struct uhmm_space *sp)
 {
+	bool was_inline;
 	int r;
 
 	if (!sp)
 		return 0;
+	was_inline = sp->delivery == UHMM_DELIVERY_INLINE;
 	r = space_destroy_prepare(sp);
 	if (r)
 		return r;
+	inline_ending(sp);
 	registry_remove(sp);
-	return space_destroy(sp);
+	r = space_destroy(sp);
+	inline_ended(was_inline);
+	return r;
 }
 
 /* ---- devices ---------------------------------------------------------------------- */

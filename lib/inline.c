@@ -8,6 +8,15 @@
  * one: the fault is ours if a space has the page migrated, or if the page can be filled,
  * which only works where the mapping is registered. Everything else, and a page whose
  * bytes are lost, goes to the handler that was there before.
+ *
+ * Any userfaultfd of the process may fill where any other is registered. So where there
+ * are several spaces, one without an entry for the page must not take it for a hole: the
+ * page may be isolated by another. It asks the kernel whose the mapping is, by registering
+ * it, which is refused for another's and changes nothing for one's own.
+ *
+ * A space that ends is out of the registry before its userfaultfd is closed, and its
+ * memory is freed when no handler can have it in hand any more. A fault that no space
+ * claims is repeated while one ends, and once more afterwards.
  */
 #include "lib/inline.h"
 
@@ -18,11 +27,18 @@
 #include "lib/fault.h"
 #include "lib/fork.h"
 #include "lib/gate.h"
+#include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/registry.h"
 #include "lib/reclaim.h"
 
 static struct sigaction before;
+
+/* Handlers at work, in two generations: who waits for the older ones to leave. */
+static uint32_t handlers[2], generation;
+static struct uhmm_lock quiesce_lock;
+static uint32_t ending, ended; /* spaces; has one ended? */
+static uint64_t last_unclaimed;
 
 /* Waits a little for the worker to make room. */
 static void wait_for_room(struct uhmm_space *sp)
@@ -40,18 +56,55 @@ static bool poisoned(struct uhmm_space *sp, uintptr_t addr)
 	return entry && entry_state(entry_load(entry)) == PAGE_POISONED;
 }
 
+static bool is_inline(const struct uhmm_space *sp)
+{
+	return sp && sp->delivery == UHMM_DELIVERY_INLINE && !sp->unusable;
+}
+
+static bool has_entry(struct uhmm_space *sp, uintptr_t addr)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	struct chunk *chunk = page_chunk(sp, addr);
+	entry_t *entry = page_entry(chunk, addr);
+	bool has = (entry && entry_state(entry_load(entry)) != PAGE_NONE) ||
+		   (chunk && entry_state(entry_load(&chunk->folio)) != PAGE_NONE);
+
+	gate_leave(&sp->gate, shard);
+	return has;
+}
+
+/* Is it registered with this space? -EAGAIN: not now, fault again; -EINVAL: no. */
+static int owns(struct uhmm_space *sp, uintptr_t addr)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	struct os_vma vma;
+	int r = -EINVAL;
+
+	if (os_vma_next(addr, false, &vma) == 0 && vma.start <= addr &&
+	    (vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP))
+		r = register_mapping(sp, &(struct range){ vma.start, vma.end });
+	gate_leave(&sp->gate, shard);
+	return r;
+}
+
 /* Resolves a fault that is the space's. False: it is not. */
-static bool resolve(struct uhmm_space *sp, uintptr_t addr)
+static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 {
 	struct fault_buf buf;
 	unsigned shard;
-	int r;
+	int r = 0;
 
-	if (sp->delivery != UHMM_DELIVERY_INLINE || sp->unusable || poisoned(sp, addr))
+	if (poisoned(sp, addr))
 		return false;
 	if (fork_frozen_inline(sp, addr))
 		return true;
 	shard = gate_enter(&sp->world);
+	if (!alone && !has_entry(sp, addr))
+		r = owns(sp, addr);
+	if (r) {
+		gate_leave(&sp->world, shard);
+		return r == -EAGAIN;
+	}
 	fault_buf_get(sp, &buf);
 	r = fault_resolve(sp, addr, true, &buf);
 	fault_buf_put(sp, &buf);
@@ -64,6 +117,77 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr)
 	}
 	budget_watch(sp);
 	return r != -ENOENT && !(r == 0 && poisoned(sp, addr));
+}
+
+/* Who has an entry for the page has it; else who has the mapping. */
+static bool resolve_any(uintptr_t addr)
+{
+	struct uhmm_space *sp;
+	int i, nr = 0;
+
+	for (i = 0; i < REGISTRY_SPACES; i++)
+		nr += is_inline(registry_get(i));
+	for (i = 0; nr > 1 && i < REGISTRY_SPACES; i++) {
+		sp = registry_get(i);
+		if (is_inline(sp) && has_entry(sp, addr))
+			return resolve(sp, addr, false);
+	}
+	for (i = 0; i < REGISTRY_SPACES; i++) {
+		sp = registry_get(i);
+		if (is_inline(sp) && resolve(sp, addr, nr == 1))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The fault may be one of a space that has ended since: then it does not repeat. Two
+ * threads that share the word at worst repeat theirs once more.
+ */
+static bool maybe_stale(uintptr_t addr)
+{
+	uint64_t id = (uint64_t)os_tid() << 48 ^ addr;
+
+	if (__atomic_load_n(&ending, __ATOMIC_ACQUIRE)) {
+		os_yield();
+		return true;
+	}
+	return __atomic_load_n(&ended, __ATOMIC_ACQUIRE) &&
+	       __atomic_exchange_n(&last_unclaimed, id, __ATOMIC_RELAXED) != id;
+}
+
+void inline_ending(struct uhmm_space *sp)
+{
+	int i;
+
+	if (sp->delivery != UHMM_DELIVERY_INLINE)
+		return;
+	__atomic_fetch_add(&ending, 1, __ATOMIC_ACQ_REL);
+	registry_remove(sp);
+	uhmm_lock(&quiesce_lock);
+	/* Twice: a handler may have read the generation before it counted itself in. */
+	for (i = 0; i < 2; i++) {
+		uint32_t old = __atomic_fetch_xor(&generation, 1, __ATOMIC_SEQ_CST);
+
+		while (__atomic_load_n(&handlers[old], __ATOMIC_SEQ_CST))
+			os_yield();
+	}
+	uhmm_unlock(&quiesce_lock);
+}
+
+void inline_ended(bool was_inline)
+{
+	if (!was_inline)
+		return;
+	__atomic_store_n(&ended, 1, __ATOMIC_RELEASE);
+	__atomic_fetch_sub(&ending, 1, __ATOMIC_ACQ_REL);
+}
+
+void inline_after_fork(void)
+{
+	/* Whose handlers these were is not here. */
+	handlers[0] = handlers[1] = ending = 0;
+	quiesce_lock = (struct uhmm_lock){ 0 };
 }
 
 static void chain(int sig, siginfo_t *info, void *ucontext)
@@ -81,18 +205,18 @@ static void chain(int sig, siginfo_t *info, void *ucontext)
 static void on_sigbus(int sig, siginfo_t *info, void *ucontext)
 {
 	uintptr_t addr = (uintptr_t)info->si_addr & ~(PAGE_SIZE - 1);
-	int saved = errno, i;
+	bool may_be = info->si_code == BUS_ADRERR, claimed;
+	uint32_t mine = __atomic_load_n(&generation, __ATOMIC_SEQ_CST);
+	int saved = errno;
 
-	for (i = 0; i < REGISTRY_SPACES; i++) {
-		struct uhmm_space *sp = registry_get(i);
-
-		if (sp && info->si_code == BUS_ADRERR && resolve(sp, addr)) {
-			errno = saved;
-			return;
-		}
-	}
+	__atomic_fetch_add(&handlers[mine], 1, __ATOMIC_SEQ_CST);
+	claimed = may_be && resolve_any(addr);
+	__atomic_fetch_sub(&handlers[mine], 1, __ATOMIC_SEQ_CST);
+	if (!claimed && may_be)
+		claimed = maybe_stale(addr);
 	errno = saved;
-	chain(sig, info, ucontext);
+	if (!claimed)
+		chain(sig, info, ucontext);
 }
 
 int inline_install(void)

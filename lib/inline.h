@@ -9,5 +9,13 @@
 
 /* Installs the handler, once. */
 int inline_install(void);
+/*
+ * Before and after an inline space is freed; nothing for another. ending() takes it out
+ * of the registry and waits until no handler has it in hand.
+ */
+void inline_ending(struct uhmm_space *sp);
+void inline_ended(bool was_inline);
+/* In a forked child. */
+void inline_after_fork(void);
 
 #endif

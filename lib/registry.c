@@ -11,9 +11,12 @@
 
 #include "lib/fork.h"
 #include "lib/host.h"
+#include "lib/inline.h"
 
 static struct uhmm_space *spaces[REGISTRY_SPACES];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+/* No space comes or goes while fork() is at work: what was prepared is ended. */
+static struct uhmm_lock lock;
 
 struct uhmm_space *registry_get(int i)
 {
@@ -24,6 +27,7 @@ static void prepare(void)
 {
 	int i;
 
+	uhmm_lock(&lock);
 	for (i = 0; i < REGISTRY_SPACES; i++)
 		if (registry_get(i))
 			fork_prepare(registry_get(i));
@@ -38,6 +42,7 @@ static void parent(void)
 	for (i = REGISTRY_SPACES - 1; i >= 0; i--)
 		if (registry_get(i))
 			fork_parent(registry_get(i));
+	uhmm_unlock(&lock);
 }
 
 static void child(void)
@@ -45,6 +50,8 @@ static void child(void)
 	int i;
 
 	host_fork_done();
+	lock = (struct uhmm_lock){ 0 };
+	inline_after_fork();
 	for (i = REGISTRY_SPACES - 1; i >= 0; i--)
 		if (registry_get(i))
 			fork_child(registry_get(i));
@@ -60,21 +67,22 @@ int registry_add(struct uhmm_space *sp)
 	int i;
 
 	pthread_once(&once, install);
-	for (i = 0; i < REGISTRY_SPACES; i++) {
-		struct uhmm_space *none = NULL;
-
-		if (__atomic_compare_exchange_n(&spaces[i], &none, sp, false,
-						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			return 0;
-	}
-	return -EMFILE;
+	uhmm_lock(&lock);
+	for (i = 0; i < REGISTRY_SPACES && registry_get(i); i++)
+		;
+	if (i < REGISTRY_SPACES)
+		__atomic_store_n(&spaces[i], sp, __ATOMIC_RELEASE);
+	uhmm_unlock(&lock);
+	return i < REGISTRY_SPACES ? 0 : -EMFILE;
 }
 
 void registry_remove(struct uhmm_space *sp)
 {
 	int i;
 
+	uhmm_lock(&lock);
 	for (i = 0; i < REGISTRY_SPACES; i++)
 		if (registry_get(i) == sp)
 			__atomic_store_n(&spaces[i], NULL, __ATOMIC_RELEASE);
+	uhmm_unlock(&lock);
 }
