@@ -266,6 +266,43 @@ static int pin_pages(struct uhmm_space *sp, uintptr_t start, uintptr_t *end, int
 	return r;
 }
 
+/* How often a page that is to be filled is tried before it is left as it is. */
+#define FILL_TRIES 64
+
+/*
+ * Inline delivery: a system call cannot fill a hole where the mapping is registered, so
+ * pages are there before it. What cannot be written is not filled.
+ */
+static void fill_holes(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
+{
+	struct gate_visit visit;
+	struct fault_buf buf;
+	unsigned tries = 0;
+	uint32_t seen;
+	int r;
+
+	while (start < end) {
+		if (tries == FILL_TRIES || os_populate_write(start, PAGE_SIZE) == 0) {
+			start += PAGE_SIZE;
+			tries = 0;
+			continue;
+		}
+		tries++;
+		seen = __atomic_load_n(&sp->inline_room, __ATOMIC_ACQUIRE);
+		gate_visit(&sp->world, &visit);
+		fault_buf_get(sp, &buf);
+		r = fault_resolve(sp, start, true, &buf);
+		fault_buf_put(sp, &buf);
+		gate_end_visit(&sp->world, &visit);
+		if (r == -ENOSPC) {
+			reclaim_ring(sp);
+			os_wait(&sp->inline_room, seen, 2000000);
+		} else if (r) {
+			os_yield();
+		}
+	}
+}
+
 static int pin(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 {
 	uint8_t results[GROUP_PAGES];
@@ -282,6 +319,8 @@ static int pin(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 		if (!r && memchr(results, UHMM_LOST, (stop - at) >> PAGE_SHIFT))
 			r = -EIO;
 	}
+	if (!r && sp->delivery == UHMM_DELIVERY_INLINE)
+		fill_holes(sp, start, end);
 	if (r)
 		pin_pages(sp, start, &to, -1);
 	return r;
