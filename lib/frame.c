@@ -174,17 +174,20 @@ void frame_group_close(struct uhmm_space *sp, uint32_t g)
 	uhmm_unlock(&f->lock);
 }
 
-uint32_t frame_group_take(struct uhmm_space *sp)
+uint32_t frame_group_take(struct uhmm_space *sp, uintptr_t *folio)
 {
 	struct frames *f = &sp->frames;
 	uint32_t g;
 
+	*folio = 0;
 	uhmm_lock(&f->lock);
 	g = f->probation_head;
 	if (g != NIL) {
 		probation_unlink(f, g);
 		if (f->group[g].kind == GROUP_PROBATION)
 			f->group[g].kind = GROUP_CLOSED;
+		else
+			*folio = f->group[g].owner[0];
 	}
 	uhmm_unlock(&f->lock);
 	return g;

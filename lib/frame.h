@@ -55,8 +55,11 @@ void frame_group_fill(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
 		      unsigned nr);
 /* Done filling: onto the probation list, or free if it holds nothing. */
 void frame_group_close(struct uhmm_space *sp, uint32_t group);
-/* Takes the oldest group (or folio) off the probation list, or GROUP_NIL. */
-uint32_t frame_group_take(struct uhmm_space *sp);
+/*
+ * Takes the oldest group (or folio) off the probation list, or GROUP_NIL. *folio: whose
+ * folio it is, 0 for a group of single pages. A folio may go back before it is stored.
+ */
+uint32_t frame_group_take(struct uhmm_space *sp, uintptr_t *folio);
 /* Puts a group that was taken back (as the oldest), or frees it if it holds nothing. */
 void frame_group_give(struct uhmm_space *sp, uint32_t group);
 

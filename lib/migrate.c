@@ -139,9 +139,13 @@ static void restore_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask)
 	}
 }
 
-/* A folio whose entry we hold (STORING): its pages one by one to the device. */
+/*
+ * A folio whose entry we hold (STORING): its pages one by one to the device. How many;
+ * *full if the device refused one.
+ */
 static unsigned store_folio_pages(struct uhmm_space *sp, struct chunk *chunk,
-				  uint64_t slot, uint64_t *page, unsigned device)
+				  uint64_t slot, uint64_t *page, unsigned device,
+				  bool *full)
 {
 	unsigned hint = device_batch_hint(sp->device[device]), done = 0, i;
 	struct uhmm_io io[UHMM_BATCH_MAX];
@@ -157,6 +161,7 @@ static unsigned store_folio_pages(struct uhmm_space *sp, struct chunk *chunk,
 			page[done++] = io[i].page;
 		if (i == nr)
 			continue;
+		*full = true;
 		for (i++; i < nr; i++)
 			if (io[i].result == 0)
 				device_forget(sp, device, io[i].page);
@@ -180,15 +185,15 @@ static void publish_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 	}
 }
 
-static unsigned store_folio(struct uhmm_space *sp, uint32_t group, unsigned device)
+unsigned store_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr,
+		     unsigned device, bool *full)
 {
 	uint64_t slot = (uint64_t)group * GROUP_PAGES;
-	uintptr_t addr = frame_group(sp, group)->owner[0];
 	uint64_t *page = uhmm_host_map(CHUNK_PAGES * sizeof(*page));
 	unsigned shard = gate_enter(&sp->gate), done, i;
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
-	bool mine = page && entry_state(f) == PAGE_PROBATION &&
+	bool mine = entry_state(f) == PAGE_PROBATION &&
 		    entry_payload(f) == slot &&
 		    page_change(sp, &chunk->folio, addr, &f,
 				entry_make(PAGE_STORING, slot, 0));
@@ -199,11 +204,11 @@ static unsigned store_folio(struct uhmm_space *sp, uint32_t group, unsigned devi
 		/* Moved back, unmapped or split meanwhile: not ours any more. */
 		if (page)
 			uhmm_host_unmap(page, CHUNK_PAGES * sizeof(*page));
-		else
-			frame_group_give(sp, group);
 		return 0;
 	}
-	done = store_folio_pages(sp, chunk, slot, page, device);
+	done = page ? store_folio_pages(sp, chunk, slot, page, device, full) : 0;
+	if (*full)
+		count(sp, COUNT_STORE_FAILED, CHUNK_PAGES);
 	if (done == CHUNK_PAGES) {
 		publish_folio(sp, chunk, addr, page, device);
 		flags = page_settle(sp, &chunk->folio, addr, entry_make(PAGE_NONE, 0, 0));
@@ -220,18 +225,21 @@ static unsigned store_folio(struct uhmm_space *sp, uint32_t group, unsigned devi
 	}
 	if (flags & ENTRY_WANTED)
 		os_uffd_wake(sp->uffd, addr, CHUNK_SIZE);
-	uhmm_host_unmap(page, CHUNK_PAGES * sizeof(*page));
+	if (page)
+		uhmm_host_unmap(page, CHUNK_PAGES * sizeof(*page));
 	return done;
 }
 
-unsigned store_group(struct uhmm_space *sp, uint32_t group, unsigned device)
+unsigned store_group(struct uhmm_space *sp, uint32_t group, uintptr_t folio,
+		     unsigned device)
 {
 	struct frame_group *g = frame_group(sp, group);
 	uint64_t present, refused;
+	bool full = false;
 	unsigned stored;
 
-	if (g->kind == GROUP_FOLIO)
-		return store_folio(sp, group, device);
+	if (folio)
+		return store_folio(sp, group, folio, device, &full);
 	present = __atomic_load_n(&g->present, __ATOMIC_ACQUIRE);
 	stored = store_slots(sp, group, present, device, &refused);
 	restore_slots(sp, group, refused);

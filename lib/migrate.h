@@ -58,11 +58,19 @@ void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 		    uint32_t group, unsigned from, unsigned to);
 
 /*
- * Stores the pages of a group or folio that was taken off the probation list, and gives
- * it back or frees it. The number of pages stored. Pages that the device refuses go back
- * to the program.
+ * Stores the pages of a group or folio that was taken off the probation list by
+ * frame_group_take(), and gives it back or frees it. The number of pages stored. Pages
+ * that the device refuses go back to the program.
  */
-unsigned store_group(struct uhmm_space *sp, uint32_t group, unsigned device);
+unsigned store_group(struct uhmm_space *sp, uint32_t group, uintptr_t folio,
+		     unsigned device);
+
+/*
+ * The same for the folio at addr if that is what is in this group still, taken or not:
+ * all of its pages or none, then it goes back whole. *full: the device refused one.
+ */
+unsigned store_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr,
+		     unsigned device, bool *full);
 
 /*
  * For uhmm_migrate(): stores these slots of an open group; results of refused pages

@@ -67,6 +67,7 @@ static bool is_huge(uintptr_t addr)
 static bool try_folio(struct piece *p)
 {
 	struct chunk *chunk;
+	bool full = false;
 	entry_t f;
 	unsigned n;
 
@@ -77,9 +78,9 @@ static bool try_folio(struct piece *p)
 	f = entry_load(&chunk->folio);
 	n = 0;
 	if (entry_state(f) == PAGE_PROBATION)
-		n = store_group(p->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES),
-				p->device);
-	memset(p->results, n ? UHMM_MOVED : UHMM_BUSY, CHUNK_PAGES);
+		n = store_folio(p->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES), p->start,
+				p->device, &full);
+	memset(p->results, n ? UHMM_MOVED : full ? UHMM_FULL : UHMM_BUSY, CHUNK_PAGES);
 	return true;
 }
 

@@ -127,6 +127,7 @@ static unsigned reclaim_step(struct uhmm_space *sp)
 	uint64_t probation = __atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED);
 	uint64_t target = policy_probation(&w->policy, sp);
 	unsigned progress = 0, device = device_first(sp);
+	uintptr_t folio = 0;
 	uint32_t group;
 	int r = 0;
 
@@ -139,9 +140,9 @@ static unsigned reclaim_step(struct uhmm_space *sp)
 	}
 	/* Store when probation has its share, or when nothing more can be isolated. */
 	if (probation >= target || r == -ENOENT || (r == 0 && w->idle_steps > 16)) {
-		group = device ? frame_group_take(sp) : GROUP_NIL;
+		group = device ? frame_group_take(sp, &folio) : GROUP_NIL;
 		if (group != GROUP_NIL)
-			progress += store_group(sp, group, device);
+			progress += store_group(sp, group, folio, device);
 	}
 	return progress;
 }
