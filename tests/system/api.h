@@ -28,6 +28,15 @@
 	TEST(name_##_inline, __VA_ARGS__) { name_(UHMM_DELIVERY_INLINE); }               \
 	static void name_(uint32_t delivery)
 
+/* What a thread of the library may come to after it has woken the one that asks. */
+#define CHECK_SOON(expr_)                                                                \
+	do {                                                                             \
+		int tries_ = 0;                                                          \
+		while (!(expr_) && tries_++ < 5000)                                      \
+			usleep(1000);                                                    \
+		CHECK(expr_);                                                            \
+	} while (0)
+
 struct uhmm_space *api_space(uint32_t delivery, uint64_t budget_bytes);
 struct uhmm_device *api_device(struct uhmm_space *space, const char *spec);
 /* Destroys the space and expects no error. */
