@@ -113,8 +113,9 @@ struct load {
 	bool asked;                     /* the first page was touched, not guessed */
 	entry_t *entry[UHMM_BATCH_MAX]; /* LOADING: ours */
 	entry_t from[UHMM_BATCH_MAX];
-	struct uhmm_io io[UHMM_BATCH_MAX];
+	struct uhmm_io io[UHMM_BATCH_MAX]; /* used again to free the copies */
 	uint64_t wanted;
+	uint64_t done, lost; /* pages that are not on the device any more; of those, lost */
 };
 
 /* Makes up to max pages from addr on LOADING, all from one device. */
@@ -153,7 +154,6 @@ static void settle(struct load *ld, unsigned n, entry_t to)
 static void put_back(struct load *ld, unsigned n)
 {
 	settle(ld, n, ld->from[n]);
-	ld->io[n].page = UHMM_DEVICE_PAGE_LIMIT; /* not to be freed */
 }
 
 /* The bytes are gone. Only who touches the page learns of it. */
@@ -170,6 +170,8 @@ static void lose(struct load *ld, unsigned n)
 	settle(ld, n, entry_make(PAGE_POISONED, 0, 0));
 	os_uffd_poison(sp->uffd, at, PAGE_SIZE);
 	os_uffd_wake(sp->uffd, at, PAGE_SIZE);
+	ld->done |= UINT64_C(1) << n;
+	ld->lost |= UINT64_C(1) << n;
 	ld->filled++;
 }
 
@@ -181,8 +183,10 @@ static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 	int64_t r = os_uffd_copy(sp->uffd, at, ld->io[n].buf, run * PAGE_SIZE);
 	unsigned i, done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
 
-	for (i = 0; i < done; i++)
+	for (i = 0; i < done; i++) {
 		settle(ld, n + i, entry_with_hot(entry_make(PAGE_NONE, 0, 0), 1));
+		ld->done |= UINT64_C(1) << (n + i);
+	}
 	ld->filled += done;
 	if (done)
 		return done;
@@ -193,6 +197,7 @@ static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 		/* Filled while the space was frozen by fork: what is there is current. */
 		settle(ld, n, entry_make(PAGE_NONE, 0, 0));
 		os_uffd_wake(sp->uffd, at, PAGE_SIZE);
+		ld->done |= UINT64_C(1) << n;
 		ld->filled++;
 	} else {
 		put_back(ld, n);
@@ -200,11 +205,12 @@ static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 	return 1;
 }
 
+/* In order, up to the first page that cannot be settled; the others are put back. */
 static void fill_all(struct load *ld)
 {
 	unsigned n = 0, run;
 
-	while (n < ld->nr) {
+	while (n < ld->nr && ld->done + 1 == UINT64_C(1) << n) {
 		for (run = 0; n + run < ld->nr && ld->io[n + run].result == 0; run++)
 			;
 		if (run) {
@@ -214,6 +220,8 @@ static void fill_all(struct load *ld)
 			n++;
 		}
 	}
+	for (; n < ld->nr; n++)
+		put_back(ld, n);
 }
 
 /* Copies on the device of pages that are in memory now. */
@@ -222,7 +230,7 @@ static void free_copies(struct load *ld)
 	unsigned i, nr = 0;
 
 	for (i = 0; i < ld->nr; i++)
-		if (ld->io[i].page != UHMM_DEVICE_PAGE_LIMIT)
+		if (ld->done & (UINT64_C(1) << i))
 			ld->io[nr++].page = ld->io[i].page;
 	if (nr)
 		device_run(ld->sp->device[ld->device], UHMM_OP_FREE, ld->io, nr);
@@ -241,14 +249,12 @@ static void wake_wanted(struct load *ld)
 static int load_claimed(struct load *ld)
 {
 	struct uhmm_space *sp = ld->sp;
-	bool first = false;
 	unsigned shard, n;
 
 	device_run(sp->device[ld->device], UHMM_OP_LOAD, ld->io, ld->nr);
 	if (gate_try_enter(&sp->gate, &shard)) {
 		fill_all(ld);
 		gate_leave(&sp->gate, shard);
-		first = ld->io[0].page != UHMM_DEVICE_PAGE_LIMIT;
 		free_copies(ld);
 		count(sp, COUNT_LOADED, ld->filled);
 	} else {
@@ -256,7 +262,7 @@ static int load_claimed(struct load *ld)
 			put_back(ld, n);
 	}
 	wake_wanted(ld);
-	return first ? 0 : -EAGAIN;
+	return ld->done & 1 ? 0 : -EAGAIN;
 }
 
 /* The gate is entered by shard; it is left when this returns. */
@@ -475,11 +481,11 @@ static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
 	if (!ld.nr)
 		return -EAGAIN;
 	load_claimed(&ld);
-	/* Report page by page as far as this run was settled for good. */
+	/* As far as this run was settled for good; a lost page is, if it is the first. */
 	for (n = 0; n < ld.nr; n++) {
-		if (ld.io[n].page == UHMM_DEVICE_PAGE_LIMIT && ld.io[n].result == 0)
+		if (!(ld.done & (UINT64_C(1) << n)))
 			return -EAGAIN;
-		report(b, 1, ld.io[n].result ? UHMM_LOST : UHMM_MOVED);
+		report(b, 1, ld.lost & (UINT64_C(1) << n) ? UHMM_LOST : UHMM_MOVED);
 	}
 	return 0;
 }
