@@ -49,11 +49,15 @@ static void wait_for_room(struct uhmm_space *sp)
 	os_wait(&sp->inline_room, seen, 2000000);
 }
 
+/* Inside the gate: an event that was read may not be applied yet. */
 static bool poisoned(struct uhmm_space *sp, uintptr_t addr)
 {
+	unsigned shard = gate_enter(&sp->gate);
 	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
+	bool is = entry && entry_state(entry_load(entry)) == PAGE_POISONED;
 
-	return entry && entry_state(entry_load(entry)) == PAGE_POISONED;
+	gate_leave(&sp->gate, shard);
+	return is;
 }
 
 static bool is_inline(const struct uhmm_space *sp)
