@@ -34,10 +34,27 @@ const char *uhmm_strerror_spec(void)
 
 /* ---- spaces ----------------------------------------------------------------------- */
 
+static int create(const struct space_config *config, struct uhmm_space **space)
+{
+	struct uhmm_space *sp;
+	int r = space_create(config, &sp);
+
+	if (r)
+		return r;
+	r = space_start(sp);
+	if (!r)
+		r = registry_add(sp);
+	if (r)
+		space_destroy(sp);
+	else
+		*space = sp;
+	return r;
+}
+
 int uhmm_space_create(const struct uhmm_space_config *config, struct uhmm_space **space)
 {
 	struct space_config c = { 0 };
-	struct uhmm_space *sp;
+	uint64_t signals;
 	int r;
 
 	if (config) {
@@ -52,26 +69,16 @@ int uhmm_space_create(const struct uhmm_space_config *config, struct uhmm_space 
 		if (r)
 			return r;
 	}
-	r = space_create(&c, &sp);
-	if (r)
-		return r;
-	r = registry_add(sp);
-	if (!r) {
-		r = space_start(sp);
-		if (r)
-			registry_remove(sp);
-	}
-	if (r) {
-		space_destroy(sp);
-		return r;
-	}
-	*space = sp;
-	return 0;
+	registry_lock(&signals);
+	r = create(&c, space);
+	registry_unlock(&signals);
+	return r;
 }
 
 int uhmm_space_destroy(struct uhmm_space *sp)
 {
 	bool was_inline;
+	uint64_t signals;
 	int r;
 
 	if (!sp)
@@ -80,10 +87,12 @@ int uhmm_space_destroy(struct uhmm_space *sp)
 	r = space_destroy_prepare(sp);
 	if (r)
 		return r;
+	registry_lock(&signals);
 	inline_ending(sp);
 	registry_remove(sp);
 	r = space_destroy(sp);
 	inline_ended(was_inline);
+	registry_unlock(&signals);
 	return r;
 }
 

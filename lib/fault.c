@@ -562,19 +562,36 @@ static int find_migrated(void *ctx, struct chunk *chunk, entry_t *entry, uintptr
 	return 1;
 }
 
+/* The gate is entered for the walk: entries are freed when it is closed. */
+static bool next_migrated(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
+			  uintptr_t *found)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	int any = page_walk(sp, start, end, find_migrated, found);
+
+	gate_leave(&sp->gate, shard);
+	return any;
+}
+
 int fault_range_present(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 {
+	struct gate_visit visit;
 	uintptr_t found;
-	int r;
+	bool any = true;
+	int r = 0;
 
-	while (page_walk(sp, start, end, find_migrated, &found)) {
-		uintptr_t chunk_end = chunk_start(found) + CHUNK_SIZE;
+	while (any && !r) {
+		gate_visit(&sp->world, &visit);
+		any = next_migrated(sp, start, end, &found);
+		if (any) {
+			uintptr_t chunk_end = chunk_start(found) + CHUNK_SIZE;
 
-		start = found > start ? found : start;
-		r = fault_range(sp, start, chunk_end < end ? chunk_end : end, NULL);
-		if (r)
-			return r;
-		start = chunk_end;
+			start = found > start ? found : start;
+			r = fault_range(sp, start, chunk_end < end ? chunk_end : end,
+					NULL);
+			start = chunk_end;
+		}
+		gate_end_visit(&sp->world, &visit);
 	}
-	return 0;
+	return r;
 }

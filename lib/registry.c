@@ -62,17 +62,28 @@ static void install(void)
 	pthread_atfork(prepare, parent, child);
 }
 
+void registry_lock(uint64_t *signals)
+{
+	pthread_once(&once, install);
+	/* A handler of the program may fork. */
+	os_block_signals(signals);
+	uhmm_lock(&lock);
+}
+
+void registry_unlock(const uint64_t *signals)
+{
+	uhmm_unlock(&lock);
+	os_restore_signals(signals);
+}
+
 int registry_add(struct uhmm_space *sp)
 {
 	int i;
 
-	pthread_once(&once, install);
-	uhmm_lock(&lock);
 	for (i = 0; i < REGISTRY_SPACES && registry_get(i); i++)
 		;
 	if (i < REGISTRY_SPACES)
 		__atomic_store_n(&spaces[i], sp, __ATOMIC_RELEASE);
-	uhmm_unlock(&lock);
 	return i < REGISTRY_SPACES ? 0 : -EMFILE;
 }
 
@@ -80,9 +91,7 @@ void registry_remove(struct uhmm_space *sp)
 {
 	int i;
 
-	uhmm_lock(&lock);
 	for (i = 0; i < REGISTRY_SPACES; i++)
 		if (registry_get(i) == sp)
 			__atomic_store_n(&spaces[i], NULL, __ATOMIC_RELEASE);
-	uhmm_unlock(&lock);
 }

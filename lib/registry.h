@@ -12,7 +12,14 @@
 
 /* Async-signal-safe. NULL where there is none. */
 struct uhmm_space *registry_get(int i);
-/* -EMFILE. Installs the fork handlers the first time. */
+/*
+ * No fork() between the two. While a userfaultfd is open that no reader reads, at the
+ * beginning and the end of a space: the kernel keeps a fork waiting for that, and closing
+ * does not end the wait, as the child that is being made has the descriptor too.
+ */
+void registry_lock(uint64_t *signals);
+void registry_unlock(const uint64_t *signals);
+/* -EMFILE. These two locked. */
 int registry_add(struct uhmm_space *sp);
 void registry_remove(struct uhmm_space *sp);
 

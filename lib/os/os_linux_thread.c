@@ -65,11 +65,15 @@ static void name_thread(const char *name)
 	sys2(SYS_prctl, PR_SET_NAME, name);
 }
 
+static void block(uint64_t mask, uint64_t *old)
+{
+	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof(mask));
+}
+
+/* A fault that is delivered inline while SIGBUS is blocked ends the process. */
 void os_block_signals(uint64_t *old)
 {
-	uint64_t all = ~UINT64_C(0);
-
-	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, old, sizeof(all));
+	block(~(UINT64_C(1) << (SIGBUS - 1)), old);
 }
 
 void os_restore_signals(const uint64_t *old)
@@ -170,7 +174,7 @@ static int start_hidden(struct os_thread *thread, const struct launch *launch)
 	*top = *launch;
 	thread->impl = stack;
 	thread->impl_size = STACK_SIZE;
-	os_block_signals(&old);
+	block(~UINT64_C(0), &old);
 	tid = hidden_clone(flags, top, &thread->tid, tls, top);
 	os_restore_signals(&old);
 	if (tid < 0) {
@@ -224,7 +228,7 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 	thread->impl = o;
 	thread->impl_size = sizeof(*o);
 	thread->tid = 1;
-	os_block_signals(&old);
+	block(~UINT64_C(0), &old);
 	r = pthread_attr_setstack(&attr, o->stack, sizeof(o->stack));
 	if (!r)
 		r = pthread_create(&o->handle, &attr, ordinary_main, o);
