@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fork() of a process with spaces: parent and child each have all pages, and spaces that
+ * work and end independently of each other.
+ */
+#include "api.h"
+
+#include <pthread.h>
+#include <sys/wait.h>
+
+#define NR 512u
+
+struct both {
+	struct uhmm_space *space;
+	struct uhmm_device *ram, *lz4;
+	char *p; /* a third on ram, a third on lz4, a third in memory */
+};
+
+static struct both make(uint32_t delivery, uint64_t key)
+{
+	struct both b = { .space = api_space(delivery, 0), .p = api_map(NR) };
+
+	b.ram = api_device(b.space, "ram");
+	b.lz4 = api_device(b.space, "lz4");
+	api_fill(b.p, NR, key);
+	api_move(b.space, b.p, NR / 3, b.ram, UHMM_MOVED);
+	api_move(b.space, b.p + NR / 3 * PAGE, NR / 3, b.lz4, UHMM_MOVED);
+	return b;
+}
+
+static void wait_for(pid_t pid)
+{
+	int status;
+
+	CHECK(pid > 0);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
+}
+
+API_TEST(a_child_reads_everything_and_ends_its_space, .timeout_s = 60)
+{
+	struct both b = make(delivery, 1);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		api_check(b.p, NR, 1);
+		api_fill(b.p, NR, 9000);
+		api_destroy(b.space);
+		api_check(b.p, NR, 9000);
+		_exit(0);
+	}
+	/* At the same time. */
+	api_check(b.p, NR, 1);
+	api_fill(b.p, NR, 5000);
+	wait_for(pid);
+	api_check(b.p, NR, 5000);
+	api_destroy(b.space);
+}
+
+API_TEST(a_child_ends_its_space_without_having_read, .timeout_s = 60)
+{
+	struct both b = make(delivery, 1);
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		api_destroy(b.space);
+		api_check(b.p, NR, 1);
+		_exit(0);
+	}
+	wait_for(pid);
+	CHECK_EQ(api_stats(b.space).now_device, NR / 3 * 2);
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+}
+
+API_TEST(a_child_migrates_with_its_own_space, .timeout_s = 60)
+{
+	struct both b = make(delivery, 1);
+	struct uhmm_device *more;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		/* What parent and child share is made the child's own first. */
+		CHECK_EQ(uhmm_advise(b.space, b.p, NR * PAGE, UHMM_ADVISE_COLD), 0);
+		CHECK_EQ(api_resident(b.p, NR), 0);
+		api_check(b.p, NR, 1);
+		api_fill(b.p, NR, 2000);
+		more = api_device(b.space, "lz4");
+		api_move(b.space, b.p, NR, more, UHMM_MOVED);
+		CHECK_EQ(uhmm_device_close(b.space, b.ram), 0);
+		CHECK_EQ(madvise(b.p, 8 * PAGE, MADV_DONTNEED), 0);
+		CHECK_EQ(b.p[0], 0);
+		api_check(b.p + 8 * PAGE, NR - 8, 2008);
+		api_destroy(b.space);
+		_exit(0);
+	}
+	wait_for(pid);
+	api_check(b.p, NR, 1);
+	api_move(b.space, b.p, NR, b.ram, UHMM_MOVED);
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+}
+
+API_TEST(children_of_children, .timeout_s = 60)
+{
+	struct both b = make(delivery, 1);
+	int depth, top = 1;
+	pid_t pid;
+
+	for (depth = 0; depth < 4; depth++) {
+		pid = fork();
+		if (pid) {
+			api_check(b.p, NR, 1);
+			wait_for(pid);
+			break;
+		}
+		top = 0;
+		api_check(b.p + depth * PAGE, NR / 2, 1 + (uint64_t)depth);
+		CHECK_EQ(uhmm_advise(b.space, b.p, 8 * PAGE, UHMM_ADVISE_COLD), 0);
+		CHECK_EQ(api_resident(b.p, 8), 0);
+	}
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+	if (!top)
+		_exit(0);
+}
+
+API_TEST(fork_with_several_spaces, .timeout_s = 60)
+{
+	struct both b[3];
+	pid_t pid;
+	int i;
+
+	for (i = 0; i < 3; i++)
+		b[i] = make(delivery, 1000 * (i + 1));
+	pid = fork();
+	for (i = 2; i >= 0; i--) {
+		api_check(b[i].p, NR, 1000 * (i + 1));
+		api_fill(b[i].p, NR, 7000 * (i + 1));
+		api_move(b[i].space, b[i].p, NR, b[i].lz4, UHMM_MOVED);
+	}
+	for (i = 0; i < 3; i++) {
+		api_check(b[i].p, NR, 7000 * (i + 1));
+		api_destroy(b[i].space);
+		api_check(b[i].p, NR, 7000 * (i + 1));
+	}
+	if (pid == 0)
+		_exit(0);
+	wait_for(pid);
+}
+
+/* What libc itself touches in fork() may be migrated. */
+API_TEST(fork_with_a_migrated_heap, .timeout_s = 60)
+{
+	struct both b;
+	char *first, *last, *mine[64];
+	pid_t pid;
+	int i;
+
+	if (test_instrument())
+		SKIP("a sanitizer's allocator keeps what its runtime needs among it");
+	b = make(delivery, 1);
+	first = malloc(100);
+	for (i = 0; i < 64; i++) {
+		mine[i] = malloc(20000);
+		memset(mine[i], i, 20000);
+	}
+	last = malloc(100);
+	CHECK_EQ(uhmm_migrate(b.space, first, (size_t)(last - first), b.ram, NULL, NULL), 0);
+	pid = fork();
+	for (i = 0; i < 64; i++) {
+		CHECK_EQ(mine[i][0], i);
+		CHECK_EQ(mine[i][19999], i);
+		free(mine[i]);
+	}
+	free(first);
+	free(last);
+	api_destroy(b.space);
+	if (pid == 0)
+		_exit(0);
+	wait_for(pid);
+}
+
+/* ---- while others are at work ------------------------------------------------------ */
+
+struct other {
+	pthread_t thread;
+	struct both *b;
+	uint32_t *stop;
+	uint64_t rounds;
+	unsigned seed;
+};
+
+static void *read_and_migrate(void *arg)
+{
+	struct other *o = arg;
+	struct rng rng = { o->seed };
+
+	while (!__atomic_load_n(o->stop, __ATOMIC_RELAXED)) {
+		size_t i = rng_below(&rng, NR), n = rng_below(&rng, NR - i) + 1;
+
+		switch (rng_below(&rng, 4)) {
+		case 0:
+			uhmm_migrate(o->b->space, o->b->p + i * PAGE, n * PAGE,
+				     rng_next(&rng) & 1 ? o->b->ram : o->b->lz4, NULL,
+				     NULL);
+			break;
+		case 1:
+			uhmm_migrate(o->b->space, o->b->p + i * PAGE, n * PAGE, NULL, NULL,
+				     NULL);
+			break;
+		default:
+			api_check(o->b->p + i * PAGE, n % 16, 1 + i);
+			break;
+		}
+		o->rounds++;
+	}
+	return NULL;
+}
+
+API_TEST(fork_while_threads_migrate_and_read, .timeout_s = 60)
+{
+	struct both b = make(delivery, 1);
+	struct other o[2];
+	uint32_t stop = 0;
+	int i, forks = test_instrument() ? 5 : 25;
+
+	for (i = 0; i < 2; i++) {
+		o[i] = (struct other){ .b = &b, .stop = &stop, .seed = (unsigned)i + 1 };
+		CHECK_EQ(pthread_create(&o[i].thread, NULL, read_and_migrate, &o[i]), 0);
+	}
+	while (forks--) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			api_check(b.p, NR, 1);
+			CHECK_EQ(uhmm_space_destroy(b.space), 0);
+			api_check(b.p, NR, 1);
+			_exit(0);
+		}
+		wait_for(pid);
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (i = 0; i < 2; i++) {
+		pthread_join(o[i].thread, NULL);
+		CHECK(o[i].rounds);
+	}
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+}
+
+static void *come_and_go(void *arg)
+{
+	struct other *o = arg;
+	char *p = api_map(32);
+
+	while (!__atomic_load_n(o->stop, __ATOMIC_RELAXED)) {
+		struct uhmm_space *space = api_space(o->seed, 0);
+		struct uhmm_device *ram = api_device(space, "ram");
+
+		api_fill(p, 32, o->rounds);
+		CHECK_EQ(uhmm_migrate(space, p, 32 * PAGE, ram, NULL, NULL), 0);
+		api_check(p, 16, o->rounds);
+		api_destroy(space);
+		api_check(p, 32, o->rounds++);
+	}
+	return NULL;
+}
+
+API_TEST(fork_while_spaces_come_and_go, .timeout_s = 60)
+{
+	struct both b = make(delivery, 1);
+	uint32_t stop = 0;
+	struct other o = { .b = &b, .stop = &stop, .seed = delivery };
+	int forks = test_instrument() ? 5 : 25;
+
+	CHECK_EQ(pthread_create(&o.thread, NULL, come_and_go, &o), 0);
+	while (forks--) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			api_check(b.p, NR, 1);
+			api_destroy(b.space);
+			_exit(0);
+		}
+		wait_for(pid);
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(o.thread, NULL);
+	CHECK(o.rounds);
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+}
