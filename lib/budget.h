@@ -9,9 +9,14 @@
 
 #include "lib/types.h"
 
+static inline int64_t budget_limit(struct uhmm_space *sp)
+{
+	return __atomic_load_n(&sp->budget.limit_pages, __ATOMIC_RELAXED);
+}
+
 static inline bool budget_limited(struct uhmm_space *sp)
 {
-	return __atomic_load_n(&sp->budget.limit_pages, __ATOMIC_RELAXED) != 0;
+	return budget_limit(sp) != 0;
 }
 
 /* Up to want pages; 0 when there is no room. */
@@ -37,7 +42,8 @@ static inline void budget_watch(struct uhmm_space *sp)
 	struct budget *b = &sp->budget;
 
 	if (!budget_limited(sp) ||
-	    __atomic_load_n(&b->room_pages, __ATOMIC_RELAXED) > b->ring_below_pages ||
+	    __atomic_load_n(&b->room_pages, __ATOMIC_RELAXED) >
+		    __atomic_load_n(&b->ring_below_pages, __ATOMIC_RELAXED) ||
 	    __atomic_exchange_n(&b->rung, 1, __ATOMIC_RELAXED))
 		return;
 	__atomic_fetch_add(&sp->work, 1, __ATOMIC_SEQ_CST);

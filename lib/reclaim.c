@@ -87,7 +87,7 @@ static bool sample(struct uhmm_space *sp, int64_t *mapped)
 static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 {
 	struct budget *b = &sp->budget;
-	int64_t room = b->limit_pages - b->total_pages, sharers = 1;
+	int64_t room = wm->limit - b->total_pages, sharers = 1;
 
 	if (sp->hooks.sharers)
 		sharers = sp->hooks.sharers(sp->hooks.ctx);
@@ -96,7 +96,7 @@ static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 	/* Where nobody makes room a fault must not wait for it for ever. */
 	if ((b->stuck || !sp->w->reclaiming) && room < POLICY_TRICKLE)
 		room = POLICY_TRICKLE;
-	b->ring_below_pages = wm->ring_below;
+	__atomic_store_n(&b->ring_below_pages, wm->ring_below, __ATOMIC_RELAXED);
 	__atomic_store_n(&b->room_pages, room, __ATOMIC_RELAXED);
 	__atomic_store_n(&b->rung, 0, __ATOMIC_RELAXED);
 	if (room <= 0)
@@ -147,7 +147,8 @@ static unsigned reclaim_step(struct uhmm_space *sp)
 	return progress;
 }
 
-static void note_progress(struct uhmm_space *sp, unsigned progress, int64_t high)
+static void note_progress(struct uhmm_space *sp, unsigned progress,
+			  const struct watermarks *wm)
 {
 	struct worker *w = sp->w;
 
@@ -158,10 +159,10 @@ static void note_progress(struct uhmm_space *sp, unsigned progress, int64_t high
 		return;
 	}
 	/* It is this process's memory that is too much, not its relatives'. */
-	if (sp->budget.total_pages > sp->budget.limit_pages &&
-	    sp->budget.usage_pages > sp->budget.limit_pages / 2)
+	if (sp->budget.total_pages > wm->limit &&
+	    sp->budget.usage_pages > wm->limit / 2)
 		say_stuck(sp);
-	sp->budget.stuck = sp->budget.total_pages > high;
+	sp->budget.stuck = sp->budget.total_pages > wm->high;
 	w->reclaiming = false;
 	w->idle_steps = 0;
 }
@@ -183,16 +184,16 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	struct worker *w = sp->w;
 	struct budget *b = &sp->budget;
 	struct watermarks wm;
-	int64_t mapped = 0;
+	int64_t mapped = 0, limit = budget_limit(sp);
 	unsigned progress;
 
-	if (!budget_limited(sp)) {
+	if (!limit) {
 		fault_unpark(sp);
 		return 1000 * MS;
 	}
 	if (!sample(sp, &mapped))
 		return 10 * MS;
-	policy_watermarks(b->limit_pages, &wm);
+	policy_watermarks(limit, &wm);
 	if (b->total_pages > wm.fence)
 		raise_fence(sp, mapped);
 	if (b->total_pages > wm.high && b->usage_pages > wm.floor && device_first(sp))
@@ -201,7 +202,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 		w->reclaiming = false;
 	if (w->reclaiming) {
 		progress = reclaim_step(sp);
-		note_progress(sp, progress, wm.high);
+		note_progress(sp, progress, &wm);
 		if (!sample(sp, NULL))
 			return 10 * MS;
 	}
