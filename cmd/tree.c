@@ -224,6 +224,15 @@ static void ended(struct tree *tree, unsigned i)
 	unwatch(&tree->watch[i]);
 }
 
+/* Does the process run another program than the one that claimed the slot? */
+static bool has_changed(struct tree *tree, unsigned i, union ctl_owner owner)
+{
+	uint32_t writer = CTL_LOAD(&tree->ctl->slot[i].writer);
+
+	/* exec ends all threads but one, which gets the number of the process. */
+	return writer && syscall(SYS_tgkill, owner.pid, writer, 0) && errno == ESRCH;
+}
+
 /* Brings the watch of a slot in line with who holds it. true: somebody new does. */
 static bool look_at(struct tree *tree, unsigned i)
 {
@@ -233,8 +242,12 @@ static bool look_at(struct tree *tree, unsigned i)
 
 	if (owner.pid == CTL_PID_FOLDING)
 		return false;
-	if (owner.claim == watch->claim && watch->pidfd >= 0)
+	if (owner.claim == watch->claim && watch->pidfd >= 0) {
+		/* Also true of one that has just ended: reaped either way. */
+		if (has_changed(tree, i, owner))
+			ended(tree, i);
 		return false;
+	}
 	unwatch(watch);
 	if (!owner.pid)
 		return false;

@@ -11,9 +11,11 @@
  * Fields are accessed with the __atomic builtins, relaxed unless said otherwise.
  *
  * Life of a slot. A process claims one (ctl_claim) when it starts, after fork in the
- * child and after exec, when it finds its old one by its pid. When it ends it adds what
- * it counted to ctl->ended and frees the slot (ctl_release). For a process that was
- * killed the supervisor does that (ctl_reap), as soon as it sees the end. Who changes
+ * child and after exec, when it finds its old one by its pid. When it has ended, the
+ * supervisor adds what it counted to ctl->ended and frees the slot (ctl_reap): at once if
+ * it had seen the process, else at its next look, a tenth of a second later at most. It
+ * does the same when the process runs another program, which shows by the thread that
+ * writes the slot being gone: one without the preload claims no slot. Who changes
  * `claim` by compare-and-swap to CTL_PID_FOLDING owns the slot until it stores a pid or
  * 0 again, so a slot is folded once; the generation, which is part of the compared word,
  * keeps a supervisor that looked at a dead process from taking the slot of a new one
@@ -92,6 +94,7 @@ struct ctl_slot {
 		uint64_t claim; /* both, for compare-and-swap */
 	};
 	uint32_t managed;    /* 1 once the process migrates; 2: it cannot, see messages */
+	uint32_t writer;     /* tid of the thread that writes usage; 0: not known yet */
 	uint32_t forks;      /* of it, and the one it came from: pages may be shared */
 	/*
 	 * Address of its ctl_door: it has no keeper, and the supervisor looks at what it
@@ -140,8 +143,9 @@ struct ctl {
 	uint32_t nr_slots;       /* slots ever used are below this */
 	/*
 	 * Forks whose child has not claimed its slot yet: a hint, that the tree lives on
-	 * even if no slot is taken. Added to before fork, taken from by the child, or by
-	 * the parent if fork failed.
+	 * even if no slot is taken. Added to before fork, taken from by the child. A fork
+	 * that failed, or whose child was killed before that, leaves it too high: then
+	 * the file is removed half a minute later.
 	 */
 	uint32_t forking;
 	/*
@@ -226,6 +230,7 @@ static inline void ctl_fold(struct ctl *ctl, struct ctl_slot *slot)
 	CTL_STORE(&slot->device_bytes_resident, 0);
 	CTL_STORE(&slot->metadata_bytes, 0);
 	CTL_STORE(&slot->probation_pages, 0);
+	CTL_STORE(&slot->writer, 0);
 	for (size_t i = 0; i < sizeof(slot->name); i++)
 		CTL_STORE(&slot->name[i], 0);
 }
@@ -244,9 +249,9 @@ static inline int ctl_take(struct ctl_slot *slot, uint64_t claim)
 }
 
 /*
- * Folds and frees the slot of a process that has ended, or that is about to. Whoever
- * calls it for another process has made sure that it ended after `claim` was read from
- * the slot. 0: somebody else did it.
+ * Folds and frees the slot of a process that has ended. The caller has made sure that it
+ * ended, or runs another program, after `claim` was read from the slot. 0: somebody else
+ * did it.
  */
 static inline int ctl_reap(struct ctl *ctl, struct ctl_slot *slot, uint64_t claim)
 {
@@ -264,12 +269,6 @@ static inline int ctl_reap(struct ctl *ctl, struct ctl_slot *slot, uint64_t clai
 	nobody.pid = 0;
 	__atomic_store_n(&slot->claim, nobody.claim, __ATOMIC_RELEASE);
 	return 1;
-}
-
-/* The end of the process that owns the slot. */
-static inline void ctl_release(struct ctl *ctl, struct ctl_slot *slot)
-{
-	ctl_reap(ctl, slot, CTL_LOAD(&slot->claim));
 }
 
 /*

@@ -120,6 +120,8 @@ static int64_t share(void *ctx, struct uhmm_space *space, int64_t rss)
 	int64_t total;
 
 	(void)ctx;
+	if (!CTL_LOAD(&self.slot->writer))
+		CTL_STORE(&self.slot->writer, os_tid());
 	CTL_STORE(&self.slot->usage_pages, usage_pages(&self.usage, rss));
 	total = ctl_usage_pages(self.ctl);
 	ctl_note_peak(self.ctl, total);
@@ -315,6 +317,7 @@ static void begin(void)
 static void before_fork(void)
 {
 	uhmm_lock(&self.lock);
+	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_prepare(self.space);
 	/* Without a keeper there is nobody else who could be inside. */
@@ -354,6 +357,7 @@ static void after_fork_child(void)
 	self.device_look_ns = 0;
 	usage_forked(&self.usage);
 	claim_slot();
+	__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
 	if (!self.slot)
 		self.slot = &nowhere;
 	CTL_STORE(&self.slot->forks, 1);

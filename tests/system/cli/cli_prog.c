@@ -148,6 +148,11 @@ static struct ctl *map_ctl(void)
 	return ctl;
 }
 
+static void release(struct ctl *ctl, struct ctl_slot *slot)
+{
+	ctl_reap(ctl, slot, CTL_LOAD(&slot->claim));
+}
+
 static struct ctl_slot *claim(struct ctl *ctl)
 {
 	struct ctl_slot *slot = ctl_claim(ctl, (uint32_t)getpid());
@@ -180,7 +185,7 @@ static int count(void)
 	ctl_note_peak(ctl, ctl_usage_pages(ctl));
 	ctl_publish_device(slot, 100, 409600, 100000, 110000);
 	ctl_publish_device(slot, 1, 4096, 1000, 5000);
-	ctl_release(ctl, slot);
+	release(ctl, slot);
 	return 3;
 }
 
@@ -217,8 +222,29 @@ static int exceed(void)
 	sleep_ms(600);
 	/* This process was to be migrated, and could not. */
 	CTL_STORE(&slot->managed, 2);
-	ctl_release(ctl, slot);
+	release(ctl, slot);
 	return 0;
+}
+
+/* As after exec of a program without the preload: 0 when the slot was cleared away. */
+static int be_replaced(void)
+{
+	struct ctl *ctl = map_ctl();
+	struct ctl_slot *slot = claim(ctl);
+
+	CTL_STORE(&slot->counter[CTL_STORED], 77);
+	CTL_STORE(&slot->usage_pages, 5000);
+	CTL_STORE(&slot->writer, (uint32_t)getpid());
+	sleep_ms(500);
+	if (CTL_LOAD(&slot->pid) != (uint32_t)getpid())
+		return 4; /* its writer was there */
+	/* A thread of another process. */
+	CTL_STORE(&slot->writer, (uint32_t)getppid());
+	for (int i = 0; i < 100 && CTL_LOAD(&slot->pid); i++)
+		sleep_ms(20);
+	if (CTL_LOAD(&slot->pid) || CTL_LOAD(&slot->usage_pages))
+		return 5;
+	return CTL_LOAD(&ctl->ended[CTL_STORED]) == 77 ? 0 : 6;
 }
 
 /* A child counts and is killed; who clears its slot away? leave_zombie: nobody waits. */
@@ -324,6 +350,8 @@ int main(int argc, char **argv)
 		return say_half();
 	if (!strcmp(mode, "exceed"))
 		return exceed();
+	if (!strcmp(mode, "be-replaced"))
+		return be_replaced();
 	if (!strcmp(mode, "lose-child"))
 		return lose_child(!strcmp(what, "zombie"));
 	if (!strcmp(mode, "churn"))

@@ -525,6 +525,12 @@ TEST(a_message_whose_writer_died_does_not_stop_the_others)
 
 /* ---- processes that end badly, or live on ------------------------------------------ */
 
+TEST(the_slot_of_a_replaced_program_is_folded)
+{
+	cli_run(&cli, NULL, RUN, "be-replaced", NULL);
+	CHECK_EQ(cli_exit_status(&cli), 0);
+}
+
 TEST(the_slot_of_a_killed_process_is_folded)
 {
 	cli_run(&cli, NULL, RUN, "lose-child", NULL);
