@@ -115,7 +115,7 @@ struct load {
 	entry_t from[UHMM_BATCH_MAX];
 	struct uhmm_io io[UHMM_BATCH_MAX]; /* used again to free the copies */
 	uint64_t wanted;
-	uint64_t done, lost; /* pages that are not on the device any more; of those, lost */
+	uint64_t done, lost; /* pages that left the device; of those, lost */
 };
 
 /* Makes up to max pages from addr on LOADING, all from one device. */

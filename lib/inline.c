@@ -11,8 +11,8 @@
  *
  * Any userfaultfd of the process may fill where any other is registered. So where there
  * are several spaces, one without an entry for the page must not take it for a hole: the
- * page may be isolated by another. It asks the kernel whose the mapping is, by registering
- * it, which is refused for another's and changes nothing for one's own.
+ * page may be isolated by another. It asks the kernel whose the mapping is, by
+ * registering it: that is refused for another's and changes nothing for one's own.
  *
  * A space that ends is out of the registry before its userfaultfd is closed, and its
  * memory is freed when no handler can have it in hand any more. A fault that no space

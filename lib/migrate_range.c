@@ -78,8 +78,8 @@ static bool try_folio(struct piece *p)
 	f = entry_load(&chunk->folio);
 	n = 0;
 	if (entry_state(f) == PAGE_PROBATION)
-		n = store_folio(p->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES), p->start,
-				p->device, &full);
+		n = store_folio(p->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES),
+				p->start, p->device, &full);
 	memset(p->results, n ? UHMM_MOVED : full ? UHMM_FULL : UHMM_BUSY, CHUNK_PAGES);
 	return true;
 }

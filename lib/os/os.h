@@ -211,8 +211,8 @@ void os_thread_forget(struct os_thread *thread);
 /* Called on a thread of ours: an empty file table for it and the threads it starts. */
 int os_private_files(void);
 /*
- * Blocks every signal but SIGBUS, by which faults arrive, for the calling thread; what was
- * blocked before is kept in *saved.
+ * Blocks every signal but SIGBUS, by which faults arrive, for the calling thread; what
+ * was blocked before is kept in *saved.
  */
 void os_block_signals(uint64_t *saved);
 void os_restore_signals(const uint64_t *saved);

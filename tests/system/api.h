@@ -24,8 +24,14 @@
 /* A test that is made twice, once for each delivery. */
 #define API_TEST(name_, ...)                                                             \
 	static void name_(uint32_t delivery);                                            \
-	TEST(name_##_thread, __VA_ARGS__) { name_(UHMM_DELIVERY_THREAD); }               \
-	TEST(name_##_inline, __VA_ARGS__) { name_(UHMM_DELIVERY_INLINE); }               \
+	TEST(name_##_thread, __VA_ARGS__)                                                \
+	{                                                                                \
+		name_(UHMM_DELIVERY_THREAD);                                             \
+	}                                                                                \
+	TEST(name_##_inline, __VA_ARGS__)                                                \
+	{                                                                                \
+		name_(UHMM_DELIVERY_INLINE);                                             \
+	}                                                                                \
 	static void name_(uint32_t delivery)
 
 /* What a thread of the library may come to after it has woken the one that asks. */

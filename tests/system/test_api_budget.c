@@ -108,8 +108,11 @@ API_TEST(a_budget_is_held_while_threads_use_twice_of_it, .timeout_s = 90)
 	for (i = 0; i < 2; i++) {
 		p[i] = api_map(nr);
 		CHECK_EQ(uhmm_manage(space, p[i], nr * PAGE), 0);
-		u[i] = (struct user){ .p = p[i], .nr = nr, .seed = (unsigned)i + 1,
-				      .rounds = 1, .running = &running };
+		u[i] = (struct user){ .p = p[i],
+				      .nr = nr,
+				      .seed = (unsigned)i + 1,
+				      .rounds = 1,
+				      .running = &running };
 	}
 	for (i = 0; i < 2; i++)
 		CHECK_EQ(pthread_create(&u[i].thread, NULL, use, &u[i]), 0);
@@ -133,7 +136,8 @@ API_TEST(a_budget_is_held_while_threads_use_twice_of_it, .timeout_s = 90)
 API_TEST(statistics_add_up)
 {
 	struct uhmm_space *space = api_space(delivery, 0);
-	struct uhmm_device *ram = api_device(space, "ram"), *lz4 = api_device(space, "lz4");
+	struct uhmm_device *ram = api_device(space, "ram"),
+			   *lz4 = api_device(space, "lz4");
 	const size_t nr = 2048;
 	char *p = api_map(nr);
 	struct uhmm_stats s;
@@ -148,7 +152,8 @@ API_TEST(statistics_add_up)
 	for (i = 100; i < nr; i += 7)
 		api_check(p + i * PAGE, 1, 1 + i);
 	/* Each page that was isolated is stored, back, dropped, or on probation. */
-	CHECK_SOON((s = api_stats(space), s.stored == s.now_device + s.loaded + s.dropped));
+	CHECK_SOON(
+		(s = api_stats(space), s.stored == s.now_device + s.loaded + s.dropped));
 	CHECK_EQ(s.isolated, nr);
 	CHECK_EQ(s.isolated, s.stored + s.restored + s.now_probation);
 	CHECK_EQ(s.dropped, 100);

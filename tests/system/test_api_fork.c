@@ -166,7 +166,8 @@ API_TEST(fork_with_a_migrated_heap, .timeout_s = 60)
 		memset(mine[i], i, 20000);
 	}
 	last = malloc(100);
-	CHECK_EQ(uhmm_migrate(b.space, first, (size_t)(last - first), b.ram, NULL, NULL), 0);
+	CHECK_EQ(uhmm_migrate(b.space, first, (size_t)(last - first), b.ram, NULL, NULL),
+		 0);
 	pid = fork();
 	for (i = 0; i < 64; i++) {
 		CHECK_EQ(mine[i][0], i);
@@ -206,8 +207,8 @@ static void *read_and_migrate(void *arg)
 				     NULL);
 			break;
 		case 1:
-			uhmm_migrate(o->b->space, o->b->p + i * PAGE, n * PAGE, NULL, NULL,
-				     NULL);
+			uhmm_migrate(o->b->space, o->b->p + i * PAGE, n * PAGE, NULL,
+				     NULL, NULL);
 			break;
 		default:
 			api_check(o->b->p + i * PAGE, n % 16, 1 + i);

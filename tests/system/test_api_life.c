@@ -18,7 +18,7 @@
 
 #define NR_PAGES 256u
 
-/* ---- again and again ---------------------------------------------------------------- */
+/* ---- again and again --------------------------------------------------------------- */
 
 static void one_life(uint32_t delivery, char *p, uint64_t key)
 {

@@ -151,7 +151,8 @@ API_TEST(only_pages_entirely_inside_are_moved)
 
 API_TEST(ranges_and_devices_that_make_no_sense_are_refused)
 {
-	struct uhmm_space *space = api_space(delivery, 0), *other = api_space(delivery, 0);
+	struct uhmm_space *space = api_space(delivery, 0),
+			  *other = api_space(delivery, 0);
 	struct uhmm_device *ram = api_device(space, "ram");
 	struct uhmm_device *theirs = api_device(other, "ram");
 	char *p = api_map(8);
@@ -326,7 +327,8 @@ API_TEST(what_the_kernel_has_pinned_stays)
 		size_t some = 0;
 
 		usleep(10000);
-		CHECK_EQ(uhmm_migrate(space, p + 8 * PAGE, 8 * PAGE, ram, NULL, &some), 0);
+		CHECK_EQ(uhmm_migrate(space, p + 8 * PAGE, 8 * PAGE, ram, NULL, &some),
+			 0);
 		moved += some;
 	}
 	CHECK_EQ(moved, 8);
@@ -401,8 +403,8 @@ static void *storm(void *arg)
 	CHECK(own);
 	while (!__atomic_load_n(st->stop, __ATOMIC_RELAXED)) {
 		unsigned i = (unsigned)rng_below(&rng, st->nr);
-		volatile uint64_t *word =
-			(volatile uint64_t *)(st->p + i * PAGE) + st->slot;
+		volatile uint64_t *word = (volatile uint64_t *)(st->p + i * PAGE) +
+					  st->slot;
 
 		CHECK(*word == own[i], "page %u: 0x%jx, not 0x%jx", i, (uintmax_t)*word,
 		      (uintmax_t)own[i]);
@@ -426,7 +428,9 @@ API_TEST(huge_pages_go_to_and_fro_under_writers, .timeout_s = 60)
 	int i, round;
 
 	for (i = 0; i < 2; i++) {
-		st[i] = (struct stormer){ .p = p, .stop = &stop, .slot = (unsigned)i + 1,
+		st[i] = (struct stormer){ .p = p,
+					  .stop = &stop,
+					  .slot = (unsigned)i + 1,
 					  .nr = FOLIOS * FOLIO_PAGES };
 		CHECK_EQ(pthread_create(&st[i].thread, NULL, storm, &st[i]), 0);
 	}

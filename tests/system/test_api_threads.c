@@ -48,8 +48,8 @@ static void *read_and_write(void *arg)
 
 	while (!__atomic_load_n(&me->s->stop, __ATOMIC_RELAXED)) {
 		unsigned i = (unsigned)rng_below(&rng, NR), k;
-		volatile uint64_t *word =
-			(volatile uint64_t *)(me->s->p + i * PAGE) + me->slot;
+		volatile uint64_t *word = (volatile uint64_t *)(me->s->p + i * PAGE) +
+					  me->slot;
 
 		for (k = 0; k < 4; k++)
 			CHECK(word[k * 128] == me->last[i],
@@ -142,7 +142,7 @@ static void *change_mappings(void *arg)
 			api_fill(at, 8, key);
 			break;
 		default:
-			/* All of what mremap() is to move: a part would not be registered. */
+			/* All that mremap() is to move: a part is not registered. */
 			CHECK(mmap(at, 64 * PAGE, PROT_READ | PROT_WRITE,
 				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at);
 			CHECK_EQ(at[15 * PAGE], 0);
