@@ -289,6 +289,8 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 		stream_filled(&sp->streams, addr, ld.nr);
 		__atomic_fetch_add(&chunk->refaults, 1, __ATOMIC_RELAXED);
 		count(sp, COUNT_FAULT_DEVICE, 1);
+		if (entry_age(ld.from[0], store_generation(sp)) < GENERATIONS_SHORT)
+			count(sp, COUNT_REFAULT, 1);
 		count(sp, COUNT_PREFETCH, ld.filled - 1);
 	}
 	return r;
@@ -531,7 +533,11 @@ int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *
 {
 	struct fault_buf buf;
 	struct back b = {
-		.sp = sp, .buf = &buf, .addr = start, .result = results, .end = end,
+		.sp = sp,
+		.buf = &buf,
+		.addr = start,
+		.result = results,
+		.end = end,
 	};
 	int r = 0;
 

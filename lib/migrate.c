@@ -50,8 +50,8 @@ struct storing {
 	unsigned device;
 	uint32_t group;
 	unsigned nr;
-	unsigned slot[UHMM_BATCH_MAX];    /* of the group */
-	entry_t *entry[UHMM_BATCH_MAX];   /* busy, so the pointer is good */
+	unsigned slot[UHMM_BATCH_MAX];  /* of the group */
+	entry_t *entry[UHMM_BATCH_MAX]; /* busy, so the pointer is good */
 	uintptr_t addr[UHMM_BATCH_MAX];
 	struct uhmm_io io[UHMM_BATCH_MAX];
 };
@@ -85,6 +85,7 @@ static bool settle(struct storing *st, unsigned n)
 	bool failed = st->io[n].result != 0;
 	entry_t to = entry_make(PAGE_DEVICE, st->io[n].page, st->device), flags;
 
+	to = entry_with_gen(to, store_generation(sp));
 	if (failed || (entry_load(st->entry[n]) & ENTRY_WANTED)) {
 		if (!failed)
 			device_forget(sp, st->device, st->io[n].page);
@@ -174,14 +175,15 @@ static unsigned store_folio_pages(struct uhmm_space *sp, struct chunk *chunk,
 static void publish_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			  const uint64_t *page, unsigned device)
 {
+	uint64_t gen = store_generation(sp);
 	unsigned i;
 
 	for (i = 0; i < CHUNK_PAGES; i++) {
 		entry_t none = entry_load(&chunk->page[i]);
+		entry_t to = entry_make(PAGE_DEVICE, page[i], device);
 
 		assert_always(page_change(sp, &chunk->page[i], addr + i * PAGE_SIZE,
-					  &none,
-					  entry_make(PAGE_DEVICE, page[i], device)));
+					  &none, entry_with_gen(to, gen)));
 	}
 }
 
@@ -193,8 +195,7 @@ unsigned store_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr,
 	unsigned shard = gate_enter(&sp->gate), done, i;
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
-	bool mine = entry_state(f) == PAGE_PROBATION &&
-		    entry_payload(f) == slot &&
+	bool mine = entry_state(f) == PAGE_PROBATION && entry_payload(f) == slot &&
 		    page_change(sp, &chunk->folio, addr, &f,
 				entry_make(PAGE_STORING, slot, 0));
 	entry_t flags;

@@ -98,6 +98,13 @@ int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned 
 /* The same for a folio; addr is its chunk's. */
 int restore_folio(struct uhmm_space *sp, uintptr_t addr);
 
+/* See ENTRY_GEN_SHIFT. */
+static inline uint64_t store_generation(struct uhmm_space *sp)
+{
+	return __atomic_load_n(&sp->counter[COUNT_STORED], __ATOMIC_RELAXED) >>
+	       sp->gen_shift;
+}
+
 static inline void count(struct uhmm_space *sp, enum counter c, uint64_t n)
 {
 	__atomic_fetch_add(&sp->counter[c], n, __ATOMIC_RELAXED);

@@ -45,6 +45,18 @@ static inline entry_t entry_with_hot(entry_t e, unsigned hot)
 	return (e & ~ENTRY_HOT) | (entry_t)hot << ENTRY_HOT_SHIFT;
 }
 
+static inline entry_t entry_with_gen(entry_t e, uint64_t gen)
+{
+	return (e & ~(ENTRY_GEN_MASK << ENTRY_GEN_SHIFT)) | (gen & ENTRY_GEN_MASK)
+								    << ENTRY_GEN_SHIFT;
+}
+
+/* Generations from that of e to now. */
+static inline unsigned entry_age(entry_t e, uint64_t now)
+{
+	return (unsigned)((now - (e >> ENTRY_GEN_SHIFT)) & ENTRY_GEN_MASK);
+}
+
 static inline bool entry_busy(entry_t e)
 {
 	switch (entry_state(e)) {

@@ -117,6 +117,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 					       DEFAULT_FRAME_PAGES;
 	if (frames < MIN_FRAME_PAGES)
 		frames = MIN_FRAME_PAGES;
+	while (frames / GENERATIONS >> sp->gen_shift > 1)
+		sp->gen_shift++;
 	r = os_attach();
 	if (!r)
 		r = open_uffd(sp, config->need_fork_events);

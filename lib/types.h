@@ -86,6 +86,19 @@ enum page_state {
 #define ENTRY_DEV_SHIFT  8
 #define ENTRY_DEV        (UINT64_C(15) << ENTRY_DEV_SHIFT)
 #define ENTRY_FROM_FRAME (UINT64_C(1) << 12)
+/*
+ * DEVICE: the generation it was stored in, so that a fault can tell whether that was a
+ * short time ago. Time is told by stores: a generation is as many as there are frames,
+ * by GENERATIONS. Older ones than the bits can tell look young in one case of 25.
+ */
+#define ENTRY_GEN_SHIFT  13
+#define ENTRY_GEN_MASK   UINT64_C(127)
+#define GENERATIONS 16
+/*
+ * A quarter of what may be isolated, which is the budget: had there been that much more
+ * memory, the page would still have been in it.
+ */
+#define GENERATIONS_SHORT 4
 #define ENTRY_PAYLOAD_SHIFT 20
 
 /*
@@ -423,6 +436,7 @@ struct uhmm_space {
 	struct gate world, gate;
 	struct page_table table;
 	uint32_t wait_queue[WAIT_BUCKETS];
+	unsigned gen_shift;        /* a generation is 2^gen_shift stores */
 	struct frames frames;
 	/* [1..], acquire; set NULL with the world closed, numbers are used again */
 	struct uhmm_device *device[SPACE_DEVICES];

@@ -178,7 +178,11 @@ struct uhmm_stats {
 	uint64_t fault_device;       /* faults that loaded from a device */
 	uint64_t fault_zero;         /* faults on memory never written */
 	uint64_t fault_busy;         /* faults that met a page in transition */
-	/* pages that came back soon after they were stored */
+	/*
+	 * of fault_device, those on pages stored a short time ago: since then fewer pages
+	 * were stored than a quarter of the budget that the space was created with (of
+	 * 1 GiB if it had none)
+	 */
 	uint64_t refault;
 	uint64_t prefetch;           /* pages loaded without being asked for */
 	uint64_t isolated, isolated_folio, restored, stored, loaded;

@@ -165,6 +165,41 @@ API_TEST(statistics_add_up)
 	api_destroy(space);
 }
 
+API_TEST(a_refault_is_one_on_a_page_stored_lately)
+{
+	/* The least that a space has frames for: 8,192 pages. A quarter is 2,048. */
+	struct uhmm_space *space = api_space(delivery, 32 * MB);
+	struct uhmm_device *ram = api_device(space, "ram");
+	char *p = api_map(256), *q = api_map(512);
+	struct uhmm_stats s;
+	int i;
+
+	CHECK_EQ(uhmm_budget_set(space, 0), 0);
+	api_fill(p, 256, 1);
+	api_fill(q, 512, 1000);
+	api_move(space, p, 256, ram, UHMM_MOVED);
+	/* 1,024 stores later: not long ago. */
+	for (i = 0; i < 2; i++) {
+		api_move(space, q, 512, ram, UHMM_MOVED);
+		api_move(space, q, 512, NULL, UHMM_MOVED);
+	}
+	for (i = 0; i < 128; i += 8)
+		api_check(p + i * PAGE, 1, 1 + (uint64_t)i);
+	CHECK_SOON((s = api_stats(space), s.fault_device >= 1));
+	usleep(10000);
+	s = api_stats(space);
+	CHECK_EQ(s.refault, s.fault_device);
+	/* 5,120: long ago. */
+	for (i = 0; i < 8; i++) {
+		api_move(space, q, 512, ram, UHMM_MOVED);
+		api_move(space, q, 512, NULL, UHMM_MOVED);
+	}
+	api_check(p + 128 * PAGE, 128, 129);
+	CHECK_SOON(api_stats(space).fault_device > s.fault_device);
+	CHECK_EQ(api_stats(space).refault, s.refault);
+	api_destroy(space);
+}
+
 TEST(statistics_of_older_and_newer_callers)
 {
 	struct uhmm_space *space = api_space(UHMM_DELIVERY_THREAD, 0);
