@@ -212,14 +212,15 @@ int page_walk(struct uhmm_space *sp, uintptr_t start, uintptr_t end, page_walk_f
 
 static void trim_chunk(struct uhmm_space *sp, struct chunk *chunk)
 {
+	entry_t *page = __atomic_load_n(&chunk->page, __ATOMIC_ACQUIRE);
 	unsigned i;
 
-	if (!chunk->page || entry_state(chunk->folio) != PAGE_NONE)
+	if (!page || entry_state(entry_load(&chunk->folio)) != PAGE_NONE)
 		return;
 	for (i = 0; i < CHUNK_PAGES; i++)
-		if (entry_state(chunk->page[i]) != PAGE_NONE)
+		if (entry_state(entry_load(&page[i])) != PAGE_NONE)
 			return;
-	uhmm_host_unmap(chunk->page, CHUNK_PAGES * sizeof(entry_t));
+	uhmm_host_unmap(page, CHUNK_PAGES * sizeof(entry_t));
 	__atomic_store_n(&chunk->page, NULL, __ATOMIC_RELEASE);
 	__atomic_fetch_sub(&sp->table.nr_arrays, 1, __ATOMIC_RELAXED);
 }
