@@ -291,7 +291,7 @@ static void fill_holes(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 	int r;
 
 	while (start < end) {
-		if (tries == FILL_TRIES || os_populate_write(start, PAGE_SIZE) == 0) {
+		if (tries == FILL_TRIES || os_make_exclusive(start, PAGE_SIZE) == 0) {
 			start += PAGE_SIZE;
 			tries = 0;
 			continue;
