@@ -69,8 +69,10 @@ static bool find_more(struct uhmm_space *sp, struct hand *hand)
 			hand->at = vma.end;
 			continue;
 		}
-		hand->nr = os_scan(piece.start, piece.end, HAND_SCAN_PAGES, hand->extent,
-				   HAND_EXTENTS, &walked);
+		hand->nr = os_scan(piece.start, piece.end,
+				   hand->hurry ? OS_SCAN_MEMORY_AND_ZEROS :
+						 OS_SCAN_MEMORY,
+				   HAND_SCAN_PAGES, hand->extent, HAND_EXTENTS, &walked);
 		hand->at = hand->nr < 0 ? vma.end : walked;
 		if (hand->nr > 0) {
 			hand->nr_keep = 0;
@@ -123,6 +125,7 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	unsigned room = GROUP_PAGES - frame_group(sp, group)->nr_used;
 	unsigned in_chunk = CHUNK_PAGES - (unsigned)(addr >> PAGE_SHIFT) % CHUNK_PAGES;
 	unsigned nr = left < room ? left : room, skip;
+	unsigned flags = hand->hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
 	struct range vma;
 	int r;
 
@@ -133,7 +136,7 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	if (left > (vma.end - addr) >> PAGE_SHIFT)
 		left = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
 	if (whole_folio(hand, addr, &vma, left)) {
-		r = isolate_folio(sp, &vma, addr, 0);
+		r = isolate_folio(sp, &vma, addr, flags);
 		if (r != -EBUSY && r != -ENOSPC) {
 			*folio = r > 0;
 			if (r != -EAGAIN)
@@ -150,13 +153,13 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 				      ext->nr_pages - hand->offset);
 		return 0;
 	}
-	r = isolate_pages(sp, &vma, addr, nr, group, 0, NULL);
+	r = isolate_pages(sp, &vma, addr, nr, group, flags, NULL);
 	if (r != -EAGAIN)
 		advance(hand, nr);
 	return r == -EBUSY ? 0 : r;
 }
 
-int hand_isolate(struct uhmm_space *sp, struct hand *hand)
+int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 {
 	uint32_t group = frame_group_open(sp);
 	unsigned taken = 0, looked = 0;
@@ -165,6 +168,7 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand)
 
 	if (group == GROUP_NIL)
 		return 0;
+	hand->hurry = hurry;
 	/* Not for ever where all is warm or pinned: the caller has other work too. */
 	while (!folio && frame_group(sp, group)->nr_used < GROUP_PAGES && looked++ < 64) {
 		if (hand->next >= hand->nr && !find_more(sp, hand)) {

@@ -19,6 +19,7 @@ struct hand {
 	uintptr_t at;            /* everything below was looked at in this revolution */
 	struct os_extent extent[HAND_EXTENTS];
 	int nr, next;            /* extents found, and which is being worked on */
+	bool hurry;
 	uint32_t offset;         /* pages of it done */
 	uint64_t revolutions;
 	uint64_t taken;          /* pages isolated in this revolution */
@@ -30,8 +31,9 @@ struct hand {
 /*
  * Isolates up to one group of pages (or one folio). Returns how many, 0 if it met none
  * that can move this time, -EAGAIN if the reader has to run first, -ENOENT when a whole
- * revolution found nothing.
+ * revolution found nothing. hurry: whatever there is, warm or empty, so that who touches
+ * it has to wait.
  */
-int hand_isolate(struct uhmm_space *sp, struct hand *hand);
+int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry);
 
 #endif

@@ -271,7 +271,7 @@ int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 
 	assert_always(nr >= 1 && nr + frame_group(sp, group)->nr_used <= GROUP_PAGES);
 	r = isolate_once(&is, addr, nr, ~UINT64_C(0));
-	if (r == 0 && is.refused) {
+	if (r == 0 && is.refused && !(flags & ISOLATE_CHEAP)) {
 		which = is.refused;
 		before = is.isolated;
 		unshare(&is);

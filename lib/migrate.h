@@ -31,6 +31,8 @@ bool event_unread(struct uhmm_space *sp);
 /* flags of isolate_pages */
 #define ISOLATE_HOT                                                                      \
 	0x1u /* also pages that came back lately; otherwise they cool by one */
+#define ISOLATE_CHEAP                                                                    \
+	0x2u /* not what is shared by fork: making it exclusive takes memory */
 
 /*
  * Isolates up to nr pages from addr on, all in one chunk and one mapping, into an open

@@ -59,7 +59,8 @@ static bool is_huge(uintptr_t addr)
 	uintptr_t walked;
 
 	return !(addr & (CHUNK_SIZE - 1)) &&
-	       os_scan(addr, addr + CHUNK_SIZE, CHUNK_PAGES, &ext, 1, &walked) == 1 &&
+	       os_scan(addr, addr + CHUNK_SIZE, OS_SCAN_MEMORY, CHUNK_PAGES, &ext, 1,
+		       &walked) == 1 &&
 	       ext.huge && ext.start == addr && ext.nr_pages == CHUNK_PAGES;
 }
 

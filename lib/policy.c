@@ -14,6 +14,12 @@
 
 /* 8 GB/s: what two threads touching fresh huge pages were seen to reach. */
 #define FILL_PAGES_PER_MS 2000
+/*
+ * What may be filled at that speed until a worker has woken up, created its space and
+ * registered the mappings, on a machine whose processors are all busy. Below such a
+ * budget everything that grows is fenced from the start.
+ */
+#define NOTICE_MIB 64
 #define MIB(n) ((int64_t)(n) << (20 - PAGE_SHIFT))
 #define SHARE_MIN 8
 #define SHARE_MAX 64
@@ -31,10 +37,11 @@ void policy_watermarks(int64_t limit, struct watermarks *wm)
 	int64_t reserve = clamp(limit / 64, MIB(1), MIB(32));
 
 	wm->limit = limit;
-	wm->fence = limit - clamp(limit / 4, MIB(8), MIB(1024));
+	wm->fence = limit - clamp(limit / 4, MIB(NOTICE_MIB), MIB(1024));
 	wm->high = limit - reserve;
 	wm->low = wm->high - reserve / 2;
 	wm->ring_below = reserve;
+	wm->hurry = limit + clamp(limit / 40, MIB(8), MIB(64));
 	wm->floor = clamp(limit / 64, MIB(1), MIB(8));
 }
 

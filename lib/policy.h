@@ -19,6 +19,7 @@ struct watermarks {
 	int64_t floor;      /* a process that uses less is left alone */
 	int64_t ring_below; /* room at which a fault wakes the worker */
 	int64_t limit;
+	int64_t hurry;      /* above the limit, towards what is tolerated */
 };
 
 void policy_watermarks(int64_t limit_pages, struct watermarks *wm);

@@ -31,6 +31,9 @@
 
 #define MS UINT64_C(1000000)
 
+/* Groups or folios isolated before one is stored, above the watermark `hurry`. */
+#define HURRY_GROUPS 32
+
 struct worker {
 	struct hand hand;
 	struct policy policy;
@@ -120,8 +123,27 @@ static void say_stuck(struct uhmm_space *sp)
 		      "(pinned, locked, file-backed, or refused by the device)");
 }
 
+/*
+ * Memory is filled faster than it can be stored: written for the first time since a fork,
+ * or since it was read as zeros, it needs no fault that we could let wait. So everything
+ * is isolated, which is much faster than storing; the program's threads come to wait for
+ * it wherever they touch it.
+ */
+static unsigned stop_growth(struct uhmm_space *sp)
+{
+	unsigned i, progress = 0;
+	int r = 1;
+
+	for (i = 0; i < HURRY_GROUPS && r > 0; i++) {
+		r = hand_isolate(sp, &sp->w->hand, true);
+		if (r > 0)
+			progress += (unsigned)r;
+	}
+	return progress;
+}
+
 /* One step of work. Returns pages that left memory, or moved towards it. */
-static unsigned reclaim_step(struct uhmm_space *sp)
+static unsigned reclaim_step(struct uhmm_space *sp, bool hurry)
 {
 	struct worker *w = sp->w;
 	uint64_t probation = __atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED);
@@ -131,15 +153,18 @@ static unsigned reclaim_step(struct uhmm_space *sp)
 	uint32_t group;
 	int r = 0;
 
-	if (probation < target) {
-		r = hand_isolate(sp, &w->hand);
+	if (hurry)
+		progress = stop_growth(sp);
+	if (!hurry && probation < target) {
+		r = hand_isolate(sp, &w->hand, false);
 		if (r == -EAGAIN)
 			os_yield();
 		if (r > 0)
 			progress = (unsigned)r;
 	}
 	/* Store when probation has its share, or when nothing more can be isolated. */
-	if (probation >= target || r == -ENOENT || (r == 0 && w->idle_steps > 16)) {
+	if (hurry || probation >= target || r == -ENOENT ||
+	    (r == 0 && w->idle_steps > 16)) {
 		group = device ? frame_group_take(sp, &folio) : GROUP_NIL;
 		if (group != GROUP_NIL)
 			progress += store_group(sp, group, folio, device);
@@ -201,7 +226,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	else if (b->total_pages <= wm.low)
 		w->reclaiming = false;
 	if (w->reclaiming) {
-		progress = reclaim_step(sp);
+		progress = reclaim_step(sp, b->total_pages > wm.hurry);
 		note_progress(sp, progress, &wm);
 		if (!sample(sp, NULL))
 			return 10 * MS;

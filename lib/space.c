@@ -94,6 +94,9 @@ static void release(struct uhmm_space *sp)
 	uhmm_host_unmap(sp, sizeof(*sp));
 }
 
+/* Frames of a whole program, for each page of its budget: addresses, not memory. */
+#define FRAMES_WHOLE 4
+
 int space_create(const struct space_config *config, struct uhmm_space **space)
 {
 	struct uhmm_space *sp = uhmm_host_map(sizeof(*sp));
@@ -119,6 +122,9 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		frames = MIN_FRAME_PAGES;
 	while (frames / GENERATIONS >> sp->gen_shift > 1)
 		sp->gen_shift++;
+	/* To stop growth zero pages are isolated too, which take frames but no memory. */
+	if (config->whole)
+		frames *= FRAMES_WHOLE;
 	r = os_attach();
 	if (!r)
 		r = open_uffd(sp, config->need_fork_events);

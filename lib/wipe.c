@@ -58,7 +58,8 @@ static bool has_witness(struct uhmm_space *sp, const struct os_vma *vma)
 	uintptr_t at = vma->start, walked;
 	struct os_extent ext;
 
-	while (at < vma->end && os_scan(at, vma->end, 1, &ext, 1, &walked) > 0) {
+	while (at < vma->end &&
+	       os_scan(at, vma->end, OS_SCAN_MEMORY, 1, &ext, 1, &walked) > 0) {
 		if (!filled_by_parent(&sp->fork.shared->child, ext.start))
 			return true;
 		at = ext.start + PAGE_SIZE;

@@ -27,7 +27,8 @@ static bool happened(const struct zap *z, uint64_t now)
 	if (now >= z->until_ns)
 		return true;
 	return !z->widened &&
-	       os_scan(z->range.start, z->range.end, 1, &ext, 1, &walked) == 0 &&
+	       os_scan(z->range.start, z->range.end, OS_SCAN_MEMORY, 1, &ext, 1,
+		       &walked) == 0 &&
 	       walked >= z->range.end;
 }
 

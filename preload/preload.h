@@ -30,7 +30,9 @@ struct usage {
 	int family;        /* pages may be shared with a relative: since a fork */
 	int64_t pss_pages; /* last exact share, and the resident pages at that time */
 	int64_t rss_pages;
-	uint64_t next_ns; /* when the exact share may be asked for again */
+	uint64_t faults;   /* up to then */
+	uint64_t next_ns;  /* when the exact share may be asked for again */
+	uint64_t again_ns; /* the same where it may have grown */
 };
 
 /* After fork, in parent and child. */

@@ -7,6 +7,10 @@
  * finds shares by walking all resident pages, so they are asked for rarely enough to cost
  * at most a twentieth of the worker's time; in between, what became resident since counts
  * in full.
+ *
+ * A page that is written for the first time since the fork becomes the process's own, and
+ * what is resident does not change. But each is a fault. While there were as many as make
+ * a difference the exact share is asked for more often.
  */
 #include "preload/preload.h"
 
@@ -14,27 +18,34 @@
 
 /* Time between two walks, in units of what one took. */
 #define REST 20
+#define REST_FAULTING 3
+/* Pages: 2 MiB. */
+#define FAULTS_MATTER 512
 
 void usage_forked(struct usage *usage)
 {
 	usage->family = 1;
-	usage->next_ns = 0;
+	usage->next_ns = usage->again_ns = 0;
 }
 
 int64_t usage_pages(struct usage *usage, int64_t rss)
 {
-	uint64_t before, after;
+	uint64_t before, after, faults;
 	int64_t pss;
 
 	if (!usage->family)
 		return rss;
 	before = os_now_ns();
-	if (before >= usage->next_ns) {
+	faults = os_minor_faults();
+	if (before >= usage->next_ns ||
+	    (before >= usage->again_ns && faults - usage->faults >= FAULTS_MATTER)) {
 		pss = os_pss_anon_pages();
 		if (pss < 0)
 			return rss;
 		after = os_now_ns();
 		usage->next_ns = after + (after - before) * REST;
+		usage->again_ns = after + (after - before) * REST_FAULTING;
+		usage->faults = faults;
 		usage->pss_pages = pss;
 		usage->rss_pages = rss;
 		/* Alone again: the others have ended, or have copies of their own. */

@@ -154,12 +154,14 @@ struct os_extent {
 };
 
 /*
- * Finds present anonymous pages (not the zero page) in [start, end), at most max_pages
- * of them; the cost is proportional to what is present. Returns how many extents were
- * written; *walked is how far the search came.
+ * Finds present anonymous pages in [start, end), at most max_pages of them; the cost is
+ * proportional to what is present. Holes that were read, and have the zero page, count
+ * only if asked for. Returns how many extents were written; *walked is how far the search
+ * came.
  */
-int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent *extents,
-	    int nr, uintptr_t *walked);
+enum os_scan_what { OS_SCAN_MEMORY, OS_SCAN_MEMORY_AND_ZEROS };
+int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
+	    struct os_extent *extents, int nr, uintptr_t *walked);
 
 /*
  * Resident anonymous memory of the process, our own included, in pages; *mapped_pages
@@ -172,6 +174,8 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages);
  * over all resident pages.
  */
 int64_t os_pss_anon_pages(void);
+/* Faults of this process so far that needed no I/O. Cheap. */
+uint64_t os_minor_faults(void);
 
 /*
  * Makes each page one that UFFDIO_MOVE takes unless it is pinned: as if the program wrote

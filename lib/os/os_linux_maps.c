@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/mman.h>
 
 #include "lib/os/os_linux.h"
@@ -229,9 +230,11 @@ int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *vma)
 
 /* ---- present pages ---------------------------------------------------------------- */
 
-int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent *extents,
-	    int nr, uintptr_t *walked)
+int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
+	    struct os_extent *extents, int nr, uintptr_t *walked)
 {
+	uint64_t unwanted = PAGE_IS_FILE |
+			    (what == OS_SCAN_MEMORY ? PAGE_IS_PFNZERO : 0);
 	struct page_region region[64];
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
@@ -240,8 +243,8 @@ int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent
 		.vec = (uintptr_t)region,
 		.vec_len = (uint64_t)(nr < 64 ? nr : 64),
 		.max_pages = max_pages,
-		.category_mask = PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO,
-		.category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_mask = PAGE_IS_PRESENT | unwanted,
+		.category_inverted = unwanted,
 		.return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
 	};
 	long ret;
@@ -306,6 +309,14 @@ int64_t os_pss_anon_pages(void)
 	for (; *s >= '0' && *s <= '9'; s++)
 		kib = kib * 10 + (*s - '0');
 	return kib / 4;
+}
+
+uint64_t os_minor_faults(void)
+{
+	struct rusage usage = { 0 };
+
+	sys2(SYS_getrusage, RUSAGE_SELF, &usage);
+	return (uint64_t)usage.ru_minflt;
 }
 
 /*

@@ -38,13 +38,14 @@ static bool counts(uintptr_t addr)
 	return (page_at(here(), addr)->flags & (P_PRESENT | P_ZERO)) == P_PRESENT;
 }
 
-int os_scan(uintptr_t start, uintptr_t end, uint32_t max_pages, struct os_extent *extents,
-	    int nr, uintptr_t *walked)
+int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
+	    struct os_extent *extents, int nr, uintptr_t *walked)
 {
 	uintptr_t addr = start;
 	uint32_t pages = 0;
 	int n = 0;
 
+	(void)what; /* no zero page here: a hole that was read is a page of zeros */
 	sim_point();
 	mm_wait(here());
 	for (; addr < end && pages < max_pages; addr += SIM_PAGE) {

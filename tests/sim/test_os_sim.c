@@ -196,7 +196,7 @@ SCENE(memory_appears_when_touched)
 	CHECK_EQ(get(3), 0); /* the zero page: not in a scan */
 	put(4, 9);
 	put(5, 9);
-	CHECK_EQ(os_scan(at(0), at(64), 64, extent, 4, &walked), 1);
+	CHECK_EQ(os_scan(at(0), at(64), OS_SCAN_MEMORY, 64, extent, 4, &walked), 1);
 	CHECK_EQ(extent[0].start, at(4));
 	CHECK_EQ(extent[0].nr_pages, 2);
 	CHECK_EQ(walked, at(64));
