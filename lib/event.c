@@ -338,7 +338,7 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	 * If something else was moved there since, it is gone, and a copy would hit that.
 	 */
 	while (!to_be_replaced(sp, addr) &&
-	       frozen_copy(sp, sp->uffd, addr, addr) == -EAGAIN)
+	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN)
 		gather(sp);
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
 }

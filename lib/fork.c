@@ -106,22 +106,37 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct fork_state *fs = &sp->fork;
 	uint32_t phase = phase_of(sp);
+	bool frozen;
 
 	if (phase != FORK_FROZEN && phase != FORK_SEEN)
 		return false;
 	if (sp->pid == os_pid()) {
-		/* Another thread waits until the world is open, and faults again. */
-		if (fs->forker != os_tid())
-			return false;
-		frozen_fault(sp, sp->uffd, fs->log, addr);
-		return true;
+		uhmm_lock(&fs->frozen_lock);
+		phase = phase_of(sp);
+		frozen = phase == FORK_FROZEN || phase == FORK_SEEN;
+		if (frozen)
+			frozen_fault(sp, sp->uffd, fs->log, addr, fs->frozen_page);
+		uhmm_unlock(&fs->frozen_lock);
+		return frozen;
 	}
 	/* The child, before its handler ran: take the userfaultfd now. */
 	if (fs->early_uffd < 0)
 		fs->early_uffd = os_handover_receive(&fs->shared->name);
 	if (fs->early_uffd < 0)
 		os_die("a forked child could not get its userfaultfd");
-	frozen_fault(sp, fs->early_uffd, &fs->shared->child, addr);
+	frozen_fault(sp, fs->early_uffd, &fs->shared->child, addr, fs->frozen_page);
+	return true;
+}
+
+bool fork_enter_inline(struct uhmm_space *sp, uintptr_t addr, unsigned *shard)
+{
+	while (!gate_try_enter(&sp->world, shard)) {
+		uint32_t phase = phase_of(sp);
+
+		if (fork_frozen_inline(sp, addr))
+			return false;
+		os_wait(&sp->fork.phase, phase, LOOK_NS);
+	}
 	return true;
 }
 
@@ -130,7 +145,8 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 int fork_init(struct uhmm_space *sp)
 {
 	sp->fork.log = uhmm_host_map(sizeof(*sp->fork.log));
-	return sp->fork.log ? fork_fill_init(sp) : -ENOMEM;
+	sp->fork.frozen_page = uhmm_host_map(PAGE_SIZE);
+	return sp->fork.log && sp->fork.frozen_page ? fork_fill_init(sp) : -ENOMEM;
 }
 
 void fork_fini(struct uhmm_space *sp)
@@ -138,6 +154,8 @@ void fork_fini(struct uhmm_space *sp)
 	fork_fill_fini(sp);
 	if (sp->fork.log)
 		uhmm_host_unmap(sp->fork.log, sizeof(*sp->fork.log));
+	if (sp->fork.frozen_page)
+		uhmm_host_unmap(sp->fork.frozen_page, PAGE_SIZE);
 }
 
 static void set_outcome(struct uhmm_space *sp, uint32_t outcome)
@@ -181,7 +199,7 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 }
 
 /* The program's own events and faults. */
-static void read_parent(struct uhmm_space *sp)
+static void read_parent_locked(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 	struct os_event ev[32];
@@ -207,7 +225,15 @@ static void read_parent(struct uhmm_space *sp)
 		frozen_quiet(fs->log);
 	for (i = 0; i < n; i++)
 		if (ev[i].kind == OS_EVENT_FAULT)
-			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr);
+			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr, sp->reader_buf);
+}
+
+/* What was read is logged before another thread's fault looks into the log. */
+static void read_parent(struct uhmm_space *sp)
+{
+	uhmm_lock(&sp->fork.frozen_lock);
+	read_parent_locked(sp);
+	uhmm_unlock(&sp->fork.frozen_lock);
 }
 
 /*
@@ -252,7 +278,8 @@ static void read_child(struct uhmm_space *sp)
 			return;
 		}
 		if (ev[i].kind == OS_EVENT_FAULT)
-			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr);
+			frozen_fault(sp, fs->child_uffd, &fs->shared->child, ev[i].addr,
+				     sp->reader_buf);
 	}
 	if (n < 0) {
 		os_uffd_close(fs->child_uffd);
@@ -324,6 +351,9 @@ void fork_serve(struct uhmm_space *sp)
 		os_uffd_close(fs->child_uffd);
 	if (fs->listener >= 0)
 		os_close(fs->listener);
+	/* When the lock is ours who found the space frozen is done; nobody else does. */
+	uhmm_lock(&fs->frozen_lock);
+	uhmm_unlock(&fs->frozen_lock);
 	gate_close(&sp->gate);
 	sp->batch->nr_faults = 0;
 	frozen_apply(sp, fs->log, NULL);

@@ -62,5 +62,11 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 
 /* Inline delivery: is the space frozen? Then the fault is resolved as one. */
 bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr);
+/*
+ * Inline delivery: enters the world. While fork() keeps it closed the faulting thread may
+ * hold a lock of libc that the forking thread waits for: so its fault is resolved as of a
+ * frozen space as soon as it is one. False: that was done, and the world is not entered.
+ */
+bool fork_enter_inline(struct uhmm_space *sp, uintptr_t addr, unsigned *shard);
 
 #endif

@@ -56,7 +56,8 @@ static int receive(struct uhmm_space *sp)
 		fd = os_handover_receive(&sp->fork.shared->name);
 	if (fd < 0)
 		return fd;
-	sp->uffd = fd;
+	/* A fault of the forking thread uses it too, meanwhile. */
+	sp->fork.early_uffd = sp->uffd = fd;
 	return 0;
 }
 
@@ -84,7 +85,7 @@ static int take_over(struct uhmm_space *sp)
 	frozen_settle(sp, &fs->shared->suspect, &wiped);
 	wipe_apply(&wiped);
 	wipe_fini(&wiped);
-	return os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
+	return 0;
 }
 
 /* Our userfaultfd never came: the parent fills everything in, or nobody can. */
@@ -100,9 +101,9 @@ static void be_filled(struct uhmm_space *sp)
 			os_die("a forked child could not get its memory from its parent");
 }
 
-static void child_main(void *arg)
+/* Ends with the space working, but for its threads, or with all memory filled in. */
+static void settle_in(struct uhmm_space *sp)
 {
-	struct uhmm_space *sp = arg;
 	struct fork_state *fs = &sp->fork;
 	bool received;
 	int r = 0;
@@ -121,10 +122,46 @@ static void child_main(void *arg)
 	else
 		__atomic_store_n(&fs->shared->outcome, FORK_TAKEN, __ATOMIC_RELEASE);
 	os_wake(&fs->shared->outcome, INT_MAX);
+}
+
+static void child_main(void *arg)
+{
+	struct uhmm_space *sp = arg;
+	struct fork_state *fs = &sp->fork;
+
+	settle_in(sp);
+	if (fs->result == 0 &&
+	    os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker"))
+		os_die("a forked child could not start a thread");
 	__atomic_store_n(&fs->ready, 1, __ATOMIC_RELEASE);
 	os_wake(&fs->ready, INT_MAX);
-	if (!r)
+	if (fs->result == 0)
 		reader_main(sp);
+}
+
+/*
+ * Faults by thread: until the new reader has taken over, the parent's serves those of the
+ * forking thread, which waits.
+ */
+static void settle_in_on_reader(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+
+	if (os_thread_start(&sp->reader, child_main, sp, "uhmm-reader"))
+		os_die("a forked child could not start a thread");
+	while (!__atomic_load_n(&fs->ready, __ATOMIC_ACQUIRE))
+		os_wait(&fs->ready, 0, -1);
+}
+
+/*
+ * Inline: libc allocates for a thread from the program's memory, and the forking thread
+ * must be able to resolve that fault; so the threads come last.
+ */
+static void start_threads(struct uhmm_space *sp)
+{
+	if (os_thread_start(&sp->reader, reader_main, sp, "uhmm-reader") ||
+	    os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker"))
+		os_die("a forked child could not start a thread");
 }
 
 /* What lies in a file table that the child has a copy of names the parent's memory. */
@@ -143,12 +180,14 @@ static void close_inherited(struct uhmm_space *sp)
 int fork_child(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
+	bool by_thread = sp->delivery == UHMM_DELIVERY_THREAD;
 	uint64_t signals;
-	int r;
 
 	if (sp->unusable || __atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE)
 		return 0;
-	sp->pid = os_pid();
+	/* Else the handler takes us for the parent: not before we have our own. */
+	if (by_thread)
+		sp->pid = os_pid();
 	close_inherited(sp);
 	os_close(fs->lifeline[0]);
 	os_thread_forget(&sp->reader);
@@ -157,13 +196,14 @@ int fork_child(struct uhmm_space *sp)
 	sp->parked.lock = (struct uhmm_lock){ 0 };
 	sp->fence.nr = 0;
 	fs->log->lock = (struct uhmm_lock){ 0 };
+	fs->frozen_lock = (struct uhmm_lock){ 0 };
 	sp->device_lock = (struct uhmm_lock){ 0 };
 	sp->retiring = 0; /* who was closing a device is not here */
-	r = os_thread_start(&sp->reader, child_main, sp, "uhmm-reader");
-	if (r)
-		os_die("a forked child could not start a thread");
-	while (!__atomic_load_n(&fs->ready, __ATOMIC_ACQUIRE))
-		os_wait(&fs->ready, 0, -1);
+	if (by_thread)
+		settle_in_on_reader(sp);
+	else
+		settle_in(sp);
+	sp->pid = os_pid();
 	os_close(fs->lifeline[1]);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
@@ -172,6 +212,8 @@ int fork_child(struct uhmm_space *sp)
 	os_wake(&fs->phase, INT_MAX);
 	signals = fs->signals;
 	gate_open(&sp->world);
+	if (!by_thread && !sp->unusable)
+		start_threads(sp);
 	os_restore_signals(&signals);
 	return fs->result;
 }

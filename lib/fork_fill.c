@@ -253,7 +253,7 @@ static void fill_page(struct fill *fill, uintptr_t source)
 		addr = at;
 		if (!follow_child(fill, &addr))
 			return;
-		r = frozen_copy(fill->sp, fill->uffd, addr, source);
+		r = frozen_copy(fill->sp, fill->uffd, addr, source, fill->sp->reader_buf);
 		if (r != -EAGAIN)
 			break;
 		read_events_of(fill);

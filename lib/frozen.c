@@ -87,10 +87,11 @@ static bool translate(const struct frozen_log *log, uintptr_t *addr)
 	return !freed;
 }
 
-static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, entry_t e)
+static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, entry_t e,
+			    char *buf)
 {
 	struct uhmm_io io = {
-		.page = entry_payload(e), .buf = sp->reader_buf, .len = PAGE_SIZE,
+		.page = entry_payload(e), .buf = buf, .len = PAGE_SIZE,
 	};
 	int64_t r;
 
@@ -99,11 +100,12 @@ static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, ent
 		os_uffd_wake(uffd, addr, PAGE_SIZE);
 		return -EIO;
 	}
-	r = os_uffd_copy(uffd, addr, sp->reader_buf, PAGE_SIZE);
+	r = os_uffd_copy(uffd, addr, buf, PAGE_SIZE);
 	return r > 0 ? 0 : (int)r;
 }
 
-int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source)
+int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source,
+		char *buf)
 {
 	struct chunk *chunk = page_chunk(sp, source);
 	entry_t *entry = page_entry(chunk, source);
@@ -121,7 +123,7 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 		r = os_uffd_copy(uffd, addr, frame_bytes(sp, slot), PAGE_SIZE);
 		return r > 0 ? 0 : (int)r;
 	case PAGE_DEVICE:
-		return copy_from_device(sp, uffd, addr, e);
+		return copy_from_device(sp, uffd, addr, e, buf);
 	case PAGE_POISONED:
 		os_uffd_poison(uffd, addr, PAGE_SIZE);
 		os_uffd_wake(uffd, addr, PAGE_SIZE);
@@ -131,7 +133,8 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 	}
 }
 
-void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr)
+void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
+		  char *buf)
 {
 	struct frozen_record *record;
 	uintptr_t source = addr;
@@ -143,7 +146,7 @@ void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintp
 		 * the record, and looks whether the page is there.
 		 */
 		record = append(log, FROZEN_FILL, addr, source, PAGE_SIZE);
-		r = frozen_copy(sp, uffd, addr, source);
+		r = frozen_copy(sp, uffd, addr, source, buf);
 		if (r && r != -EEXIST)
 			__atomic_store_n(&record->kind, FROZEN_VOID, __ATOMIC_RELEASE);
 	}
@@ -198,7 +201,7 @@ static int copy_patiently(struct uhmm_space *sp, struct wiped *wiped, uintptr_t 
 	if (wipe_is_wiped(wiped, addr))
 		return 0;
 	do
-		r = frozen_copy(sp, sp->uffd, addr, source);
+		r = frozen_copy(sp, sp->uffd, addr, source, sp->reader_buf);
 	while (r == -EAGAIN);
 	return r;
 }

@@ -11,14 +11,15 @@
 
 /*
  * Copies the current bytes of a migrated page to addr of the address space behind uffd
- * (the parent's or the child's), as its entry at `source` says. 0, 1: there is no entry
- * (a hole); or -errno of the copy; -EIO: lost, poisoned there.
+ * (the parent's or the child's), as its entry at `source` says, by way of buf, a page.
+ * 0, 1: there is no entry (a hole); or -errno of the copy; -EIO: lost, poisoned there.
  */
-int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source);
+int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source,
+		char *buf);
 
-/* Resolves a fault at addr behind uffd and logs it. */
-void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log,
-		  uintptr_t addr);
+/* Resolves a fault at addr behind uffd and logs it. buf: a page to load into. */
+void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
+		  char *buf);
 void frozen_event(struct frozen_log *log, const struct os_event *ev);
 /* No event is unread. */
 void frozen_quiet(struct frozen_log *log);

@@ -100,9 +100,8 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 
 	if (poisoned(sp, addr))
 		return false;
-	if (fork_frozen_inline(sp, addr))
+	if (fork_frozen_inline(sp, addr) || !fork_enter_inline(sp, addr, &shard))
 		return true;
-	shard = gate_enter(&sp->world);
 	if (!alone && !has_entry(sp, addr))
 		r = owns(sp, addr);
 	if (r) {

@@ -356,6 +356,12 @@ struct fork_state {
 	uint32_t forker;     /* tid of the forking thread */
 	uint32_t ready;      /* child: its reader has taken over; futex */
 	struct frozen_log *log; /* what was done to the parent's memory while frozen */
+	/*
+	 * Inline delivery: threads that fault while the space is frozen, one by one, and
+	 * the reader while it reads and logs.
+	 */
+	struct uhmm_lock frozen_lock;
+	char *frozen_page; /* under frozen_lock */
 	struct fork_shared *shared;
 	struct fill *fill;      /* the reader's, for children that are filled in */
 	int result;          /* child: of taking over */

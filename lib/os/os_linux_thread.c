@@ -223,7 +223,9 @@ struct ordinary {
 static void *ordinary_main(void *arg)
 {
 	struct ordinary *o = arg;
+	uint64_t old;
 
+	block(~UINT64_C(0), &old);
 	name_thread(o->launch.name);
 	o->launch.fn(o->launch.arg);
 	return NULL;
@@ -247,7 +249,8 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 	thread->impl = o;
 	thread->impl_size = sizeof(*o);
 	thread->tid = 1;
-	block(~UINT64_C(0), &old);
+	/* libc may fault here: it allocates for the thread from the program's memory. */
+	os_block_signals(&old);
 	r = pthread_attr_setstack(&attr, o->stack, sizeof(o->stack));
 	if (!r)
 		r = pthread_create(&o->handle, &attr, ordinary_main, o);

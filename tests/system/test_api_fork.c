@@ -6,6 +6,7 @@
 #include "api.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 
 #define NR 512u
@@ -291,4 +292,62 @@ API_TEST(fork_while_spaces_come_and_go, .timeout_s = 60)
 	CHECK(o.rounds);
 	api_check(b.p, NR, 1);
 	api_destroy(b.space);
+}
+
+/* ---- locks of libc that fork() takes ---------------------------------------------- */
+
+#define CHUNKS 4096
+#define CHUNK_BYTES 1000
+
+static struct {
+	char *chunk[CHUNKS];
+	int stop;
+} heap;
+
+/* Holds the allocator's lock while it touches what lies beside the chunks. */
+static void *free_and_allocate(void *arg)
+{
+	uint64_t n = 1;
+
+	(void)arg;
+	while (!__atomic_load_n(&heap.stop, __ATOMIC_RELAXED)) {
+		size_t i = (n = n * 6364136223846793005u + 1) >> 33 & (CHUNKS - 1);
+
+		free(heap.chunk[i]);
+		heap.chunk[i] = malloc(CHUNK_BYTES + (i & 7) * 16);
+	}
+	return NULL;
+}
+
+API_TEST(fork_while_another_thread_faults_with_a_lock_of_libc, .timeout_s = 60)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	uintptr_t low = UINTPTR_MAX, high = 0;
+	struct uhmm_device *dev;
+	pthread_t thread;
+	int i;
+
+	for (i = 0; i < CHUNKS; i++) {
+		heap.chunk[i] = malloc(CHUNK_BYTES);
+		if ((uintptr_t)heap.chunk[i] < low)
+			low = (uintptr_t)heap.chunk[i];
+		if ((uintptr_t)heap.chunk[i] > high)
+			high = (uintptr_t)heap.chunk[i];
+	}
+	low = (low + PAGE - 1) & ~(PAGE - 1);
+	high &= ~(PAGE - 1);
+	dev = api_device(space, "ram");
+	CHECK_EQ(pthread_create(&thread, NULL, free_and_allocate, NULL), 0);
+	for (i = 0; i < 100; i++) {
+		pid_t pid;
+
+		CHECK(uhmm_migrate(space, (void *)low, high - low, dev, NULL, NULL) >= 0);
+		pid = fork();
+		if (pid == 0)
+			_exit(0);
+		wait_for(pid);
+	}
+	__atomic_store_n(&heap.stop, 1, __ATOMIC_RELAXED);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	api_destroy(space);
 }
