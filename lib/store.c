@@ -170,6 +170,17 @@ static bool make_room(struct uhmm_store *store)
 	return false;
 }
 
+/* A slot, for which compaction makes room if need be. */
+static int slot_get(struct uhmm_store *store, uint64_t *index)
+{
+	int r;
+
+	do {
+		r = slot_take(store, index);
+	} while (r == -ENOSPC && make_room(store));
+	return r;
+}
+
 int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len,
 		   uint64_t check, uint64_t *handle)
 {
@@ -180,7 +191,7 @@ int uhmm_store_put(struct uhmm_store *store, const void *data, uint32_t len,
 
 	if (len == 0 || len > UHMM_PAGE_SIZE)
 		return -EINVAL;
-	r = slot_take(store, &index);
+	r = slot_get(store, &index);
 	if (r)
 		return r;
 	do {
@@ -321,7 +332,7 @@ static uint64_t value_check(uint64_t value)
 int uhmm_store_put_value(struct uhmm_store *store, uint64_t value, uint64_t *handle)
 {
 	uint64_t index;
-	int r = slot_take(store, &index);
+	int r = slot_get(store, &index);
 
 	if (r)
 		return r;

@@ -7,11 +7,13 @@
  * threads seldom meet. A dropped slot goes back to its own group, whoever drops it: a
  * thread that only stores and one that only frees still share the same slots. A shard
  * that has run out takes a group from another that can spare one before it asks for a
- * new one.
+ * new one. Near its limit a store has other uses for a page than slots that are used by
+ * half: then a thread takes a slot of any shard first, whatever is left.
  *
  * A group without used slots gives its page back, unless it is its shard's last one.
  *
- * Failure: -ENOMEM or -ENOSPC when a new group is needed; dropping cannot fail.
+ * Failure: -ENOMEM or -ENOSPC when no slot is left and there is no memory for a group;
+ * dropping cannot fail.
  */
 #include <errno.h>
 
@@ -20,6 +22,9 @@
 #include "lib/store_internal.h"
 
 #define CHUNK_SLOTS (CHUNK_GROUPS * GROUP_SLOTS)
+
+/* A store is near its limit when less than so small a part of that is left. */
+#define NEAR_LIMIT 8u
 
 static struct store_group *group_at(struct uhmm_store *store, uint32_t g)
 {
@@ -203,29 +208,13 @@ static bool group_steal(struct uhmm_store *store, uint32_t s)
 
 /* ---- slots --------------------------------------------------------------------- */
 
-int slot_take(struct uhmm_store *store, uint64_t *index)
+/* From a locked shard that has a group with a free slot. */
+static uint64_t slot_first(struct uhmm_store *store, struct store_shard *shard)
 {
-	uint32_t s = uhmm_host_cpu() & (store->nr_shards - 1);
-	struct store_shard *shard = &store->shard[s];
-	struct store_group *group;
-	uint64_t *slots;
-	uint32_t g, i;
+	uint32_t g = shard->partial, i;
+	struct store_group *group = group_at(store, g);
+	uint64_t *slots = group_slots(store, g);
 
-	uhmm_lock(&shard->lock);
-	if (shard->partial == GROUP_NONE && !group_steal(store, s)) {
-		int r = group_make(store, &g);
-
-		if (r) {
-			uhmm_unlock(&shard->lock);
-			return r;
-		}
-		__atomic_store_n(&group_at(store, g)->shard, (uint16_t)s,
-				 __ATOMIC_RELAXED);
-		group_link(store, shard, g);
-	}
-	g = shard->partial;
-	group = group_at(store, g);
-	slots = group_slots(store, g);
 	if (group->first_free) {
 		i = group->first_free - 1u;
 		group->first_free = (uint16_t)slots[i];
@@ -236,9 +225,74 @@ int slot_take(struct uhmm_store *store, uint64_t *index)
 	shard->nr_used++;
 	if (++group->nr_used == GROUP_SLOTS)
 		group_unlink(store, shard, g);
-	uhmm_unlock(&shard->lock);
-	*index = (uint64_t)g * GROUP_SLOTS + i;
+	return (uint64_t)g * GROUP_SLOTS + i;
+}
+
+/* Without a lock: a slot of the last group of any shard but s. */
+static bool slot_borrow(struct uhmm_store *store, uint32_t s, uint64_t *index)
+{
+	uint32_t i;
+
+	for (i = 1; i < store->nr_shards; i++) {
+		struct store_shard *other =
+			&store->shard[(s + i) & (store->nr_shards - 1)];
+		bool found;
+
+		if (!__atomic_load_n(&other->nr_partial, __ATOMIC_RELAXED))
+			continue;
+		uhmm_lock(&other->lock);
+		found = other->partial != GROUP_NONE;
+		if (found)
+			*index = slot_first(store, other);
+		uhmm_unlock(&other->lock);
+		if (found)
+			return true;
+	}
+	return false;
+}
+
+static bool near_limit(const struct uhmm_store *store)
+{
+	return store->limit_pages &&
+	       __atomic_load_n(&store->charged_pages, __ATOMIC_RELAXED) >
+		       store->limit_pages - store->limit_pages / NEAR_LIMIT;
+}
+
+/* With s locked: gives it a new group. */
+static int group_add(struct uhmm_store *store, uint32_t s)
+{
+	uint32_t g;
+	int r = group_make(store, &g);
+
+	if (r)
+		return r;
+	__atomic_store_n(&group_at(store, g)->shard, (uint16_t)s, __ATOMIC_RELAXED);
+	group_link(store, &store->shard[s], g);
 	return 0;
+}
+
+int slot_take(struct uhmm_store *store, uint64_t *index)
+{
+	uint32_t s = uhmm_host_cpu() & (store->nr_shards - 1);
+	struct store_shard *shard = &store->shard[s];
+	int r = 0;
+
+	uhmm_lock(&shard->lock);
+	if (shard->partial == GROUP_NONE && !group_steal(store, s)) {
+		if (near_limit(store)) {
+			uhmm_unlock(&shard->lock);
+			if (slot_borrow(store, s, index))
+				return 0;
+			uhmm_lock(&shard->lock);
+		}
+		/* Meanwhile somebody may have dropped one here. */
+		if (shard->partial == GROUP_NONE)
+			r = group_add(store, s);
+	}
+	if (!r)
+		*index = slot_first(store, shard);
+	uhmm_unlock(&shard->lock);
+	return r;
 }
 
 void slot_drop(struct uhmm_store *store, uint64_t index)

@@ -7,6 +7,20 @@
 #include "tests/unit/store_items.h"
 
 #include <fcntl.h>
+#include <sched.h>
+
+/*
+ * Slots are taken in pages by the CPU that asks for them, so how much fits under a limit
+ * depends on where the thread runs. On a machine without this CPU it stays where it is.
+ */
+static void run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
 
 /* ---- density and memory -------------------------------------------------------- */
 
@@ -188,17 +202,27 @@ TEST(a_full_store_makes_room_for_other_sizes)
 	uhmm_store_destroy(store);
 }
 
-TEST(a_limit_holds_and_room_comes_back)
+/* Puts objects of all sizes until the store is full. */
+static uint32_t fill_up(struct uhmm_store *store, struct item *items)
 {
-	struct uhmm_store *store = store_create(UINT64_C(4) << 20);
-	static struct item items[32768];
-	struct uhmm_store_stat stat;
-	uint32_t nr = 0, i;
+	uint32_t nr = 0;
 	int r;
 
 	while ((r = item_put(store, &items[nr], nr, page_like(item_mix(nr)))) == 0)
 		nr++;
 	CHECK_EQ(r, -ENOSPC);
+	return nr;
+}
+
+TEST(a_limit_holds_and_room_comes_back)
+{
+	struct uhmm_store *store = store_create(UINT64_C(4) << 20);
+	static struct item items[32768];
+	struct uhmm_store_stat stat;
+	uint32_t nr, i;
+
+	run_on(0);
+	nr = fill_up(store, items);
 	uhmm_store_stat(store, &stat);
 	CHECK_LE(stat.bytes_resident, UINT64_C(4) << 20);
 	CHECK_GT(stat.bytes_requested, UINT64_C(3) << 20);
@@ -209,6 +233,80 @@ TEST(a_limit_holds_and_room_comes_back)
 		item_free(store, &items[i]);
 	for (i = 0; i < nr; i++)
 		CHECK_EQ(item_put(store, &items[i], i, page_like(item_mix(i))), 0);
+	CHECK_VALID(store);
 	uhmm_store_destroy(store);
 	CHECK_EQ(uhmm_store_create(1, &store), -ENOSPC);
+}
+
+/* A thread that moves between CPUs has half-used slots on each of them. */
+TEST(room_comes_back_on_other_cpus_but_for_a_page_each)
+{
+	struct uhmm_store *store = store_create(UINT64_C(4) << 20);
+	static struct item items[32768];
+	struct uhmm_store_stat stat;
+	uint64_t refused = 0;
+	uint32_t nr, i;
+
+	run_on(0);
+	nr = fill_up(store, items);
+	for (i = 0; i < nr; i++)
+		item_free(store, &items[i]);
+	for (i = 0; i < nr; i++) {
+		run_on((int)(i / 64 % store->nr_shards));
+		if (item_put(store, &items[i], i, page_like(item_mix(i))))
+			refused += items[i].len;
+	}
+	/* What did not fit began on those pages and may end on the next. */
+	CHECK_LE(refused, (store->nr_shards - 1) * UINT64_C(8192));
+	uhmm_store_stat(store, &stat);
+	CHECK_LE(stat.bytes_resident, UINT64_C(4) << 20);
+	CHECK_VALID(store);
+	for (i = 0; i < nr; i++)
+		if (items[i].live)
+			item_check(store, &items[i]);
+	uhmm_store_destroy(store);
+}
+
+TEST(in_a_full_store_a_slot_of_another_cpu_will_do)
+{
+	struct uhmm_store *store = store_create(UINT64_C(4) << 20);
+	static struct item items[32768];
+	uint32_t nr, i;
+
+	run_on(0);
+	nr = fill_up(store, items);
+	run_on(1);
+	for (i = 0; i < nr; i++) {
+		item_free(store, &items[i]);
+		CHECK_EQ(item_put(store, &items[i], i, items[i].len), 0);
+	}
+	CHECK_VALID(store);
+	for (i = 0; i < nr; i++)
+		item_check(store, &items[i]);
+	uhmm_store_destroy(store);
+}
+
+/* What frees left loose is had by values too, which need nothing but slots. */
+TEST(a_full_store_makes_room_for_slots)
+{
+	struct uhmm_store *store = store_create(UINT64_C(4) << 20);
+	static struct item items[32768], values[(4u << 20) / 8];
+	uint32_t nr, i, nr_values = 0;
+
+	run_on(0);
+	nr = fill_up(store, items);
+	for (i = 0; i < nr; i += 2)
+		item_free(store, &items[i]);
+	while (item_put(store, &values[nr_values], nr_values, 0) == 0)
+		nr_values++;
+	/* Of the half that was freed. */
+	CHECK_GT(nr_values, (1u << 20) / 8);
+	CHECK_EQ(uhmm_store_compact(store, UINT64_MAX), 0);
+	CHECK_VALID(store);
+	for (i = 0; i < nr; i++)
+		if (items[i].live)
+			item_check(store, &items[i]);
+	for (i = 0; i < nr_values; i++)
+		item_check(store, &values[i]);
+	uhmm_store_destroy(store);
 }
