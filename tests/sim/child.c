@@ -56,6 +56,37 @@ static void child_main(void *arg)
 	read_all(p);
 }
 
+/*
+ * The library's handler is the first of those that the program knows of, but libc itself
+ * runs before it, and what was there when the library came. Until then the child's faults
+ * and events are the parent's to answer.
+ */
+void before_child_handler(void)
+{
+	unsigned n = sim_below(3) ? 0 : sim_below(8);
+	char byte = 'e';
+
+	while (n--) {
+		uintptr_t addr = ARENA_BASE + sim_below(sim_below(2) ? 24 : 120) * SIM_PAGE;
+		int r = 0;
+
+		switch (sim_below(8)) {
+		case 0:
+			r = sim_dontneed(addr, (1 + sim_below(4)) * SIM_PAGE);
+			break;
+		case 1:
+		case 2:
+		case 3:
+			r = sim_write(addr, &byte, 1);
+			break;
+		default:
+			r = sim_read(addr, &byte, 1);
+		}
+		if (r && r != -EFAULT && r != -EBUSY && r != -ENOMEM)
+			sim_fail("a child before its handler: %d (%s)", r, strerror(-r));
+	}
+}
+
 void fork_libc(struct program *p)
 {
 	int r = sim_fork_libc(&library_atfork, child_main, p);

@@ -52,6 +52,7 @@ static void run_parent(void *ctx)
 static void run_child(void *ctx)
 {
 	(void)ctx;
+	before_child_handler();
 	at_child();
 }
 
