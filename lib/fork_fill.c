@@ -186,10 +186,11 @@ static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
  * in there, into the new one.
  *
  * Our own memory tells: nothing else is registered while an event is unread, so what is
- * registered here, and was taken away in this batch, is such a mapping. And the child was
+ * registered here, was taken away in this batch and was not moved here in it is such a
+ * mapping. And the child was
  * copied after we registered it. Before the gap it was not: its event, unread, would have
  * kept us from registering. (All of it within the gap, the clone, then the unmapping,
- * then the mapping: that nothing tells.)
+ * then the mapping: that nothing tells. Nor whether a neighbour has grown into the place.)
  */
 static void look_at_late(struct fill *fill)
 {
@@ -207,9 +208,20 @@ static void look_at_late(struct fill *fill)
 			gone.start = piece.end;
 		}
 	}
+	for (i = 0; fill->fresh.nr && i < sp->batch->nr; i++) {
+		const struct os_event *ev = &sp->batch->event[i];
+
+		if (ev->kind == OS_EVENT_REMAP &&
+		    range_remove(&fill->fresh, ev->to, ev->to + ev->len))
+			os_die("memory changes too fast for a child to be filled");
+	}
 }
 
-/* Does an UNMAP of this move's old place follow it, before event nr? */
+/*
+ * Does the UNMAP that a move raises of its old place follow it, before event nr? One of
+ * more is an munmap(), which says nothing of the move: after MREMAP_DONTUNMAP too there is
+ * something to unmap.
+ */
 static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr)
 {
 	const struct os_event *move = &b->event[i++];
@@ -217,8 +229,8 @@ static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr
 	for (; i < nr; i++) {
 		const struct os_event *ev = &b->event[i];
 
-		if (ev->kind == OS_EVENT_UNMAP && ev->from <= move->from &&
-		    ev->end >= move->from + move->len)
+		if (ev->kind == OS_EVENT_UNMAP && ev->from == move->from &&
+		    ev->end == move->from + move->len)
 			return true;
 	}
 	return false;
