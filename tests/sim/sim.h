@@ -130,6 +130,8 @@ bool sim_huge(uintptr_t addr);
 bool sim_mapped(uintptr_t addr);
 unsigned sim_prot(uintptr_t addr);
 bool sim_pinned(uintptr_t addr);
+/* Is it being discarded, or was it when this process was made? Then zeros will do too. */
+bool sim_unsettled(uintptr_t addr);
 /* What the page must hold. */
 const void *sim_shadow(uintptr_t addr);
 
