@@ -180,6 +180,29 @@ static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
 }
 
 /*
+ * A mapping that was registered late may have been taken away again since: then two events
+ * of the batch took something away there, the first of them read before the child.
+ */
+static void add_taken_twice(struct fill *fill, uint32_t first, struct range late)
+{
+	const struct event_batch *b = fill->sp->batch;
+	struct range gone;
+	uint32_t i;
+
+	for (i = first + 1; i < b->nr; i++) {
+		if (!taken_by(b, i, &gone))
+			continue;
+		if (gone.start < late.start)
+			gone.start = late.start;
+		if (gone.end > late.end)
+			gone.end = late.end;
+		if (gone.start < gone.end &&
+		    range_add(&fill->fresh, gone.start, gone.end))
+			os_die("memory changes too fast for a child to be filled");
+	}
+}
+
+/*
  * Between our look for unread events and our registering a mapping, that can be taken
  * away and another can come to its place, which we register then. What the batch says of
  * the old one a child that was copied afterwards has seen; but its pages could be filled
@@ -205,6 +228,8 @@ static void look_at_late(struct fill *fill)
 		while (gone.start < gone.end &&
 		       range_clip(&sp->late, true, gone.start, gone.end, &piece)) {
 			add_registered(fill, piece.start, piece.end);
+			if (i < fill->after)
+				add_taken_twice(fill, i, piece);
 			gone.start = piece.end;
 		}
 	}
