@@ -317,8 +317,6 @@ static void apply_remap(struct uhmm_space *sp, const struct os_event *ev)
 		b->arrived[b->nr_arrived++] = (struct range){ ev->to, end };
 }
 
-static void gather(struct uhmm_space *sp);
-
 static bool to_be_replaced(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct event_batch *b = sp->batch;
@@ -339,7 +337,7 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	 */
 	while (!to_be_replaced(sp, addr) &&
 	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN)
-		gather(sp);
+		event_gather(sp);
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
 }
 
@@ -363,7 +361,7 @@ static void apply_moves_before(struct uhmm_space *sp, const struct os_event *unm
 	struct event_batch *b = sp->batch;
 	uint32_t i;
 
-	if (__atomic_load_n(&sp->registered_late, __ATOMIC_RELAXED))
+	if (sp->late.nr)
 		return; /* it may be that mapping's */
 	for (i = 0; i < b->nr; i++) {
 		const struct os_event *ev = &b->event[i];
@@ -468,7 +466,7 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 	return n;
 }
 
-static void gather(struct uhmm_space *sp)
+void event_gather(struct uhmm_space *sp)
 {
 	uint64_t until = os_now_ns() + GATHER_NS;
 	bool structural;
@@ -495,9 +493,9 @@ int event_read_and_apply(struct uhmm_space *sp)
 	gate_close(&sp->gate);
 	n = read_some(sp, &structural);
 	if (structural)
-		gather(sp);
+		event_gather(sp);
 	event_apply_batch(sp);
-	__atomic_store_n(&sp->registered_late, 0, __ATOMIC_RELAXED);
+	sp->late.nr = 0;
 	gate_open(&sp->gate);
 	return n;
 }

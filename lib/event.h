@@ -23,6 +23,8 @@ int event_read_and_apply(struct uhmm_space *sp);
  * raised again.
  */
 void event_repeat_faults(struct uhmm_space *sp);
+/* The gate is closed: reads on, into sp->batch, until nothing is unread. */
+void event_gather(struct uhmm_space *sp);
 /*
  * Adds a structural event (not FORK) to sp->batch; event_apply_batch() applies all of
  * them.

@@ -8,7 +8,8 @@
  * our memory and is not in the table yet (sp->batch), of which the child has seen a part,
  * and through what the child has done itself. Of our events
  *
- * - an UNMAP that the child has seen needs no following: nothing can be filled there;
+ * - an UNMAP that the child has seen needs no following: nothing can be filled there,
+ *   unless a mapping that is new there was registered late (sp->late): see look_at_late();
  * - a REMAP that it has seen is one whose old place the child does not have;
  * - what was read before a moment without unread events, before the child's FORK, it has
  *   seen: there the order of the log is that of what happened;
@@ -21,6 +22,7 @@
  */
 #include <errno.h>
 
+#include "lib/event.h"
 #include "lib/fork.h"
 #include "lib/frozen.h"
 #include "lib/migrate.h"
@@ -46,6 +48,7 @@ struct fill {
 	int uffd;
 	uint64_t nr;
 	struct range_set wiped;  /* empty in the child, and meant to be */
+	struct range_set fresh;  /* where the child has another mapping, and registered */
 	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
 	uint32_t after;          /* events of sp->batch read before the child's */
 	uint32_t settled;        /* of these, the first that it has certainly seen */
@@ -135,7 +138,115 @@ static bool is_there(struct fill *fill, const struct os_event *move, bool ended)
 	return r == 0;
 }
 
-/* Does an UNMAP of this move's old place follow it, before event nr? */
+static bool touches(struct range_set *set, uintptr_t start, uintptr_t end)
+{
+	struct range piece;
+
+	return range_clip(set, true, start, end, &piece);
+}
+
+/* Where an event of the batch, not applied, took a mapping away. False: nowhere. */
+static bool taken_by(const struct event_batch *b, uint32_t i, struct range *gone)
+{
+	const struct os_event *ev = &b->event[i];
+
+	*gone = (struct range){ ev->from, ev->end };
+	if (ev->kind == OS_EVENT_REMAP)
+		gone->end = ev->from + ev->len;
+	return !b->applied[i] && ev->kind != OS_EVENT_REMOVE;
+}
+
+/* Of [start, end): what is registered here, by whole mappings. */
+static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
+{
+	struct uhmm_space *sp = fill->sp;
+	struct os_vma vma;
+	uintptr_t stop;
+	int r;
+
+	while (start < end && os_vma_next(start, false, &vma) == 0 && vma.start < end) {
+		if (vma.start > start)
+			start = vma.start;
+		stop = vma.end < end ? vma.end : end;
+		r = os_uffd_probe(sp->uffd, start);
+		if (r == -EAGAIN) {
+			event_gather(sp); /* and look again: it may have changed */
+			continue;
+		}
+		if (r == 0 && range_add(&fill->fresh, start, stop))
+			os_die("memory changes too fast for a child to be filled");
+		start = stop;
+	}
+}
+
+/*
+ * A mapping that was registered late may have been taken away again since: then two events
+ * of the batch took something away there, the first of them read before the child.
+ */
+static void add_taken_twice(struct fill *fill, uint32_t first, struct range late)
+{
+	const struct event_batch *b = fill->sp->batch;
+	struct range gone;
+	uint32_t i;
+
+	for (i = first + 1; i < b->nr; i++) {
+		if (!taken_by(b, i, &gone))
+			continue;
+		if (gone.start < late.start)
+			gone.start = late.start;
+		if (gone.end > late.end)
+			gone.end = late.end;
+		if (gone.start < gone.end &&
+		    range_add(&fill->fresh, gone.start, gone.end))
+			os_die("memory changes too fast for a child to be filled");
+	}
+}
+
+/*
+ * Between our look for unread events and our registering a mapping, that can be taken
+ * away and another can come to its place, which we register then. What the batch says of
+ * the old one a child that was copied afterwards has seen; but its pages could be filled
+ * in there, into the new one.
+ *
+ * Our own memory tells: nothing else is registered while an event is unread, so what is
+ * registered here, was taken away in this batch and was not moved here in it is such a
+ * mapping. And the child was
+ * copied after we registered it. Before the gap it was not: its event, unread, would have
+ * kept us from registering. (All of it within the gap, the clone, then the unmapping,
+ * then the mapping: that nothing tells. Nor whether a neighbour has grown into the place.)
+ */
+static void look_at_late(struct fill *fill)
+{
+	struct uhmm_space *sp = fill->sp;
+	struct range gone, piece;
+	uint32_t i;
+
+	fill->fresh.nr = 0;
+	for (i = 0; sp->late.nr && i < sp->batch->nr; i++) {
+		if (!taken_by(sp->batch, i, &gone))
+			continue;
+		while (gone.start < gone.end &&
+		       range_clip(&sp->late, true, gone.start, gone.end, &piece)) {
+			add_registered(fill, piece.start, piece.end);
+			if (i < fill->after)
+				add_taken_twice(fill, i, piece);
+			gone.start = piece.end;
+		}
+	}
+	for (i = 0; fill->fresh.nr && i < sp->batch->nr; i++) {
+		const struct os_event *ev = &sp->batch->event[i];
+
+		if (ev->kind == OS_EVENT_REMAP &&
+		    range_remove(&fill->fresh, ev->to, ev->to + ev->len))
+			os_die("memory changes too fast for a child to be filled");
+	}
+}
+
+/*
+ * Does the UNMAP that a move raises of its old place follow it, before event nr? One of
+ * more is an munmap(), which says nothing of the move: after MREMAP_DONTUNMAP too there is
+ * something to unmap.
+ */
 static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr)
 {
 	const struct os_event *move = &b->event[i++];
@@ -143,8 +254,8 @@ static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr
 	for (; i < nr; i++) {
 		const struct os_event *ev = &b->event[i];
 
-		if (ev->kind == OS_EVENT_UNMAP && ev->from <= move->from &&
-		    ev->end >= move->from + move->len)
+		if (ev->kind == OS_EVENT_UNMAP && ev->from == move->from &&
+		    ev->end == move->from + move->len)
 			return true;
 	}
 	return false;
@@ -165,6 +276,8 @@ static void look_at_remaps(struct fill *fill)
 
 		fill->moved[i] = !b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
 				 (i < fill->settled ||
+				  touches(&fill->fresh, b->event[i].from,
+					  b->event[i].from + b->event[i].len) ||
 				  !is_there(fill, &b->event[i], ended) ||
 				  (i < fill->after && !frees_old_place(b, i, b->nr)));
 	}
@@ -193,8 +306,10 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 
 		if (b->applied[i])
 			continue;
-		if (ev->kind == OS_EVENT_UNMAP && i < fill->settled &&
-		    fill->epoch[i] != arrived && *addr - ev->from < ev->end - ev->from)
+		if (ev->kind == OS_EVENT_UNMAP && *addr - ev->from < ev->end - ev->from &&
+		    ((i < fill->settled && fill->epoch[i] != arrived) ||
+		     (arrived == UINT32_MAX &&
+		      touches(&fill->fresh, *addr, *addr + PAGE_SIZE))))
 			return false;
 		/* Read before the child: its own thread may have discarded that. */
 		if (ev->kind == OS_EVENT_REMOVE && i < fill->after &&
@@ -223,10 +338,9 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
  */
 static bool follow_child(struct fill *fill, uintptr_t *addr)
 {
-	struct range piece;
 	uint32_t i;
 
-	if (range_clip(&fill->wiped, true, *addr, *addr + PAGE_SIZE, &piece))
+	if (touches(&fill->wiped, *addr, *addr + PAGE_SIZE))
 		return false;
 	for (i = 0; i < fill->nr_events; i++) {
 		const struct frozen_record *r = &fill->event[i];
@@ -305,6 +419,7 @@ static void fill_begin(struct uhmm_space *sp, int uffd)
 
 static void fill_run(struct fill *fill)
 {
+	look_at_late(fill);
 	look_at_remaps(fill);
 	fill_all(fill, fill->uffd);
 	/*

@@ -22,6 +22,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/range.h"
 #include "lib/zap.h"
 
 struct isolation {
@@ -194,6 +195,17 @@ bool event_unread(struct uhmm_space *sp)
 			    PAGE_SIZE) == -EAGAIN;
 }
 
+/* Where there is no room to say which mapping: all. */
+static void note_late(struct uhmm_space *sp, const struct range *vma)
+{
+	static const struct range all = { 0, (uintptr_t)1 << ADDRESS_BITS };
+
+	while (range_add(&sp->late, vma->start, vma->end)) {
+		range_remove(&sp->late, all.start, all.end);
+		vma = &all;
+	}
+}
+
 int register_mapping(struct uhmm_space *sp, const struct range *vma)
 {
 	int r;
@@ -203,7 +215,7 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma)
 	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
 	/* It may have changed between the two: then that was another mapping. */
 	if (event_unread(sp)) {
-		__atomic_store_n(&sp->registered_late, 1, __ATOMIC_RELAXED);
+		note_late(sp, vma);
 		return -EAGAIN;
 	}
 	return r ? -EINVAL : 0;

@@ -479,8 +479,11 @@ struct uhmm_space {
 	const char *zeros;
 	struct fault_bufs bufs;
 	struct event_batch *batch;
-	/* A mapping was registered while an event was unread; the gate orders it. */
-	uint32_t registered_late;
+	/*
+	 * Registered while an event was unread: perhaps not the mapping that was meant, but
+	 * what is at its place since. Emptied with the gate closed.
+	 */
+	struct range_set late;
 	struct zaps zaps;
 	uint64_t *counter; /* [COUNT_NR], relaxed atomics: own_counter, or a segment
 				    * shared with who watches the process */

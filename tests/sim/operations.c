@@ -359,7 +359,8 @@ static void op_pin(struct program *p)
 		one.addr = page_addr(i);
 		if (before[i] != p->generation[i])
 			continue;
-		if (!sim_present(one.addr) && !all_zeros(sim_shadow(one.addr)))
+		if (!sim_present(one.addr) && !sim_unsettled(one.addr) &&
+		    !all_zeros(sim_shadow(one.addr)))
 			sim_fail("page %u is pinned and not there", i);
 		ret = advise(p, &one, UHMM_ADVISE_UNPIN);
 		if (before[i] == p->generation[i])

@@ -194,6 +194,10 @@ int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void
 	return r;
 }
 
+/*
+ * The kernel lists, of each thread, the processes it has made, each by its first thread.
+ * Who asks is in the maker's process.
+ */
 bool os_is_child_of(uint32_t maker, uint32_t child)
 {
 	struct thread *t;
@@ -202,7 +206,7 @@ bool os_is_child_of(uint32_t maker, uint32_t child)
 	sim_point();
 	for (i = 0; (t = sim_thread_at(i)); i++)
 		if (t->tid == child)
-			return t->mm->maker == maker;
+			return t->leads && t->mm->maker == maker;
 	return false;
 }
 

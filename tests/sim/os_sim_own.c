@@ -9,8 +9,8 @@
  *
  * A child that comes from fork() of libc has a copy of all of it at the same addresses.
  * So each process has an *image*: a file in memory that holds its reservations, mapped
- * where they belong while one of its threads runs; what the library has in .bss (host.c)
- * is put away and brought back with it. Children of a raw clone run no code of the
+ * where they belong while one of its threads runs; what the library has in .bss
+ * (host.c, registry.c) is put away and brought back with it. Children of a raw clone run no code of the
  * library and have no image.
  */
 #include <errno.h>
@@ -24,7 +24,7 @@
 #define MAX_RESERVATIONS 512
 /* Chunks of our own memory whose pages are tracked, of one process. */
 #define MAX_OWN_CHUNKS 4096
-#define HOST_STATE_MAX 2048
+#define STATE_MAX 2048
 /* What a parent shares with its child: above all images. */
 #define SHARED_BASE (OWN_BASE + OWN_SPAN)
 #define MAX_SHARED 64
@@ -43,15 +43,14 @@ struct image {
 	struct chunk **chunk; /* OWN_SPAN / SIM_HUGE */
 	uint32_t used_chunk[MAX_OWN_CHUNKS];
 	unsigned nr;
-	char host[HOST_STATE_MAX];
+	char state[STATE_MAX];
 };
 
 /* Where there is no library there is nothing to put away. */
-__attribute__((weak)) void *sim_host_state(size_t *size)
+__attribute__((weak)) const struct own_state *sim_library_state(void)
 {
-	static char nothing;
+	static const struct own_state nothing;
 
-	*size = 1;
 	return &nothing;
 }
 
@@ -99,21 +98,39 @@ static void image_make(struct mm *mm)
 	mm->whole = true;
 }
 
+static void state_put_away(struct image *im)
+{
+	const struct own_state *s = sim_library_state();
+	size_t at = 0;
+
+	for (; s->addr; at += s++->size) {
+		if (at + s->size > sizeof(im->state))
+			sim_fail("the library's state has no room in an image");
+		memcpy(im->state + at, s->addr, s->size);
+	}
+}
+
+static void state_bring_back(const struct image *im)
+{
+	const struct own_state *s = sim_library_state();
+	size_t at = 0;
+
+	for (; s->addr; at += s++->size)
+		memcpy(s->addr, im->state + at, s->size);
+}
+
 /* From here on the library's memory is that of this process. */
 void own_enter(struct mm *mm)
 {
-	size_t size;
-	void *host = sim_host_state(&size);
-
 	if (!mm->whole || mm == mapped)
 		return;
-	memcpy(image[mapped->index].host, host, size);
+	state_put_away(&image[mapped->index]);
 	if (next_own > OWN_BASE &&
 	    mmap((void *)OWN_BASE, next_own - OWN_BASE, PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, image[mm->index].fd,
 		 0) == MAP_FAILED)
 		sim_fail("the host cannot map an image: %s", strerror(errno));
-	memcpy(host, image[mm->index].host, size);
+	state_bring_back(&image[mm->index]);
 	mapped = mm;
 }
 
@@ -129,8 +146,6 @@ void own_fork(struct mm *parent, struct mm *child)
 	struct image *from = &image[parent->index], *to = &image[child->index];
 	off_t at = 0, end;
 	unsigned i;
-	size_t size;
-	void *host = sim_host_state(&size);
 
 	own_check_mapped(parent);
 	image_make(child);
@@ -156,7 +171,7 @@ void own_fork(struct mm *parent, struct mm *child)
 		to->used_chunk[i] = from->used_chunk[i];
 	}
 	to->nr = from->nr;
-	memcpy(to->host, host, size);
+	state_put_away(to);
 	for (i = 0; i < nr_reserved; i++)
 		if (reserved[i].owners & 1u << parent->index)
 			reserved[i].owners |= 1u << child->index;

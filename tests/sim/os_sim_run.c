@@ -110,6 +110,7 @@ uint64_t sim_steps(void)
 struct line {
 	const char *what;
 	char name[16];
+	uint32_t pid;
 	uint64_t step, now;
 	int64_t a, b, c, result;
 };
@@ -136,8 +137,8 @@ static void print(const struct line *l)
 	value(b, sizeof(b), l->b);
 	value(c, sizeof(c), l->c);
 	value(r, sizeof(r), l->result);
-	fprintf(stderr, "# %6lu %9.3fms %-12s %-14s %s %s %s = %s\n", l->step,
-		(double)l->now / 1e6, l->name, l->what, a, b, c, r);
+	fprintf(stderr, "# %6lu %9.3fms %4u %-12s %-14s %s %s %s = %s\n", l->step,
+		(double)l->now / 1e6, l->pid, l->name, l->what, a, b, c, r);
 }
 
 void sim_trace(const char *what, int64_t a, int64_t b, int64_t c, int64_t result)
@@ -145,7 +146,8 @@ void sim_trace(const char *what, int64_t a, int64_t b, int64_t c, int64_t result
 	struct line *l = &line[nr_lines++ % TRACE_LINES];
 	const char *s;
 
-	*l = (struct line){ what, "", steps, now_ns, a, b, c, result };
+	*l = (struct line){ .what = what, .pid = here()->pid, .step = steps,
+			    .now = now_ns, .a = a, .b = b, .c = c, .result = result };
 	memcpy(l->name, sim_current->name, sizeof(l->name));
 	for (s = what; *s; s++)
 		digest = (digest ^ (uint64_t)*s) * UINT64_C(0x100000001b3);

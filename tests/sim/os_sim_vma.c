@@ -367,6 +367,11 @@ unsigned sim_prot(uintptr_t addr)
 	return vma ? vma->prot & SIM_RW : 0;
 }
 
+bool sim_unsettled(uintptr_t addr)
+{
+	return sim_current->mm->flux[(addr - ARENA_BASE) / SIM_PAGE];
+}
+
 const void *sim_shadow(uintptr_t addr)
 {
 	return sim_current->mm->shadow + ((addr - ARENA_BASE) & ~(SIM_PAGE - 1));

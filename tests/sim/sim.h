@@ -109,6 +109,12 @@ struct sim_atfork {
 };
 /* A child as fork() of libc makes it. */
 int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void *arg);
+/* What the library has in .bss and a child has its own copy of; library_state.c. */
+struct own_state {
+	void *addr; /* NULL: the last one */
+	size_t size;
+};
+const struct own_state *sim_library_state(void);
 /* Which process this is: 0 is the first. */
 unsigned sim_process(void);
 /* Does nobody's memory wait to be filled by this process? */
@@ -124,6 +130,8 @@ bool sim_huge(uintptr_t addr);
 bool sim_mapped(uintptr_t addr);
 unsigned sim_prot(uintptr_t addr);
 bool sim_pinned(uintptr_t addr);
+/* Is it being discarded, or was it when this process was made? Then zeros will do too. */
+bool sim_unsettled(uintptr_t addr);
 /* What the page must hold. */
 const void *sim_shadow(uintptr_t addr);
 

@@ -581,6 +581,30 @@ SCENE(a_child_is_filled_by_its_parents_reader)
 	close_all();
 }
 
+static uint32_t clone_tid, stray_tid;
+
+static void stray(void *arg __attribute__((unused)))
+{
+	stray_tid = os_tid();
+}
+
+static void clones(void *arg __attribute__((unused)))
+{
+	clone_tid = os_tid();
+	sim_spawn("stray", stray, NULL);
+	sim_sleep(1000000);
+}
+
+SCENE(a_process_is_the_child_of_the_thread_that_made_it)
+{
+	CHECK_EQ(sim_mmap(at(0), PAGE, SIM_RW), 0);
+	CHECK_EQ(sim_fork(clones, NULL), 0);
+	while (!stray_tid)
+		sim_sleep(100000);
+	CHECK(os_is_child_of(os_tid(), clone_tid));
+	CHECK(!os_is_child_of(os_tid(), stray_tid));
+}
+
 /* ---- what is found --------------------------------------------------------------- */
 
 SCENE(a_forgotten_page_of_a_child_is_found, .exit_status = SIM_FAILED)

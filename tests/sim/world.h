@@ -242,8 +242,6 @@ void own_exit(struct mm *mm);
 bool own_is_shared(const void *addr);
 void own_check_released(void);
 int64_t own_resident(uintptr_t start, uintptr_t end); /* pages, of this process */
-/* What the library has in .bss and a child has its own copy of; host_state.c. */
-void *sim_host_state(size_t *size);
 void process_exit(struct mm *mm);
 void threads_exit(struct mm *mm); /* but the one that runs */
 static inline struct mm *here(void)
