@@ -9,7 +9,7 @@
  * and through what the child has done itself. Of our events
  *
  * - an UNMAP that the child has seen needs no following: nothing can be filled there,
- *   unless a mapping that is new there was registered late (sp->late): see look_at_late();
+ *   unless a mapping that is new there was registered late: see look_at_late();
  * - a REMAP that it has seen is one whose old place the child does not have;
  * - what was read before a moment without unread events, before the child's FORK, it has
  *   seen: there the order of the log is that of what happened;
@@ -180,8 +180,8 @@ static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
 }
 
 /*
- * A mapping that was registered late may have been taken away again since: then two events
- * of the batch took something away there, the first of them read before the child.
+ * A mapping that was registered late may have been taken away again since: then two
+ * events of the batch took something away there, the first of them read before the child.
  */
 static void add_taken_twice(struct fill *fill, uint32_t first, struct range late)
 {
@@ -210,10 +210,10 @@ static void add_taken_twice(struct fill *fill, uint32_t first, struct range late
  *
  * Our own memory tells: nothing else is registered while an event is unread, so what is
  * registered here, was taken away in this batch and was not moved here in it is such a
- * mapping. And the child was
- * copied after we registered it. Before the gap it was not: its event, unread, would have
- * kept us from registering. (All of it within the gap, the clone, then the unmapping,
- * then the mapping: that nothing tells. Nor whether a neighbour has grown into the place.)
+ * mapping. And the child was copied after we registered it. Before the gap it was not:
+ * its event, unread, would have kept us from registering. (All of it within the gap, the
+ * clone, then the unmapping, then the mapping: that nothing tells. Nor whether a
+ * neighbour has grown into the place.)
  */
 static void look_at_late(struct fill *fill)
 {
@@ -244,8 +244,8 @@ static void look_at_late(struct fill *fill)
 
 /*
  * Does the UNMAP that a move raises of its old place follow it, before event nr? One of
- * more is an munmap(), which says nothing of the move: after MREMAP_DONTUNMAP too there is
- * something to unmap.
+ * more is an munmap(), which says nothing of the move: after MREMAP_DONTUNMAP too there
+ * is something to unmap.
  */
 static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr)
 {

@@ -480,8 +480,8 @@ struct uhmm_space {
 	struct fault_bufs bufs;
 	struct event_batch *batch;
 	/*
-	 * Registered while an event was unread: perhaps not the mapping that was meant, but
-	 * what is at its place since. Emptied with the gate closed.
+	 * Registered while an event was unread: perhaps not the mapping that was meant,
+	 * but what is at its place since. Emptied with the gate closed.
 	 */
 	struct range_set late;
 	struct zaps zaps;

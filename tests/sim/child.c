@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fork() of libc, around which lib/registry.c's handlers run, and the life of a child. The
- * child has the library, and does with it and its memory what its parent does, with some
- * threads and children of its own; at the end it has read everything.
+ * fork() of libc, around which lib/registry.c's handlers run, and the life of a child.
+ * The child has the library, and does with it and its memory what its parent does, with
+ * some threads and children of its own; at the end it has read everything.
  */
 #include <errno.h>
 #include <string.h>
@@ -67,7 +67,8 @@ void before_child_handler(void)
 	char byte = 'e';
 
 	while (n--) {
-		uintptr_t addr = ARENA_BASE + sim_below(sim_below(2) ? 24 : 120) * SIM_PAGE;
+		unsigned page = sim_below(sim_below(2) ? 24 : 120);
+		uintptr_t addr = ARENA_BASE + page * SIM_PAGE;
 		int r = 0;
 
 		switch (sim_below(8)) {

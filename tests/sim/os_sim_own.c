@@ -9,9 +9,9 @@
  *
  * A child that comes from fork() of libc has a copy of all of it at the same addresses.
  * So each process has an *image*: a file in memory that holds its reservations, mapped
- * where they belong while one of its threads runs; what the library has in .bss
- * (host.c, registry.c) is put away and brought back with it. Children of a raw clone run no code of the
- * library and have no image.
+ * where they belong while one of its threads runs; what the library has in .bss (host.c,
+ * registry.c) is put away and brought back with it. Children of a raw clone run no code
+ * of the library and have no image.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -40,7 +40,7 @@ void program_run(const struct sim_config *config);
 void operation(struct program *p);
 /* fork() of libc, and all of a child's life; child.c. */
 void fork_libc(struct program *p);
-/* What handlers of libc and of others do in a child before the library's runs; child.c. */
+/* What others do in a child before the library's handler runs; child.c. */
 void before_child_handler(void);
 /* The library's own handlers, of each process the same; library_state.c. */
 extern const struct sim_atfork library_atfork;

@@ -582,7 +582,6 @@ SCENE(a_child_is_filled_by_its_parents_reader)
 }
 
 static uint32_t clone_tid, stray_tid;
-
 static void stray(void *arg __attribute__((unused)))
 {
 	stray_tid = os_tid();
