@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sequential streams. Two calls a fault under a leaf lock: a dozen comparisons. */
+/* Sequential streams. Two calls a fault under a leaf lock: some dozens of comparisons. */
 #include "lib/stream.h"
 
-/* The stream that addr continues, or the one that was not followed for longest. */
+/*
+ * The stream that addr continues, or the one that was not followed for longest. A stream
+ * jumps over pages that are present: they raise no fault. The longer it was followed the
+ * farther it may.
+ */
 static struct stream *find(struct streams *s, uintptr_t addr, bool *follows)
 {
-	struct stream *oldest = &s->stream[0];
+	struct stream *oldest = &s->stream[0], *nearest = NULL;
 	unsigned i;
 
 	for (i = 0; i < STREAMS; i++) {
 		struct stream *st = &s->stream[i];
+		uintptr_t ahead = addr - st->next; /* huge if it is behind */
 
-		if (st->next == addr) {
-			*follows = true;
-			return st;
-		}
+		if (ahead < st->window * PAGE_SIZE &&
+		    (!nearest || ahead < addr - nearest->next))
+			nearest = st;
 		if ((int32_t)(st->stamp - oldest->stamp) < 0)
 			oldest = st;
 	}
-	*follows = false;
-	return oldest;
+	*follows = nearest;
+	return nearest ? nearest : oldest;
 }
 
 unsigned stream_window(struct streams *s, uintptr_t addr, unsigned max)
