@@ -328,8 +328,8 @@ static bool on_probation(struct uhmm_space *sp, uintptr_t addr, entry_t *e)
 }
 
 /*
- * A stream goes on through pages on probation, and takes those ahead along: a move each is
- * less than a fault. They come back as warm as they left.
+ * A stream goes on through pages on probation, and takes those ahead along: a move each
+ * is less than a fault. They come back as warm as they left.
  */
 static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 			     const struct fault_buf *buf)

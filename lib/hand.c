@@ -115,9 +115,9 @@ static bool whole_folio(const struct hand *hand, uintptr_t addr, const struct ra
 }
 
 /*
- * The pages that the scan found in [addr, addr + nr pages), nr at most GROUP_PAGES, and of
- * them the first room. What was found here and there is isolated together: looking at the
- * mapping and registering it costs more than moving a page.
+ * The pages that the scan found in [addr, addr + nr pages), nr at most GROUP_PAGES, and
+ * of them the first room. What was found here and there is isolated together: looking at
+ * the mapping and registering it costs more than moving a page.
  */
 static uint64_t window(const struct hand *hand, uintptr_t addr, unsigned nr,
 		       unsigned room)
@@ -144,7 +144,8 @@ static uint64_t window(const struct hand *hand, uintptr_t addr, unsigned nr,
 /* Goes on behind the last page of a window. */
 static void advance_beyond(struct hand *hand, uintptr_t addr, uint64_t which)
 {
-	uintptr_t to = addr + (GROUP_PAGES - (unsigned)__builtin_clzll(which)) * PAGE_SIZE;
+	unsigned nr = GROUP_PAGES - (unsigned)__builtin_clzll(which);
+	uintptr_t to = addr + nr * PAGE_SIZE;
 
 	for (; hand->next < hand->nr; hand->next++) {
 		const struct os_extent *ext = &hand->extent[hand->next];

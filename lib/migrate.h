@@ -34,7 +34,8 @@ bool event_unread(struct uhmm_space *sp);
 
 /*
  * Isolates pages from addr on, bit i of which is the i-th, all in one chunk and one
- * mapping, into an open group with room for them. vma is the mapping: it is registered first, every time.
+ * mapping, into an open group with room for them. vma is the mapping: it is registered
+ * first, every time.
  * results: NULL, or one enum uhmm_result a page (UHMM_MOVED: isolated).
  * The number isolated, or -EAGAIN: the program is changing mappings, come back later;
  * -EINVAL: the mapping cannot be migrated; -ENOMEM.

@@ -4,9 +4,9 @@
  * then resolves the faults that came along: so no thread isolates or fills pages between
  * the moment an event was read (when the program goes on) and the moment it was applied.
  *
- * A thread that faults hard raises its next fault a few microseconds after the last one
- * was resolved. To sleep in between costs two switches through the scheduler, or waking an
- * idle CPU twice. So after a fault the reader first *lingers*: it gives way to whoever
+ * A thread that faults hard raises its next fault some microseconds after the last one
+ * was resolved. To sleep in between costs two switches through the scheduler, or waking
+ * an idle CPU twice. So after a fault the reader first *lingers*: it gives way to whoever
  * wants the CPU, and looks again. docs/fault-path.md has what that is worth.
  *
  * A reader that cannot read ends the process: without it missing pages would be zeros.
@@ -23,9 +23,7 @@
 
 /* Looks, each about a microsecond where nobody else wants the CPU. */
 #define LINGER_LOOKS 32
-/*
- * If giving way took so long somebody computes there. Then sleep: who is woken goes first.
- */
+/* If giving way took so long somebody computes. Then sleep: who is woken goes first. */
 #define LINGER_LONG_NS UINT64_C(100000)
 /* Faults after which lingering is not tried again when it was in vain again and again. */
 #define LINGER_SKIP_MAX 64u

@@ -234,8 +234,8 @@ struct parked {
 };
 
 /*
- * Sequential faults: each stream grows its window while it is followed. As many as a merge
- * has inputs.
+ * Sequential faults: each stream grows its window while it is followed. As many as a
+ * merge has inputs.
  */
 #define STREAMS 32
 
