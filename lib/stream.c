@@ -1,29 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sequential streams. Two calls a fault under a leaf lock: some dozens of comparisons. */
+/* Sequential streams. Two calls a fault under a leaf lock: a dozen comparisons. */
 #include "lib/stream.h"
 
-/*
- * The stream that addr continues, or the one that was not followed for longest. A stream
- * jumps over pages that are present: they raise no fault. The longer it was followed the
- * farther it may.
- */
+/* The stream that addr continues, or the one that was not followed for longest. */
 static struct stream *find(struct streams *s, uintptr_t addr, bool *follows)
 {
-	struct stream *oldest = &s->stream[0], *nearest = NULL;
+	struct stream *oldest = &s->stream[0];
 	unsigned i;
 
 	for (i = 0; i < STREAMS; i++) {
 		struct stream *st = &s->stream[i];
-		uintptr_t ahead = addr - st->next; /* huge if it is behind */
 
-		if (ahead < st->window * PAGE_SIZE &&
-		    (!nearest || ahead < addr - nearest->next))
-			nearest = st;
+		if (st->next == addr) {
+			*follows = true;
+			return st;
+		}
 		if ((int32_t)(st->stamp - oldest->stamp) < 0)
 			oldest = st;
 	}
-	*follows = nearest;
-	return nearest ? nearest : oldest;
+	*follows = false;
+	return oldest;
 }
 
 unsigned stream_window(struct streams *s, uintptr_t addr, unsigned max)

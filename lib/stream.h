@@ -2,8 +2,7 @@
 /*
  * Sequential streams among faults: how many pages to fill at once. Pure choice, no I/O.
  *
- * A fault that continues a stream, or is ahead of it by less than its window because the
- * pages between are present, doubles the window, up to max; one that continues none
+ * A fault that continues a stream doubles its window, up to max; one that continues none
  * starts a stream of window 1 in place of the oldest. Random faults thus never prefetch.
  */
 #ifndef UHMM_STREAM_H
