@@ -296,6 +296,15 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 	return r;
 }
 
+/* The entry that speaks for addr: its folio's, its own, or NULL. */
+static entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,
+			   bool *folio)
+{
+	*chunk = page_chunk(sp, addr);
+	*folio = *chunk && entry_state(entry_load(&(*chunk)->folio)) != PAGE_NONE;
+	return *folio ? &(*chunk)->folio : page_entry(*chunk, addr);
+}
+
 /* ---- probation -------------------------------------------------------------------- */
 
 static unsigned hotter(entry_t e)
@@ -305,13 +314,41 @@ static unsigned hotter(entry_t e)
 	return hot < 3 ? hot + 1 : 3;
 }
 
-static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e)
+/* The frame of a page if it is in PROBATION as a page of its own. */
+static bool on_probation(struct uhmm_space *sp, uintptr_t addr, entry_t *e)
 {
+	unsigned shard = gate_enter(&sp->gate);
+	struct chunk *chunk;
+	bool folio;
+	entry_t *entry = find_entry(sp, addr, &chunk, &folio);
+
+	*e = entry && !folio ? entry_load(entry) : 0;
+	gate_leave(&sp->gate, shard);
+	return entry_state(*e) == PAGE_PROBATION;
+}
+
+/*
+ * A stream goes on through pages on probation, and takes those ahead along: a move each
+ * is less than a fault. They come back as warm as they left.
+ */
+static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
+			     const struct fault_buf *buf)
+{
+	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages), n;
 	int r = restore_page(sp, addr, entry_payload(e), hotter(e));
 
-	if (r == 0)
-		count(sp, COUNT_FAULT_PROBATION, 1);
-	return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
+	if (r)
+		return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
+	count(sp, COUNT_FAULT_PROBATION, 1);
+	for (n = 1; n < window; n++) {
+		uintptr_t at = addr + n * PAGE_SIZE;
+
+		if (!on_probation(sp, at, &e) ||
+		    restore_page(sp, at, entry_payload(e), entry_hot(e)))
+			break;
+	}
+	stream_filled(&sp->streams, addr, n);
+	return 0;
 }
 
 static int resolve_folio(struct uhmm_space *sp, uintptr_t addr)
@@ -331,15 +368,6 @@ static int resolve_busy(struct uhmm_space *sp, entry_t *entry)
 	if (sp->delivery == UHMM_DELIVERY_THREAD && !page_want(entry))
 		return -EAGAIN;
 	return -EBUSY;
-}
-
-/* The entry that speaks for addr: its folio's, its own, or NULL. */
-static entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,
-			   bool *folio)
-{
-	*chunk = page_chunk(sp, addr);
-	*folio = *chunk && entry_state(entry_load(&(*chunk)->folio)) != PAGE_NONE;
-	return *folio ? &(*chunk)->folio : page_entry(*chunk, addr);
 }
 
 int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
@@ -365,7 +393,8 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		break;
 	case PAGE_PROBATION:
 		gate_leave(&sp->gate, shard);
-		return folio ? resolve_folio(sp, addr) : resolve_probation(sp, addr, e);
+		return folio ? resolve_folio(sp, addr) :
+			       resolve_probation(sp, addr, e, buf);
 	case PAGE_DEVICE:
 		return resolve_device(sp, chunk, addr, buf, shard);
 	case PAGE_POISONED:

@@ -206,11 +206,26 @@ static int copy_patiently(struct uhmm_space *sp, struct wiped *wiped, uintptr_t 
 	return r;
 }
 
+/* Has the child itself discarded this page before it took over? */
+static bool child_discarded(struct uhmm_space *sp, uintptr_t addr)
+{
+	const struct frozen_log *log = &sp->fork.shared->child;
+	uint32_t i, nr = __atomic_load_n(&log->nr, __ATOMIC_ACQUIRE);
+
+	for (i = 0; i < nr; i++)
+		if ((log->record[i].kind == FROZEN_REMOVE ||
+		     log->record[i].kind == FROZEN_UNMAP) &&
+		    covers(log->record[i].from, log->record[i].len, addr))
+			return true;
+	return false;
+}
+
 /* A logged fill: the bytes are in memory, at `from`; or will be. */
 static void apply_fill(struct uhmm_space *sp, const struct frozen_record *r,
 		       struct wiped *verify)
 {
-	if (verify && copy_patiently(sp, verify, r->from, r->to) == -ENOENT &&
+	if (verify && !child_discarded(sp, r->from) &&
+	    copy_patiently(sp, verify, r->from, r->to) == -ENOENT &&
 	    r->to != r->from)
 		copy_patiently(sp, verify, r->to, r->to);
 	forget_page(sp, r->to);

@@ -61,6 +61,11 @@ void gate_leave(struct gate *gate, unsigned shard)
 		os_wake(inside, 1);
 }
 
+bool gate_wanted(const struct gate *gate)
+{
+	return __atomic_load_n(&gate->closed, __ATOMIC_RELAXED) != 0;
+}
+
 void gate_visit(struct gate *gate, struct gate_visit *visit)
 {
 	os_block_signals(&visit->signals);

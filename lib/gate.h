@@ -17,6 +17,8 @@ unsigned gate_enter(struct gate *gate);
 /* False, without waiting, if it is closed or about to be. */
 bool gate_try_enter(struct gate *gate, unsigned *shard);
 void gate_leave(struct gate *gate, unsigned shard);
+/* Does somebody wait to close it? Who stays inside for long asks now and then. */
+bool gate_wanted(const struct gate *gate);
 
 /*
  * For threads of the program, inside an API call: no signal handler runs while they are

@@ -116,6 +116,51 @@ static bool whole_folio(const struct hand *hand, uintptr_t addr, const struct ra
 	       before_kept(hand, addr, CHUNK_PAGES, &skip) == CHUNK_PAGES;
 }
 
+/*
+ * The pages that the scan found in [addr, addr + nr pages), nr at most GROUP_PAGES, and
+ * of them the first room. What was found here and there is isolated together: looking at
+ * the mapping and registering it costs more than moving a page.
+ */
+static uint64_t window(const struct hand *hand, uintptr_t addr, unsigned nr,
+		       unsigned room)
+{
+	const struct os_extent *ext = &hand->extent[hand->next];
+	const struct os_extent *end = hand->extent + hand->nr;
+	uint64_t which = 0;
+
+	/* A huge page behind the first is to be met as one. */
+	for (; ext < end && (!which || !ext->huge); ext++) {
+		uintptr_t to = ext->start + ext->nr_pages * PAGE_SIZE;
+		uintptr_t at = ext->start > addr ? ext->start : addr;
+
+		for (; at < to; at += PAGE_SIZE) {
+			if (at >= addr + nr * PAGE_SIZE || !room)
+				return which;
+			which |= UINT64_C(1) << ((at - addr) >> PAGE_SHIFT);
+			room--;
+		}
+	}
+	return which;
+}
+
+/* Goes on behind the last page of a window. */
+static void advance_beyond(struct hand *hand, uintptr_t addr, uint64_t which)
+{
+	unsigned nr = GROUP_PAGES - (unsigned)__builtin_clzll(which);
+	uintptr_t to = addr + nr * PAGE_SIZE;
+
+	for (; hand->next < hand->nr; hand->next++) {
+		const struct os_extent *ext = &hand->extent[hand->next];
+
+		hand->offset = ext->start < to ?
+				       (uint32_t)((to - ext->start) >> PAGE_SHIFT) :
+				       0;
+		if (hand->offset < ext->nr_pages)
+			return;
+	}
+	hand->offset = 0;
+}
+
 /* Isolates from the current extent into the group; how many, or an error. */
 static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *folio)
 {
@@ -124,8 +169,8 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	unsigned left = ext->nr_pages - hand->offset;
 	unsigned room = GROUP_PAGES - frame_group(sp, group)->nr_used;
 	unsigned in_chunk = CHUNK_PAGES - (unsigned)(addr >> PAGE_SHIFT) % CHUNK_PAGES;
-	unsigned nr = left < room ? left : room, skip;
-	unsigned flags = hand->hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
+	unsigned nr, skip, flags = hand->hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
+	uint64_t which;
 	struct range vma;
 	int r;
 
@@ -144,18 +189,18 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 			return r == -ESTALE ? 0 : r;
 		}
 	}
-	nr = nr < in_chunk ? nr : in_chunk;
-	nr = nr < left ? nr : left;
-	nr = before_kept(hand, addr, nr, &skip);
+	nr = before_kept(hand, addr, in_chunk < GROUP_PAGES ? in_chunk : GROUP_PAGES,
+			 &skip);
 	if (!nr) {
-		advance(hand, skip < ext->nr_pages - hand->offset ?
-				      skip :
-				      ext->nr_pages - hand->offset);
+		advance(hand, skip < left ? skip : left);
 		return 0;
 	}
-	r = isolate_pages(sp, &vma, addr, nr, group, flags, NULL);
+	if (nr > (vma.end - addr) >> PAGE_SHIFT)
+		nr = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
+	which = window(hand, addr, nr, room);
+	r = isolate_pages(sp, &vma, addr, which, group, flags, NULL);
 	if (r != -EAGAIN)
-		advance(hand, nr);
+		advance_beyond(hand, addr, which);
 	return r == -EBUSY ? 0 : r;
 }
 

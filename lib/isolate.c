@@ -31,6 +31,7 @@ struct isolation {
 	struct chunk *chunk;
 	uint32_t group;
 	unsigned flags;
+	uint64_t left;     /* pages asked for that were not looked at yet */
 	uint64_t refused;  /* pages that MOVE found busy: shared or pinned */
 	uint64_t wanted;   /* pages whose sleepers must be woken */
 	uint8_t *results;
@@ -158,24 +159,26 @@ static void move_claimed(struct isolation *is, uintptr_t addr, unsigned nr)
 	}
 }
 
-/* Claims and moves run by run; pages that cannot be claimed end a run. */
-static void isolate_locked(struct isolation *is, uintptr_t addr, unsigned nr,
-			   uint64_t which)
+/*
+ * Claims and moves run by run; pages that cannot be claimed end a run. Ends early where
+ * somebody wants to close the gate: that is the reader, and a thread waits for its page.
+ */
+static void isolate_locked(struct isolation *is)
 {
-	unsigned i = 0, run;
+	while (is->left && !is->error) {
+		unsigned i = (unsigned)__builtin_ctzll(is->left), run = 0;
+		uintptr_t at = is->base + i * PAGE_SIZE;
 
-	while (i < nr && !is->error) {
-		uintptr_t at = addr + i * PAGE_SIZE;
-
-		for (run = 0; i + run < nr; run++) {
-			uintptr_t page = at + run * PAGE_SIZE;
-
-			if (!(which & bit_of(is, page)) || !claim(is, page))
-				break;
-		}
+		while (i + run < GROUP_PAGES && is->left >> (i + run) & 1 &&
+		       claim(is, at + run * PAGE_SIZE))
+			run++;
 		if (run)
 			move_claimed(is, at, run);
-		i += run ? run : 1;
+		/* The page that ended the run was looked at too: it cools once. */
+		i += run + 1;
+		is->left &= i < GROUP_PAGES ? ~UINT64_C(0) << i : 0;
+		if (run && gate_wanted(&is->sp->gate))
+			break;
 	}
 }
 
@@ -221,13 +224,13 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma)
 	return r ? -EINVAL : 0;
 }
 
-static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint64_t which)
+static int isolate_once(struct isolation *is)
 {
 	struct uhmm_space *sp = is->sp;
 	unsigned shard = gate_enter(&sp->gate);
 	int r = register_mapping(sp, is->vma);
 
-	is->chunk = page_chunk_make(sp, addr);
+	is->chunk = page_chunk_make(sp, is->base);
 	if (r == 0 && is->chunk) {
 		uhmm_lock((struct uhmm_lock *)&is->chunk->lock);
 		if (entry_state(entry_load(&is->chunk->folio)) != PAGE_NONE)
@@ -235,7 +238,7 @@ static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint6
 		else if (!page_entries_make(sp, is->chunk))
 			is->error = -ENOMEM;
 		else
-			isolate_locked(is, addr, nr, which);
+			isolate_locked(is);
 		uhmm_unlock((struct uhmm_lock *)&is->chunk->lock);
 	} else {
 		is->error = r ? r : -ENOMEM;
@@ -243,6 +246,18 @@ static int isolate_once(struct isolation *is, uintptr_t addr, unsigned nr, uint6
 	gate_leave(&sp->gate, shard);
 	wake_wanted(is);
 	return is->error;
+}
+
+/* The gate is left and entered again as often as the reader wants it. */
+static int isolate_some(struct isolation *is, uint64_t which)
+{
+	int r;
+
+	is->left = which;
+	do
+		r = isolate_once(is);
+	while (r == 0 && is->left);
+	return r;
 }
 
 /*
@@ -271,25 +286,26 @@ static void unshare(struct isolation *is)
 }
 
 int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
-		  unsigned nr, uint32_t group, unsigned flags, uint8_t *results)
+		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results)
 {
 	struct isolation is = {
 		.sp = sp, .vma = vma, .group = group, .flags = flags,
 		.results = results, .base = addr,
 	};
-	uint64_t which;
 	unsigned before;
 	int r;
 
-	assert_always(nr >= 1 && nr + frame_group(sp, group)->nr_used <= GROUP_PAGES);
-	r = isolate_once(&is, addr, nr, ~UINT64_C(0));
+	assert_always(which && (unsigned)__builtin_popcountll(which) +
+					       frame_group(sp, group)->nr_used <=
+				       GROUP_PAGES);
+	r = isolate_some(&is, which);
 	if (r == 0 && is.refused && !(flags & ISOLATE_CHEAP)) {
 		which = is.refused;
 		before = is.isolated;
 		unshare(&is);
 		is.refused = 0;
 		is.flags |= ISOLATE_HOT;
-		r = isolate_once(&is, addr, nr, which);
+		r = isolate_some(&is, which);
 		count(sp, COUNT_UNSHARED, is.isolated - before);
 		count(sp, COUNT_SKIP_PINNED, (uint64_t)__builtin_popcountll(is.refused));
 	}

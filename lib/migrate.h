@@ -35,14 +35,21 @@ bool event_unread(struct uhmm_space *sp);
 	0x2u /* not what is shared by fork: making it exclusive takes memory */
 
 /*
- * Isolates up to nr pages from addr on, all in one chunk and one mapping, into an open
- * group with room for them. vma is the mapping: it is registered first, every time.
+ * Isolates pages from addr on, bit i of which is the i-th, all in one chunk and one
+ * mapping, into an open group with room for them. vma is the mapping: it is registered
+ * first, every time.
  * results: NULL, or one enum uhmm_result a page (UHMM_MOVED: isolated).
  * The number isolated, or -EAGAIN: the program is changing mappings, come back later;
  * -EINVAL: the mapping cannot be migrated; -ENOMEM.
  */
 int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
-		  unsigned nr, uint32_t group, unsigned flags, uint8_t *results);
+		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results);
+
+/* The first nr pages, 1 to GROUP_PAGES. */
+static inline uint64_t which_first(unsigned nr)
+{
+	return ~UINT64_C(0) >> (GROUP_PAGES - nr);
+}
 
 /*
  * Isolates a huge page as one. The number of pages isolated: CHUNK_PAGES, or fewer if it

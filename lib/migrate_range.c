@@ -150,7 +150,8 @@ static void pages(struct piece *p)
 		return;
 	}
 	memset(p->results, UHMM_BUSY, p->nr); /* until something else is known */
-	r = isolate_pages(sp, &p->vma, p->start, p->nr, group, ISOLATE_HOT, p->results);
+	r = isolate_pages(sp, &p->vma, p->start, which_first(p->nr), group, ISOLATE_HOT,
+			  p->results);
 	if (r == -EBUSY)
 		memset(p->results, UHMM_ALREADY, p->nr); /* a folio is isolated here */
 	else if (r == -EINVAL && p->results[0] == UHMM_BUSY)

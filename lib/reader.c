@@ -4,6 +4,11 @@
  * then resolves the faults that came along: so no thread isolates or fills pages between
  * the moment an event was read (when the program goes on) and the moment it was applied.
  *
+ * A thread that faults hard raises its next fault some microseconds after the last one
+ * was resolved. To sleep in between costs two switches through the scheduler, or waking
+ * an idle CPU twice. So after a fault the reader first *lingers*: it gives way to whoever
+ * wants the CPU, and looks again. docs/fault-path.md has what that is worth.
+ *
  * A reader that cannot read ends the process: without it missing pages would be zeros.
  */
 #include "lib/reader.h"
@@ -15,6 +20,19 @@
 #include "lib/fault.h"
 #include "lib/fork.h"
 #include "lib/migrate.h"
+
+/* Looks, each about a microsecond where nobody else wants the CPU. */
+#define LINGER_LOOKS 32
+/* If giving way took so long somebody computes. Then sleep: who is woken goes first. */
+#define LINGER_LONG_NS UINT64_C(100000)
+/* Faults after which lingering is not tried again when it was in vain again and again. */
+#define LINGER_SKIP_MAX 64u
+
+struct linger {
+	bool worth;    /* what was read last was a fault */
+	unsigned skip; /* times not to try */
+	unsigned vain; /* times not to try next time it is in vain */
+};
 
 void reader_kick(struct uhmm_space *sp)
 {
@@ -43,14 +61,48 @@ void reader_drain(struct uhmm_space *sp)
 	}
 }
 
+/* Which of fds can be read, 0 if it is time to sleep. */
+static int linger(struct linger *l, const int *fds)
+{
+	uint64_t before, after = os_now_ns();
+	unsigned i;
+	int ready;
+
+	if (!l->worth)
+		return 0;
+	l->worth = false;
+	if (l->skip) {
+		l->skip--;
+		return 0;
+	}
+	for (i = 0; i < LINGER_LOOKS; i++) {
+		before = after;
+		os_yield();
+		ready = os_wait_fds(fds, 2, 0);
+		if (ready) {
+			l->vain = 1;
+			return ready;
+		}
+		after = os_now_ns();
+		if (after - before > LINGER_LONG_NS)
+			break;
+	}
+	l->skip = l->vain;
+	l->vain = l->vain < LINGER_SKIP_MAX / 2 ? l->vain * 2 : LINGER_SKIP_MAX;
+	return 0;
+}
+
 void reader_main(void *arg)
 {
 	struct uhmm_space *sp = arg;
 	int fds[2] = { sp->uffd, sp->kicker };
+	struct linger l = { .vain = 1 };
 
 	while (__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) != STOP_BOTH) {
-		int ready = os_wait_fds(fds, 2, -1);
+		int ready = linger(&l, fds);
 
+		if (!ready)
+			ready = os_wait_fds(fds, 2, -1);
 		if (ready < 0 && ready != -EINTR)
 			os_die("the userfaultfd cannot be waited for any more");
 		if (ready & 2) {
@@ -61,5 +113,6 @@ void reader_main(void *arg)
 		}
 		if (ready & 1)
 			serve(sp);
+		l.worth = ready & 1 && sp->batch->nr_faults;
 	}
 }

@@ -233,8 +233,11 @@ struct parked {
 	uintptr_t addr[PARKED_MAX];
 };
 
-/* Sequential faults: each stream grows its window while it is followed. */
-#define STREAMS 8
+/*
+ * Sequential faults: each stream grows its window while it is followed. As many as a
+ * merge has inputs.
+ */
+#define STREAMS 32
 
 struct stream {
 	uintptr_t next;  /* where the stream goes on if it is one */
