@@ -125,7 +125,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-floor [PAGES]\n");
 		return 2;
 	}
-	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+	uffd = (int)syscall(SYS_userfaultfd,
+			    O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
 		die("userfaultfd");
 	for (round = 0; round < ROUNDS; round++)
