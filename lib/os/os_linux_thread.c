@@ -291,9 +291,11 @@ void os_thread_join(struct os_thread *thread)
 
 void os_thread_forget(struct os_thread *thread)
 {
-	if (thread->impl)
-		os_release(thread->impl, thread->impl_size);
-	thread->impl = NULL;
+	/* Taken first: a child forked meanwhile must not release what is another's. */
+	void *impl = __atomic_exchange_n(&thread->impl, NULL, __ATOMIC_ACQ_REL);
+
+	if (impl)
+		os_release(impl, thread->impl_size);
 	thread->tid = 0;
 }
 
