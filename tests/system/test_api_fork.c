@@ -269,13 +269,29 @@ static void *come_and_go(void *arg)
 	return NULL;
 }
 
+/*
+ * AddressSanitizer's runtime (gcc 12) does not let go of its locks in a forked child: where
+ * another thread begins at the time of the fork, no thread of the child ever starts.
+ */
+static bool runtime_survives_fork(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	return false;
+#else
+	return true;
+#endif
+}
+
 API_TEST(fork_while_spaces_come_and_go, .timeout_s = 60)
 {
-	struct both b = make(delivery, 1);
+	struct both b;
 	uint32_t stop = 0;
 	struct other o = { .b = &b, .stop = &stop, .seed = delivery };
 	int forks = test_instrument() ? 5 : 25;
 
+	if (!runtime_survives_fork())
+		SKIP("AddressSanitizer's runtime does not survive it");
+	b = make(delivery, 1);
 	CHECK_EQ(pthread_create(&o.thread, NULL, come_and_go, &o), 0);
 	while (forks--) {
 		pid_t pid = fork();
