@@ -270,7 +270,7 @@ static void *come_and_go(void *arg)
 }
 
 /*
- * AddressSanitizer's runtime (gcc 12) does not let go of its locks in a forked child: where
+XX
  * another thread begins at the time of the fork, no thread of the child ever starts.
  */
 static bool runtime_survives_fork(void)
