@@ -47,7 +47,10 @@ static unsigned run_of_none(struct chunk *chunk, uintptr_t addr, unsigned max)
 	return n;
 }
 
-/* Under chunk->lock: nobody isolates these pages meanwhile. */
+/*
+ * Under chunk->lock: nobody isolates these pages meanwhile. The zero page for who only
+ * reads, unless there is a budget: whoever writes to that later takes memory unasked.
+ */
 static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			    bool write, unsigned window)
 {
@@ -56,6 +59,8 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 
 	if (!nr)
 		return -EAGAIN; /* it is a hole no more */
+	if (budget_limited(sp))
+		write = true;
 	if (write)
 		granted = budget_take(sp, nr);
 	if (!granted)

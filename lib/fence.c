@@ -6,6 +6,8 @@
  */
 #include "lib/fence.h"
 
+#include <errno.h>
+
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/range.h"
@@ -24,13 +26,13 @@ void fence_fini(struct uhmm_space *sp)
 }
 
 /* Registered with the gate entered: an UNMAP applied meanwhile would be forgotten. */
-static bool put_up(struct uhmm_space *sp, const struct range *run)
+static int put_up(struct uhmm_space *sp, const struct range *run)
 {
 	unsigned shard = gate_enter(&sp->gate);
 	int r = register_mapping(sp, run);
 
 	gate_leave(&sp->gate, shard);
-	return r == 0;
+	return r;
 }
 
 /*
@@ -64,23 +66,54 @@ static bool next_run(struct uhmm_space *sp, uintptr_t at, struct range *run)
 	return managed;
 }
 
-void fence_raise(struct uhmm_space *sp)
+/* What of a run none of the known ranges from known[0] on covers. */
+static void note_news(struct range_set *news, const struct range *run,
+		      const struct range *known, uint32_t nr)
+{
+	uintptr_t at = run->start;
+
+	for (; nr-- && known->start < run->end; known++) {
+		if (known->start > at)
+			range_add_or_all(news, at, known->start);
+		if (known->end > at)
+			at = known->end;
+	}
+	if (at < run->end)
+		range_add_or_all(news, at, run->end);
+}
+
+bool fence_has_gaps(const struct uhmm_space *sp)
+{
+	return __atomic_load_n(&sp->fence.forgotten, __ATOMIC_ACQUIRE);
+}
+
+bool fence_raise(struct uhmm_space *sp, struct range_set *news)
 {
 	struct fence *f = &sp->fence;
 	struct range *old = f->known, *next = f->known + FENCE_MAX, run;
 	uint32_t nr_old, nr = 0, i = 0;
 	uintptr_t at = 0;
+	bool whole = true;
+	int r;
 
 	uhmm_lock(&f->lock);
 	nr_old = f->nr;
-	f->forgotten = false;
+	__atomic_store_n(&f->forgotten, false, __ATOMIC_RELAXED);
 	uhmm_unlock(&f->lock);
 	for (; nr < FENCE_MAX && next_run(sp, at, &run); at = run.end) {
 		while (i < nr_old && old[i].start < run.start)
 			i++;
-		if (!(i < nr_old && old[i].start == run.start && old[i].end == run.end) &&
-		    !put_up(sp, &run))
-			continue;
+		if (!(i < nr_old && old[i].start == run.start &&
+		      old[i].end == run.end)) {
+			uint32_t before = i ? i - 1 : 0;
+
+			r = put_up(sp, &run);
+			if (r == -EAGAIN)
+				whole = false;
+			if (r)
+				continue;
+			note_news(news, &run, old + before, nr_old - before);
+		}
 		next[nr++] = run;
 	}
 	uhmm_lock(&f->lock);
@@ -91,6 +124,7 @@ void fence_raise(struct uhmm_space *sp)
 		old[i] = next[i];
 	f->nr = nr;
 	uhmm_unlock(&f->lock);
+	return whole && !fence_has_gaps(sp);
 }
 
 void fence_forget(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
@@ -101,7 +135,7 @@ void fence_forget(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 	if (!f->known)
 		return;
 	uhmm_lock(&f->lock);
-	f->forgotten = true;
+	__atomic_store_n(&f->forgotten, true, __ATOMIC_RELEASE);
 	for (hi = f->nr; lo < hi;) {
 		uint32_t mid = lo + (hi - lo) / 2;
 

@@ -62,17 +62,19 @@ static bool find_more(struct uhmm_space *sp, struct hand *hand)
 
 	hand->nr = hand->next = 0;
 	hand->offset = 0;
-	while (os_vma_next(hand->at, true, &vma) == 0) {
+	while ((!hand->end || hand->at < hand->end) &&
+	       os_vma_next(hand->at, true, &vma) == 0) {
 		uintptr_t from = vma.start > hand->at ? vma.start : hand->at;
 
-		if (!space_manages(sp, &vma) || !space_clip(sp, from, vma.end, &piece)) {
+		if (hand->end && vma.end > hand->end)
+			vma.end = hand->end;
+		if (from >= vma.end || !space_manages(sp, &vma) ||
+		    !space_clip(sp, from, vma.end, &piece)) {
 			hand->at = vma.end;
 			continue;
 		}
-		hand->nr = os_scan(piece.start, piece.end,
-				   hand->hurry ? OS_SCAN_MEMORY_AND_ZEROS :
-						 OS_SCAN_MEMORY,
-				   HAND_SCAN_PAGES, hand->extent, HAND_EXTENTS, &walked);
+		hand->nr = os_scan(piece.start, piece.end, hand->what, HAND_SCAN_PAGES,
+				   hand->extent, HAND_EXTENTS, &walked);
 		hand->at = hand->nr < 0 ? vma.end : walked;
 		if (hand->nr > 0) {
 			hand->nr_keep = 0;
@@ -83,6 +85,14 @@ static bool find_more(struct uhmm_space *sp, struct hand *hand)
 	}
 	hand->nr = 0;
 	return false;
+}
+
+/* The page that is looked at next; the walk behind the last extent goes on there. */
+static uintptr_t current(const struct hand *hand)
+{
+	return hand->next < hand->nr ?
+		       hand->extent[hand->next].start + hand->offset * PAGE_SIZE :
+		       hand->at;
 }
 
 static void advance(struct hand *hand, unsigned nr)
@@ -169,7 +179,7 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	unsigned left = ext->nr_pages - hand->offset;
 	unsigned room = GROUP_PAGES - frame_group(sp, group)->nr_used;
 	unsigned in_chunk = CHUNK_PAGES - (unsigned)(addr >> PAGE_SHIFT) % CHUNK_PAGES;
-	unsigned nr, skip, flags = hand->hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
+	unsigned nr, skip, flags = hand->flags;
 	uint64_t which;
 	struct range vma;
 	int r;
@@ -213,7 +223,8 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 
 	if (group == GROUP_NIL)
 		return 0;
-	hand->hurry = hurry;
+	hand->what = OS_SCAN_MEMORY;
+	hand->flags = hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
 	/* Not for ever where all is warm or pinned: the caller has other work too. */
 	while (!folio && frame_group(sp, group)->nr_used < GROUP_PAGES && looked++ < 64) {
 		if (hand->next >= hand->nr && !find_more(sp, hand)) {
@@ -231,4 +242,31 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 	frame_group_close(sp, group);
 	hand->taken += taken;
 	return taken ? (int)taken : r;
+}
+
+int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *range)
+{
+	uint32_t group = frame_group_open(sp);
+	unsigned looked = 0;
+	bool folio, more = true;
+	int r = 0;
+
+	if (group == GROUP_NIL)
+		return -EAGAIN;
+	hand->what = OS_SCAN_ZEROS;
+	hand->flags = ISOLATE_HOT | ISOLATE_CHEAP | ISOLATE_ZEROS;
+	hand->at = range->start;
+	hand->end = range->end;
+	hand->nr = hand->next = 0;
+	/* What was written meanwhile stays in the group. */
+	while (r != -EAGAIN && frame_group(sp, group)->nr_used < GROUP_PAGES &&
+	       looked++ < HAND_SCAN_PAGES / GROUP_PAGES) {
+		more = hand->next < hand->nr || find_more(sp, hand);
+		if (!more)
+			break;
+		r = take(sp, hand, group, &folio);
+	}
+	frame_group_close(sp, group);
+	range->start = more ? current(hand) : range->end;
+	return r == -EAGAIN ? r : 0;
 }

@@ -19,7 +19,9 @@ struct hand {
 	uintptr_t at;            /* everything below was looked at in this revolution */
 	struct os_extent extent[HAND_EXTENTS];
 	int nr, next;            /* extents found, and which is being worked on */
-	bool hurry;
+	enum os_scan_what what;
+	unsigned flags;          /* of isolate_pages() */
+	uintptr_t end;           /* where it wraps; 0: at the end of all memory */
 	uint32_t offset;         /* pages of it done */
 	uint64_t revolutions;
 	uint64_t taken;          /* pages isolated in this revolution */
@@ -31,9 +33,15 @@ struct hand {
 /*
  * Isolates up to one group of pages (or one folio). Returns how many, 0 if it met none
  * that can move this time, -EAGAIN if the reader has to run first, -ENOENT when a whole
- * revolution found nothing. hurry: whatever there is, warm or empty, so that who touches
+ * revolution found nothing. hurry: whatever there is, warm as well, so that who touches
  * it has to wait.
  */
 int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry);
+
+/*
+ * Makes holes of zero pages in a range, so that writing there is a fault of ours. Some at
+ * a time: takes off the range what is done. -EAGAIN as above.
+ */
+int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *range);
 
 #endif

@@ -33,12 +33,15 @@ bool event_unread(struct uhmm_space *sp);
 	0x1u /* also pages that came back lately; otherwise they cool by one */
 #define ISOLATE_CHEAP                                                                    \
 	0x2u /* not what is shared by fork: making it exclusive takes memory */
+#define ISOLATE_ZEROS                                                                    \
+	0x4u /* the zero page is there: to become holes, which are ours to fill */
 
 /*
  * Isolates pages from addr on, bit i of which is the i-th, all in one chunk and one
  * mapping, into an open group with room for them. vma is the mapping: it is registered
  * first, every time.
- * results: NULL, or one enum uhmm_result a page (UHMM_MOVED: isolated).
+ * results: NULL, or one enum uhmm_result a page (UHMM_MOVED: isolated). Pages that were
+ * dropped count as isolated.
  * The number isolated, or -EAGAIN: the program is changing mappings, come back later;
  * -EINVAL: the mapping cannot be migrated; -ENOMEM.
  */

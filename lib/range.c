@@ -77,6 +77,17 @@ int range_remove(struct range_set *set, uintptr_t start, uintptr_t end)
 	return r;
 }
 
+void range_add_or_all(struct range_set *set, uintptr_t start, uintptr_t end)
+{
+	static const uintptr_t all = (uintptr_t)1 << ADDRESS_BITS;
+
+	while (range_add(set, start, end)) {
+		range_remove(set, 0, all);
+		start = 0;
+		end = all;
+	}
+}
+
 bool range_clip(struct range_set *set, bool inside, uintptr_t start, uintptr_t end,
 		struct range *piece)
 {

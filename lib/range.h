@@ -10,6 +10,8 @@
 
 /* -ENOSPC when full. */
 int range_add(struct range_set *set, uintptr_t start, uintptr_t end);
+/* Where there is no room to say which: all addresses. */
+void range_add_or_all(struct range_set *set, uintptr_t start, uintptr_t end);
 int range_remove(struct range_set *set, uintptr_t start, uintptr_t end);
 /*
  * The first piece of [start, end) that is inside the set (or outside it). False: none.

@@ -27,6 +27,7 @@
 #include "lib/hand.h"
 #include "lib/migrate.h"
 #include "lib/policy.h"
+#include "lib/range.h"
 #include "lib/reader.h"
 
 #define MS UINT64_C(1000000)
@@ -37,9 +38,12 @@
 struct worker {
 	struct hand hand;
 	struct policy policy;
+	struct hand sweeper;     /* of zero pages, over what was fenced lately */
+	struct range_set unswept;
 	bool reclaiming;
 	bool fenced;          /* a pass was made since the address space last changed */
 	int64_t mapped_pages; /* when the fence was last raised */
+	uint64_t walk_ns;     /* what that took */
 	unsigned idle_steps;  /* steps without progress */
 	bool said_stuck;
 };
@@ -124,10 +128,9 @@ static void say_stuck(struct uhmm_space *sp)
 }
 
 /*
- * Memory is filled faster than it can be stored: written for the first time since a fork,
- * or since it was read as zeros, it needs no fault that we could let wait. So everything
- * is isolated, which is much faster than storing; the program's threads come to wait for
- * it wherever they touch it.
+ * Memory is filled faster than it can be stored: what is written for the first time since
+ * a fork needs no fault that we could let wait. So everything is isolated, which is much
+ * faster than storing; the program's threads come to wait for it wherever they touch it.
  */
 static unsigned stop_growth(struct uhmm_space *sp)
 {
@@ -192,15 +195,35 @@ static void note_progress(struct uhmm_space *sp, unsigned progress,
 	w->idle_steps = 0;
 }
 
-static void raise_fence(struct uhmm_space *sp, int64_t mapped)
+/* False: it could not be raised everywhere. */
+static bool raise_fence(struct uhmm_space *sp, int64_t mapped)
 {
 	struct worker *w = sp->w;
+	uint64_t start;
 
-	if (w->fenced && mapped == w->mapped_pages)
-		return;
-	fence_raise(sp);
-	w->fenced = true;
+	/* As much may be mapped as before, and not the same. */
+	if (w->fenced && mapped == w->mapped_pages && !fence_has_gaps(sp))
+		return true;
+	start = os_now_ns();
+	w->fenced = fence_raise(sp, &w->unswept);
+	w->walk_ns = os_now_ns() - start;
 	w->mapped_pages = mapped;
+	return w->fenced;
+}
+
+/* Zero pages behind the fence; a step of it. */
+static void sweep(struct uhmm_space *sp)
+{
+	struct worker *w = sp->w;
+	struct range left, first;
+
+	if (!range_clip(&w->unswept, true, 0, (uintptr_t)1 << ADDRESS_BITS, &first))
+		return;
+	left = first;
+	if (hand_drop_zeros(sp, &w->sweeper, &left))
+		os_yield();
+	if (left.start > first.start)
+		range_remove(&w->unswept, first.start, left.start);
 }
 
 /* Returns how long to sleep, 0: go on. */
@@ -209,8 +232,9 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	struct worker *w = sp->w;
 	struct budget *b = &sp->budget;
 	struct watermarks wm;
-	int64_t mapped = 0, limit = budget_limit(sp);
+	int64_t mapped = 0, limit = budget_limit(sp), expected = 0;
 	unsigned progress;
+	bool fenced = true;
 
 	if (!limit) {
 		fault_unpark(sp);
@@ -219,8 +243,13 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	if (!sample(sp, &mapped))
 		return 10 * MS;
 	policy_watermarks(limit, &wm);
-	if (b->total_pages > wm.fence)
-		raise_fence(sp, mapped);
+	if (sp->hooks.expected)
+		expected = sp->hooks.expected(sp->hooks.ctx);
+	if (b->total_pages + expected > wm.fence)
+		fenced = raise_fence(sp, mapped);
+	if (expected && fenced)
+		sp->hooks.fenced(sp->hooks.ctx);
+	sweep(sp);
 	if (b->total_pages > wm.high && b->usage_pages > wm.floor && device_first(sp))
 		w->reclaiming = true;
 	else if (b->total_pages <= wm.low)
@@ -232,9 +261,11 @@ static uint64_t worker_step(struct uhmm_space *sp)
 			return 10 * MS;
 	}
 	set_room(sp, &wm);
-	if (w->reclaiming)
+	if (w->reclaiming || w->unswept.nr)
 		return 0;
 	frame_empty_trash(sp);
+	if (!fenced)
+		return w->walk_ns > MS / 10 ? w->walk_ns : MS / 10;
 	return policy_sleep_ns(&wm, b->total_pages);
 }
 

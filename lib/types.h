@@ -294,6 +294,10 @@ struct space_hooks {
 	int64_t (*share)(void *ctx, struct uhmm_space *space, int64_t usage_pages);
 	/* How many processes draw from the same budget's room. */
 	int64_t (*sharers)(void *ctx);
+	/* Pages that the program has said it is about to fill at once. */
+	int64_t (*expected)(void *ctx);
+	/* The fence is up, if there is need for it, for what was expected. */
+	void (*fenced)(void *ctx);
 	/* One line for the user. */
 	void (*say)(void *ctx, const char *message);
 };

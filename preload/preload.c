@@ -72,6 +72,7 @@ static struct {
 	/* starting the keeper and creating the space, against fork */
 	struct uhmm_lock lock;
 	struct os_thread keeper;
+	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept; /* there is a keeper; under lock */
 	struct usage usage;
 	/* Found at start, for the space: most programs need no more than the array. */
@@ -141,6 +142,18 @@ static int64_t sharers(void *ctx)
 	return n;
 }
 
+static int64_t expected(void *ctx)
+{
+	(void)ctx;
+	return expect_pages();
+}
+
+static void fenced(void *ctx)
+{
+	(void)ctx;
+	expect_looked();
+}
+
 /* ---- the keeper ------------------------------------------------------------------- */
 
 /*
@@ -185,7 +198,8 @@ static struct uhmm_space *create_space(void)
 		.need_fork_events = true,
 		.limit_pages = (int64_t)self.ctl->budget_pages,
 		.counter = self.slot->counter,
-		.hooks = { .share = share, .sharers = sharers, .say = say },
+		.hooks = { .share = share, .sharers = sharers, .say = say,
+			   .expected = expected, .fenced = fenced },
 	};
 	struct uhmm_space *sp;
 
@@ -218,14 +232,16 @@ static bool space_is_due(int64_t total, int64_t mine, const struct watermarks *w
 static void keeper_loop(void)
 {
 	struct watermarks wm;
-	int64_t total, mine;
-	uint32_t never = 0;
+	int64_t total, mine, more;
 
 	policy_watermarks((int64_t)self.ctl->budget_pages, &wm);
 	for (;;) {
+		uint32_t seen = __atomic_load_n(&self.bell, __ATOMIC_SEQ_CST);
+
 		mine = os_rss_anon_pages(NULL);
 		total = share(NULL, NULL, mine > 0 ? mine : 0);
-		if (space_is_due(total, mine, &wm)) {
+		more = expect_pages();
+		if (space_is_due(total + more, mine + more, &wm)) {
 			uhmm_lock(&self.lock);
 			self.space = create_space();
 			self.hopeless = !self.space;
@@ -234,17 +250,17 @@ static void keeper_loop(void)
 		}
 		if (self.space)
 			reclaim_main(self.space);
-		os_wait(&never, 0, (int64_t)policy_sleep_ns(&wm, total));
+		if (more)
+			expect_looked();
+		os_wait(&self.bell, seen, (int64_t)policy_sleep_ns(&wm, total));
 	}
 }
 
 static void keeper_main(void *arg)
 {
-	uint32_t never = 0;
-
 	/* Most processes of a build or a shell script are gone by then. */
 	if (!arg)
-		os_wait(&never, 0, START_NS);
+		os_wait(&self.bell, 0, START_NS);
 	if (os_private_files() || os_attach())
 		self.hopeless = true;
 	keeper_loop();
@@ -274,6 +290,27 @@ void preload_keep(void)
 	uhmm_lock(&self.lock);
 	start_keeper(true);
 	uhmm_unlock(&self.lock);
+}
+
+/* What a process without a keeper may fill: half of what is left when it is rung for. */
+#define UNKEPT_PAGES ((int64_t)1 << (30 - PAGE_SHIFT))
+
+bool preload_ring_keeper(int64_t pages)
+{
+	struct uhmm_space *sp;
+
+	if (!self.ctl)
+		return false;
+	if (pages >= UNKEPT_PAGES)
+		preload_keep();
+	if (!__atomic_load_n(&self.kept, __ATOMIC_ACQUIRE))
+		return false;
+	__atomic_fetch_add(&self.bell, 1, __ATOMIC_SEQ_CST);
+	os_wake(&self.bell, 1);
+	sp = __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+	if (sp)
+		reclaim_ring(sp);
+	return true;
 }
 
 void preload_keep_all(void)
@@ -354,6 +391,8 @@ static void after_fork_child(void)
 	if (self.kept)
 		host_fork_done();
 	self.lock = (struct uhmm_lock){ 0 };
+	self.bell = 0;
+	expect_after_fork();
 	self.device_look_ns = 0;
 	usage_forked(&self.usage);
 	claim_slot();

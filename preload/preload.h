@@ -17,6 +17,16 @@ void preload_keep(void);
 /* Something may keep the supervisor from ringing: from now on nobody waits for it. */
 void preload_keep_all(void);
 
+/* ---- expect.c: what is about to be filled at once ---------------------------------- */
+
+int64_t expect_pages(void);
+/* The keeper has looked, and has done what there was to do. */
+void expect_looked(void);
+/* In the child. */
+void expect_after_fork(void);
+/* Makes the keeper look now. false: there is none, and none is needed for so little. */
+bool preload_ring_keeper(int64_t pages);
+
 /* ---- door.c ----------------------------------------------------------------------- */
 
 /* false: there are no doors on this machine. */

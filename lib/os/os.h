@@ -155,11 +155,11 @@ struct os_extent {
 
 /*
  * Finds present anonymous pages in [start, end), at most max_pages of them; the cost is
- * proportional to what is present. Holes that were read, and have the zero page, count
- * only if asked for. Returns how many extents were written; *walked is how far the search
- * came.
+ * proportional to what is present. Holes that were read, and have the zero page, take no
+ * memory and are not found; OS_SCAN_ZEROS finds nothing else. Returns how many extents
+ * were written; *walked is how far the search came.
  */
-enum os_scan_what { OS_SCAN_MEMORY, OS_SCAN_MEMORY_AND_ZEROS };
+enum os_scan_what { OS_SCAN_MEMORY, OS_SCAN_ZEROS };
 int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
 	    struct os_extent *extents, int nr, uintptr_t *walked);
 

@@ -233,8 +233,7 @@ int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *vma)
 int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
 	    struct os_extent *extents, int nr, uintptr_t *walked)
 {
-	uint64_t unwanted = PAGE_IS_FILE |
-			    (what == OS_SCAN_MEMORY ? PAGE_IS_PFNZERO : 0);
+	uint64_t unwanted = PAGE_IS_FILE | (what == OS_SCAN_MEMORY ? PAGE_IS_PFNZERO : 0);
 	struct page_region region[64];
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
@@ -243,7 +242,7 @@ int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max
 		.vec = (uintptr_t)region,
 		.vec_len = (uint64_t)(nr < 64 ? nr : 64),
 		.max_pages = max_pages,
-		.category_mask = PAGE_IS_PRESENT | unwanted,
+		.category_mask = PAGE_IS_PRESENT | PAGE_IS_FILE | PAGE_IS_PFNZERO,
 		.category_inverted = unwanted,
 		.return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
 	};

@@ -38,6 +38,13 @@ static bool counts(uintptr_t addr)
 	return (page_at(here(), addr)->flags & (P_PRESENT | P_ZERO)) == P_PRESENT;
 }
 
+static bool is_found(uintptr_t addr, enum os_scan_what what)
+{
+	uint32_t flags = page_at(here(), addr)->flags;
+
+	return flags & P_PRESENT && !(flags & P_ZERO) == (what == OS_SCAN_MEMORY);
+}
+
 int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
 	    struct os_extent *extents, int nr, uintptr_t *walked)
 {
@@ -45,14 +52,13 @@ int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max
 	uint32_t pages = 0;
 	int n = 0;
 
-	(void)what; /* no zero page here: a hole that was read is a page of zeros */
 	sim_point();
 	mm_wait(here());
 	for (; addr < end && pages < max_pages; addr += SIM_PAGE) {
 		struct os_extent *last = n ? &extents[n - 1] : NULL;
 		bool huge;
 
-		if (!in_arena(addr) || !counts(addr))
+		if (!in_arena(addr) || !is_found(addr, what))
 			continue;
 		huge = page_at(here(), addr)->flags & P_HUGE;
 		if (last && last->start + last->nr_pages * SIM_PAGE == addr &&

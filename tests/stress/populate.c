@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * populate [-m MIB] [-n CHILDREN]: memory that is filled by one system call.
+ *
+ * Each child maps MIB: with MAP_POPULATE, or plainly and then populated for reading or
+ * for writing, or read page by page. All must be zeros. Then each word is written and
+ * checked twice. What was populated for reading has the kernel's zero page everywhere, so
+ * writing takes memory without a fault that userfaultfd sees. Ends with 1 at the first
+ * wrong word.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "stamp.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static const char *const way[] = { "MAP_POPULATE", "MADV_POPULATE_READ",
+				   "MADV_POPULATE_WRITE", "reads" };
+#define WAYS (sizeof(way) / sizeof(way[0]))
+
+static uint64_t *map(size_t len, unsigned how)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (how == 0 ? MAP_POPULATE : 0);
+	uint64_t *p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, -1, 0);
+
+	if (p == MAP_FAILED) {
+		perror("populate: mmap");
+		exit(1);
+	}
+	/* Where the kernel does not know it (before Linux 5.14) nothing is tested. */
+	if (how == 1)
+		madvise(p, len, MADV_POPULATE_READ);
+	if (how == 2)
+		madvise(p, len, MADV_POPULATE_WRITE);
+	return p;
+}
+
+/* Seven of eight words repeat nearby, so that pages compress as data does. */
+static uint64_t value(uint64_t key, size_t i)
+{
+	return key ? mix64(key << 48 ^ (i % 8 ? i / 512 : i)) : 0;
+}
+
+static void check(const uint64_t *p, size_t nr, size_t step, uint64_t key, unsigned how)
+{
+	for (size_t i = 0; i < nr; i += step) {
+		uint64_t found = *(const volatile uint64_t *)&p[i];
+
+		if (found == value(key, i))
+			continue;
+		fprintf(stderr, "populate: %s: word %zu should be %016llx, is %016llx\n",
+			way[how], i, (unsigned long long)value(key, i),
+			(unsigned long long)found);
+		exit(1);
+	}
+}
+
+static void child(size_t len, unsigned how)
+{
+	size_t nr = len / sizeof(uint64_t);
+	uint64_t *p = map(len, how);
+
+	check(p, nr, PAGE_WORDS, 0, how);
+	for (uint64_t key = 1; key <= 2; key++) {
+		for (size_t i = 0; i < nr; i++)
+			p[i] = value(key, i);
+		check(p, nr, 1, key, how);
+	}
+	munmap(p, len);
+	/* As much at the same place: not the same mapping. */
+	p = map(len, 1);
+	check(p, nr, PAGE_WORDS, 0, 1);
+	for (size_t i = 0; i < nr; i++)
+		p[i] = value(3, i);
+	check(p, nr, 1, 3, 1);
+}
+
+int main(int argc, char **argv)
+{
+	size_t mib = 96;
+	unsigned nr = 4;
+	int opt, status;
+
+	while ((opt = getopt(argc, argv, "m:n:")) != -1) {
+		if (opt == 'm')
+			mib = strtoul(optarg, NULL, 0);
+		else if (opt == 'n')
+			nr = (unsigned)strtoul(optarg, NULL, 0);
+		else
+			return 2;
+	}
+	for (unsigned i = 0; i < nr; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			child(mib << 20, i % WAYS);
+			_exit(0);
+		}
+		if (pid < 0 || waitpid(pid, &status, 0) != pid || status) {
+			fprintf(stderr, "populate: a child ended with %x\n", status);
+			return 1;
+		}
+		printf("%s: as it should be\n", way[i % WAYS]);
+	}
+	return 0;
+}
