@@ -82,6 +82,15 @@ static void note_news(struct range_set *news, const struct range *run,
 		range_add_or_all(news, at, run->end);
 }
 
+bool fence_is_current(struct uhmm_space *sp)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	bool unread = event_unread(sp);
+
+	gate_leave(&sp->gate, shard);
+	return !unread;
+}
+
 bool fence_has_gaps(const struct uhmm_space *sp)
 {
 	return __atomic_load_n(&sp->fence.forgotten, __ATOMIC_ACQUIRE);

@@ -24,6 +24,11 @@ void fence_fini(struct uhmm_space *sp);
  * mappings went away meanwhile, and it is to be raised again.
  */
 bool fence_raise(struct uhmm_space *sp, struct range_set *news);
+/*
+ * Is all that the program did to its mappings before this call known and applied? Waits
+ * while the reader applies.
+ */
+bool fence_is_current(struct uhmm_space *sp);
 /* Was anything forgotten since the last walk began? */
 bool fence_has_gaps(const struct uhmm_space *sp);
 /* The program unmapped or moved [start, end): what is there next is not registered. */

@@ -247,7 +247,7 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *range)
 {
 	uint32_t group = frame_group_open(sp);
-	unsigned looked = 0;
+	unsigned looked = 0, taken = 0;
 	bool folio, more = true;
 	int r = 0;
 
@@ -265,8 +265,9 @@ int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *rang
 		if (!more)
 			break;
 		r = take(sp, hand, group, &folio);
+		taken += r > 0 ? (unsigned)r : 0;
 	}
 	frame_group_close(sp, group);
 	range->start = more ? current(hand) : range->end;
-	return r == -EAGAIN ? r : 0;
+	return r == -EAGAIN && !taken ? r : (int)taken;
 }

@@ -40,7 +40,7 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry);
 
 /*
  * Makes holes of zero pages in a range, so that writing there is a fault of ours. Some at
- * a time: takes off the range what is done. -EAGAIN as above.
+ * a time: takes off the range what is done. How many, or -EAGAIN as above.
  */
 int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *range);
 

@@ -35,11 +35,17 @@
 /* Groups or folios isolated before one is stored, above the watermark `hurry`. */
 #define HURRY_GROUPS 32
 
+/* Addresses swept of zero pages at a time. */
+#define SWEEP_MIN ((size_t)4 << 20)
+#define SWEEP_MAX ((size_t)1 << 42)
+
 struct worker {
 	struct hand hand;
 	struct policy policy;
 	struct hand sweeper;     /* of zero pages, over what was fenced lately */
 	struct range_set unswept;
+	struct range sweeping;   /* the part of it that is under way */
+	size_t sweep_size;
 	bool reclaiming;
 	bool fenced;          /* a pass was made since the address space last changed */
 	int64_t mapped_pages; /* when the fence was last raised */
@@ -54,6 +60,7 @@ int reclaim_init(struct uhmm_space *sp)
 	if (!sp->w)
 		return -ENOMEM;
 	policy_init(&sp->w->policy);
+	sp->w->sweep_size = SWEEP_MIN;
 	return 0;
 }
 
@@ -211,19 +218,34 @@ static bool raise_fence(struct uhmm_space *sp, int64_t mapped)
 	return w->fenced;
 }
 
-/* Zero pages behind the fence; a step of it. */
+/*
+ * Zero pages behind the fence; a step of it. From the end: most programs write from the
+ * beginning, and what they have come to by themselves need not be swept. The less is
+ * found the more is looked at, for a mapping may be terabytes of nothing.
+ */
 static void sweep(struct uhmm_space *sp)
 {
 	struct worker *w = sp->w;
-	struct range left, first;
+	struct range *block = &w->sweeping;
+	uintptr_t start;
+	int r;
 
-	if (!range_clip(&w->unswept, true, 0, (uintptr_t)1 << ADDRESS_BITS, &first))
-		return;
-	left = first;
-	if (hand_drop_zeros(sp, &w->sweeper, &left))
+	if (block->start == block->end) {
+		if (!w->unswept.nr)
+			return;
+		*block = w->unswept.range[w->unswept.nr - 1];
+		if (block->end - block->start > w->sweep_size)
+			block->start = block->end - w->sweep_size;
+		w->sweep_size *= 2;
+	}
+	start = block->start;
+	r = hand_drop_zeros(sp, &w->sweeper, block);
+	if (r == -EAGAIN)
 		os_yield();
-	if (left.start > first.start)
-		range_remove(&w->unswept, first.start, left.start);
+	if (r > 0 || w->sweep_size > SWEEP_MAX)
+		w->sweep_size = SWEEP_MIN;
+	if (block->start > start)
+		range_remove(&w->unswept, start, block->start);
 }
 
 /* Returns how long to sleep, 0: go on. */
@@ -246,7 +268,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	if (sp->hooks.expected)
 		expected = sp->hooks.expected(sp->hooks.ctx);
 	if (b->total_pages + expected > wm.fence)
-		fenced = raise_fence(sp, mapped);
+		fenced = (!expected || fence_is_current(sp)) && raise_fence(sp, mapped);
 	if (expected && fenced)
 		sp->hooks.fenced(sp->hooks.ctx);
 	sweep(sp);
