@@ -284,19 +284,6 @@ static bool frees(const struct os_event *ev, uintptr_t start, uintptr_t end)
 	       overlap(ev->from, ev->from + ev->len, start, end);
 }
 
-static int any_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
-		     bool folio)
-{
-	uintptr_t *found = ctx;
-
-	(void)chunk;
-	(void)entry;
-	(void)folio;
-	if (found)
-		*found = addr;
-	return 1;
-}
-
 static void apply_one(struct uhmm_space *sp, uint32_t i);
 
 /*
@@ -305,10 +292,10 @@ static void apply_one(struct uhmm_space *sp, uint32_t i);
 static void apply_remap(struct uhmm_space *sp, const struct os_event *ev)
 {
 	struct event_batch *b = sp->batch;
-	uintptr_t end = ev->to + ev->len;
+	uintptr_t end = ev->to + ev->len, found;
 	uint32_t j;
 
-	for (j = 0; j < b->nr && page_walk(sp, ev->to, end, any_entry, NULL); j++)
+	for (j = 0; j < b->nr && page_first(sp, ev->to, end, &found); j++)
 		if (!b->applied[j] && frees(&b->event[j], ev->to, end))
 			apply_one(sp, j);
 	event_discard(sp, ev->to, end, false);
@@ -383,8 +370,8 @@ static void apply_unmap(struct uhmm_space *sp, const struct os_event *ev)
 	for (i = 0; i < b->nr_arrived; i++) {
 		start = b->arrived[i].start > ev->from ? b->arrived[i].start : ev->from;
 		end = b->arrived[i].end < ev->end ? b->arrived[i].end : ev->end;
-		while (start < end && page_walk(sp, start, end, any_entry, &found))
-			drop_if_gone(sp, found < start ? start : found);
+		while (start < end && page_first(sp, start, end, &found))
+			drop_if_gone(sp, found);
 	}
 	event_discard(sp, ev->from, ev->end, true);
 }

@@ -266,33 +266,6 @@ void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
 	event_apply_batch(sp);
 }
 
-struct settling {
-	struct uhmm_space *sp;
-	const struct frozen_record *record;
-	uintptr_t addr; /* found: to be settled and forgotten */
-};
-
-static int find_first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
-		      bool folio)
-{
-	struct settling *s = ctx;
-
-	(void)chunk;
-	(void)entry;
-	s->addr = addr;
-	/* Of a folio that the range touches: its first page inside. */
-	if (folio && addr < s->record->from)
-		s->addr = s->record->from;
-	return 1;
-}
-
-/* The first migrated page of a record's range, if there is one. */
-static bool next_entry(struct settling *s, const struct frozen_record *r)
-{
-	s->record = r;
-	return page_walk(s->sp, r->from, r->from + r->len, find_first, s);
-}
-
 static bool stays_mapped(const struct frozen_log *log, uint32_t i)
 {
 	const struct frozen_record *r = &log->record[i], *later;
@@ -361,8 +334,8 @@ void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect,
 {
 	uint32_t i, nr = __atomic_load_n(&suspect->nr, __ATOMIC_ACQUIRE);
 	uint32_t first = nr_applied(sp->fork.log);
-	struct settling s = { .sp = sp };
 	struct frozen_record r;
+	uintptr_t addr;
 
 	for (i = first; i < nr; i++)
 		if (suspect->record[i].kind == FROZEN_REMAP &&
@@ -373,11 +346,11 @@ void frozen_settle(struct uhmm_space *sp, const struct frozen_log *suspect,
 		if (r.kind == FROZEN_REMAP)
 			continue;
 		/* Filled in if it is still there; else it is gone. */
-		while (next_entry(&s, &r)) {
-			copy_patiently(sp, wiped, s.addr, s.addr);
-			forget_page(sp, s.addr);
-			r.len -= s.addr + PAGE_SIZE - r.from;
-			r.from = s.addr + PAGE_SIZE;
+		while (page_first(sp, r.from, r.from + r.len, &addr)) {
+			copy_patiently(sp, wiped, addr, addr);
+			forget_page(sp, addr);
+			r.len -= addr + PAGE_SIZE - r.from;
+			r.from = addr + PAGE_SIZE;
 		}
 	}
 }

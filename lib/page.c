@@ -210,6 +210,28 @@ int page_walk(struct uhmm_space *sp, uintptr_t start, uintptr_t end, page_walk_f
 	return 0;
 }
 
+static int any_entry(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
+		     bool folio)
+{
+	uintptr_t *first = ctx;
+
+	(void)chunk;
+	(void)entry;
+	(void)folio;
+	*first = addr;
+	return 1;
+}
+
+bool page_first(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uintptr_t *first)
+{
+	if (!page_walk(sp, start, end, any_entry, first))
+		return false;
+	/* A folio that begins before. */
+	if (*first < start)
+		*first = start;
+	return true;
+}
+
 static void trim_chunk(struct uhmm_space *sp, struct chunk *chunk)
 {
 	entry_t *page = __atomic_load_n(&chunk->page, __ATOMIC_ACQUIRE);

@@ -123,6 +123,8 @@ typedef int (*page_walk_fn)(void *ctx, struct chunk *chunk, entry_t *entry,
 			    uintptr_t addr, bool folio);
 int page_walk(struct uhmm_space *sp, uintptr_t start, uintptr_t end, page_walk_fn fn,
 	      void *ctx);
+/* The lowest page of [start, end) that is not NONE, as itself or as part of a folio. */
+bool page_first(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uintptr_t *first);
 
 /*
  * With the gate closed: frees entry arrays of [start, end) in which all entries are NONE.

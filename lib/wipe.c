@@ -11,18 +11,6 @@
 #include "lib/page.h"
 #include "lib/range.h"
 
-static int first(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
-		 bool folio)
-{
-	uintptr_t *found = ctx;
-
-	(void)chunk;
-	(void)entry;
-	(void)folio;
-	*found = addr;
-	return 1;
-}
-
 /*
  * The next mapping from `at` on that has migrated pages; of what lies in no mapping
  * nothing is kept.
@@ -31,9 +19,7 @@ static bool next_mapping(struct uhmm_space *sp, uintptr_t at, struct os_vma *vma
 {
 	uintptr_t all = (uintptr_t)1 << ADDRESS_BITS, found, gap;
 
-	while (page_walk(sp, at, all, first, &found)) {
-		if (found < at)
-			found = at; /* a folio that began in the mapping before */
+	while (page_first(sp, at, all, &found)) {
 		gap = os_vma_next(found, false, vma) ? all : vma->start;
 		if (gap <= found)
 			return true;
