@@ -159,26 +159,8 @@ static void op_dma(struct program *p)
 
 /* ---- mappings -------------------------------------------------------------------- */
 
-static void op_unmap(struct program *p)
+static void map_run(struct program *p, struct run r)
 {
-	struct run r = random_run(p);
-	unsigned prot = SIM_RW | (p->huge && sim_below(2) ? SIM_THP : 0);
-
-	if (!free_to_change(p, r.page, r.nr))
-		return;
-	change_begin(p, r.page, r.nr);
-	expect("munmap", sim_munmap(r.addr, r.len), -EBUSY, 0);
-	change_end(p, r.page, r.nr);
-	if (!sim_below(4) || !free_to_map(p, r.page, r.nr))
-		return;
-	change_begin(p, r.page, r.nr);
-	expect("mmap", sim_mmap(r.addr, r.len, prot), -EBUSY, 0);
-	change_end(p, r.page, r.nr);
-}
-
-static void op_map(struct program *p)
-{
-	struct run r = random_run(p);
 	unsigned prot = SIM_RW | (p->huge && sim_below(2) ? SIM_THP : 0);
 
 	if (!free_to_map(p, r.page, r.nr))
@@ -186,6 +168,24 @@ static void op_map(struct program *p)
 	change_begin(p, r.page, r.nr);
 	expect("mmap", sim_mmap(r.addr, r.len, prot), -EBUSY, 0);
 	change_end(p, r.page, r.nr);
+}
+
+static void op_unmap(struct program *p)
+{
+	struct run r = random_run(p);
+
+	if (!free_to_change(p, r.page, r.nr))
+		return;
+	change_begin(p, r.page, r.nr);
+	expect("munmap", sim_munmap(r.addr, r.len), -EBUSY, 0);
+	change_end(p, r.page, r.nr);
+	if (sim_below(4))
+		map_run(p, r);
+}
+
+static void op_map(struct program *p)
+{
+	map_run(p, random_run(p));
 }
 
 static void op_remap(struct program *p)
