@@ -156,7 +156,8 @@ static void *change_mappings(void *arg)
 	return NULL;
 }
 
-API_TEST(mappings_change_while_others_migrate, .timeout_s = 60)
+/* Two threads that do this beside one that uses the pages and one that migrates them. */
+static void two_of(void *(*fn)(void *), uint32_t delivery, int ms)
 {
 	static struct shared s;
 	static struct one one[4];
@@ -164,10 +165,15 @@ API_TEST(mappings_change_while_others_migrate, .timeout_s = 60)
 	open_shared(&s, delivery, 0);
 	start(&one[0], &s, 0, read_and_write);
 	start(&one[1], &s, 1, migrate);
-	start(&one[2], &s, 2, change_mappings);
-	start(&one[3], &s, 3, change_mappings);
-	run_for(one, 4, &s.stop, 1500);
+	start(&one[2], &s, 2, fn);
+	start(&one[3], &s, 3, fn);
+	run_for(one, 4, &s.stop, ms);
 	api_destroy(s.space);
+}
+
+API_TEST(mappings_change_while_others_migrate, .timeout_s = 60)
+{
+	two_of(change_mappings, delivery, 1500);
 }
 
 static void *pin_and_use(void *arg)
@@ -192,16 +198,7 @@ static void *pin_and_use(void *arg)
 
 API_TEST(pins_hold_while_others_migrate, .timeout_s = 60)
 {
-	static struct shared s;
-	static struct one one[4];
-
-	open_shared(&s, delivery, 0);
-	start(&one[0], &s, 0, read_and_write);
-	start(&one[1], &s, 1, migrate);
-	start(&one[2], &s, 2, pin_and_use);
-	start(&one[3], &s, 3, pin_and_use);
-	run_for(one, 4, &s.stop, 1000);
-	api_destroy(s.space);
+	two_of(pin_and_use, delivery, 1000);
 }
 
 /* The worker reclaims what the others migrate, back and forth with the budget. */
