@@ -235,12 +235,17 @@ static void fork_children(void)
 	}
 }
 
+static void ring_under(void (*fn)(void), int times)
+{
+	pid_t pid = start(fn);
+
+	ring_often(pid, times);
+	end(pid);
+}
+
 TEST(what_computes_does_not_notice)
 {
-	pid_t pid = start(compute);
-
-	ring_often(pid, 300);
-	end(pid);
+	ring_under(compute, 300);
 }
 
 TEST(threads_do_not_notice)
@@ -255,18 +260,12 @@ TEST(threads_do_not_notice)
 
 TEST(results_of_calls_are_kept)
 {
-	pid_t pid = start(call);
-
-	ring_often(pid, 300);
-	end(pid);
+	ring_under(call, 300);
 }
 
 TEST(a_process_that_forks_does_not_notice)
 {
-	pid_t pid = start(fork_children);
-
-	ring_often(pid, 100);
-	end(pid);
+	ring_under(fork_children, 100);
 }
 
 /* ---- what sleeps ------------------------------------------------------------------- */
