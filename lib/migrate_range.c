@@ -137,7 +137,14 @@ static void already(struct piece *p, unsigned i)
 	}
 }
 
-static void pages(struct piece *p)
+static void set_results(struct piece *p, uint64_t which, enum uhmm_result result)
+{
+	for (; which; which &= which - 1)
+		p->results[__builtin_ctzll(which)] = (uint8_t)result;
+}
+
+/* Those of up to GROUP_PAGES pages. */
+static void pages(struct piece *p, uint64_t which)
 {
 	struct uhmm_space *sp = p->sp;
 	uint32_t group = frame_group_open(sp);
@@ -145,18 +152,15 @@ static void pages(struct piece *p)
 	unsigned used, i;
 	int r;
 
-	if (group == GROUP_NIL) {
-		memset(p->results, UHMM_BUSY, p->nr);
+	set_results(p, which, UHMM_BUSY); /* until something else is known */
+	if (group == GROUP_NIL)
 		return;
-	}
-	memset(p->results, UHMM_BUSY, p->nr); /* until something else is known */
-	r = isolate_pages(sp, &p->vma, p->start, which_first(p->nr), group, ISOLATE_HOT,
-			  p->results);
+	r = isolate_pages(sp, &p->vma, p->start, which, group, ISOLATE_HOT, p->results);
 	if (r == -EBUSY)
-		memset(p->results, UHMM_ALREADY, p->nr); /* a folio is isolated here */
-	else if (r == -EINVAL && p->results[0] == UHMM_BUSY)
+		set_results(p, which, UHMM_ALREADY); /* a folio is isolated here */
+	else if (r == -EINVAL && p->results[__builtin_ctzll(which)] == UHMM_BUSY)
 		/* Not even registered: another space's, or not for userfaultfd. */
-		memset(p->results, UHMM_UNMOVABLE, p->nr);
+		set_results(p, which, UHMM_UNMOVABLE);
 	used = frame_group(sp, group)->nr_used;
 	if (used)
 		store_slots(sp, group,
@@ -165,9 +169,11 @@ static void pages(struct piece *p)
 			    p->device, &refused);
 	report_stored(p, group, refused);
 	frame_group_close(sp, group);
-	for (i = 0; i < p->nr; i++)
+	for (; which; which &= which - 1) {
+		i = (unsigned)__builtin_ctzll(which);
 		if (p->results[i] == UHMM_ALREADY)
 			already(p, i);
+	}
 }
 
 static bool any_busy(const struct piece *p)
@@ -175,19 +181,25 @@ static bool any_busy(const struct piece *p)
 	return memchr(p->results, UHMM_BUSY, p->nr) != NULL;
 }
 
-/* Pages whose holder was at work, or that an event was in the way of: once more each. */
+/*
+ * Pages whose holder was at work, or that an event was in the way of: once more. All at
+ * once, for an event is in the way of all or none.
+ */
 static void again(struct piece *p)
 {
-	struct piece one = *p;
-	unsigned i;
+	struct piece some = *p;
+	unsigned i, done;
+	uint64_t busy;
 
-	one.nr = 1;
-	for (i = 0; i < p->nr; i++) {
-		if (p->results[i] != UHMM_BUSY)
-			continue;
-		one.start = p->start + i * PAGE_SIZE;
-		one.results = p->results + i;
-		pages(&one);
+	for (done = 0; done < p->nr; done += some.nr) {
+		some.start = p->start + done * PAGE_SIZE;
+		some.results = p->results + done;
+		some.nr = p->nr - done < GROUP_PAGES ? p->nr - done : GROUP_PAGES;
+		for (i = 0, busy = 0; i < some.nr; i++)
+			if (some.results[i] == UHMM_BUSY)
+				busy |= UINT64_C(1) << i;
+		if (busy)
+			pages(&some, busy);
 	}
 }
 
@@ -210,7 +222,7 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 	} else if (!try_folio(&p)) {
 		if (p.nr > GROUP_PAGES)
 			p.nr = GROUP_PAGES;
-		pages(&p);
+		pages(&p, which_first(p.nr));
 	}
 	gate_end_visit(&sp->world, &visit);
 	for (tries = 0; tries < TRIES && why == UHMM_MOVED && any_busy(&p); tries++) {
