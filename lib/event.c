@@ -16,6 +16,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/recall.h"
 #include "lib/zap.h"
 
 /* Frames and device pages to be given up, collected so that they go in batches. */
@@ -426,6 +427,14 @@ void event_add(struct uhmm_space *sp, const struct os_event *ev)
 	b->event[b->nr++] = *ev;
 }
 
+bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end)
+{
+	return frees(ev, start, end) ||
+	       (ev->kind == OS_EVENT_REMOVE && overlap(ev->from, ev->end, start, end)) ||
+	       (ev->kind == OS_EVENT_REMAP &&
+		overlap(ev->to, ev->to + ev->len, start, end));
+}
+
 /* One read. The number of events, or -errno; *structural if one was. */
 static int read_some(struct uhmm_space *sp, bool *structural)
 {
@@ -453,13 +462,19 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 	return n;
 }
 
+int event_read(struct uhmm_space *sp)
+{
+	bool structural;
+
+	return read_some(sp, &structural);
+}
+
 void event_gather(struct uhmm_space *sp)
 {
 	uint64_t until = os_now_ns() + GATHER_NS;
-	bool structural;
 
 	while (event_unread(sp) && os_now_ns() < until)
-		if (read_some(sp, &structural) <= 0)
+		if (event_read(sp) <= 0)
 			os_yield();
 }
 
@@ -483,6 +498,8 @@ int event_read_and_apply(struct uhmm_space *sp)
 		event_gather(sp);
 	event_apply_batch(sp);
 	sp->late.nr = 0;
+	if (recall_asked(sp))
+		recall_serve(sp);
 	gate_open(&sp->gate);
 	return n;
 }

@@ -25,6 +25,10 @@ int event_read_and_apply(struct uhmm_space *sp);
 void event_repeat_faults(struct uhmm_space *sp);
 /* The gate is closed: reads on, into sp->batch, until nothing is unread. */
 void event_gather(struct uhmm_space *sp);
+/* The same, one read: the number of events, or -errno. */
+int event_read(struct uhmm_space *sp);
+/* Does a structural event say something of [start, end)? */
+bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end);
 /*
  * Adds a structural event (not FORK) to sp->batch; event_apply_batch() applies all of
  * them.

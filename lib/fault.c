@@ -26,6 +26,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/recall.h"
 #include "lib/stream.h"
 #include "lib/zap.h"
 
@@ -433,8 +434,8 @@ void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
 		   struct fault_buf *buf)
 {
 	/* Whoever makes room must not wait for it. */
-	sp->budget.lend = ev->tid && ev->tid == __atomic_load_n(&sp->unsharer,
-								__ATOMIC_ACQUIRE);
+	sp->budget.lend = ev->tid &&
+			  ev->tid == __atomic_load_n(&sp->unsharer, __ATOMIC_ACQUIRE);
 	switch (fault_resolve(sp, ev->addr, ev->write, buf)) {
 	case -EAGAIN:
 	case -ENOENT:
@@ -529,15 +530,26 @@ static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
 static int back_step(struct back *b)
 {
 	struct uhmm_space *sp = b->sp;
-	unsigned shard = gate_enter(&sp->gate), left, n;
+	unsigned shard = gate_enter_first(&sp->gate), left, n;
 	struct chunk *chunk;
 	bool folio;
 	entry_t *entry = find_entry(sp, b->addr, &chunk, &folio);
 	entry_t e = entry ? entry_load(entry) : 0;
 	int r;
 
-	if (entry_state(e) == PAGE_DEVICE)
+	switch (entry_state(e)) {
+	case PAGE_DEVICE:
 		return load_run(b, chunk, shard);
+	case PAGE_PROBATION:
+		if (folio)
+			r = restore_folio_inside(sp, chunk_start(b->addr));
+		else
+			r = restore_page_inside(sp, b->addr, entry_payload(e), hotter(e));
+		break;
+	default:
+		r = 0;
+		break;
+	}
 	gate_leave(&sp->gate, shard);
 	switch (entry_state(e)) {
 	case PAGE_NONE:
@@ -545,22 +557,40 @@ static int back_step(struct back *b)
 		report(b, 1, entry_state(e) == PAGE_NONE ? UHMM_ALREADY : UHMM_LOST);
 		return 0;
 	case PAGE_PROBATION:
-		if (!folio) {
-			r = restore_page(sp, b->addr, entry_payload(e), hotter(e));
-			if (r == 0)
-				report(b, 1, UHMM_MOVED);
-			return r == -EBUSY ? -EAGAIN : r;
-		}
-		r = restore_folio(sp, chunk_start(b->addr));
-		left = CHUNK_PAGES - page_index(b->addr);
+		left = folio ? CHUNK_PAGES - page_index(b->addr) : 1;
 		n = (unsigned)((b->end - b->addr) >> PAGE_SHIFT);
 		if (r == 0)
 			report(b, left < n ? left : n, UHMM_MOVED);
-		return r ? -EAGAIN : 0;
+		return r == -EBUSY ? -EAGAIN : r;
 	default:
 		page_wait(sp, entry);
 		return -EAGAIN;
 	}
+}
+
+/* After so many attempts in vain at one page the reader is asked for it. */
+#define VAIN_MAX 3u
+
+/* Up to b->end. 0, -ENOMEM; -EAGAIN: VAIN_MAX attempts were in vain. */
+static int back_some(struct back *b)
+{
+	unsigned vain = 0;
+	int r = 0;
+
+	while (b->addr < b->end && r != -ENOMEM) {
+		r = back_step(b);
+		if (r == -EAGAIN && ++vain == VAIN_MAX)
+			return r;
+		if (r == -EAGAIN) {
+			os_yield();
+			continue;
+		}
+		vain = 0;
+		/* The program unmapped it; the event is on its way. */
+		if (r == -ENOENT)
+			report(b, 1, UHMM_HOLE);
+	}
+	return r == -ENOMEM ? r : 0;
 }
 
 int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *results)
@@ -573,20 +603,14 @@ int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *
 		.result = results,
 		.end = end,
 	};
-	int r = 0;
+	bool again = false;
+	int r;
 
 	fault_buf_get(sp, &buf);
-	while (b.addr < end && r != -ENOMEM) {
-		r = back_step(&b);
-		if (r == -ENOENT) {
-			/* The program unmapped it; the event is on its way. */
-			report(&b, 1, UHMM_HOLE);
-		} else if (r == -EAGAIN) {
-			os_yield();
-		}
-	}
+	for (; (r = back_some(&b)) == -EAGAIN; again = true)
+		recall_ask(sp, b.addr, end, again);
 	fault_buf_put(sp, &buf);
-	return r == -ENOMEM ? r : 0;
+	return r;
 }
 
 static int find_migrated(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
@@ -606,32 +630,47 @@ static int find_migrated(void *ctx, struct chunk *chunk, entry_t *entry, uintptr
 static bool next_migrated(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
 			  uintptr_t *found)
 {
-	unsigned shard = gate_enter(&sp->gate);
+	unsigned shard = gate_enter_first(&sp->gate);
 	int any = page_walk(sp, start, end, find_migrated, found);
 
 	gate_leave(&sp->gate, shard);
 	return any;
 }
 
+/* As fault_range(), for who looks himself what is left: -EAGAIN, look from start on. */
+static int present_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, bool again)
+{
+	struct fault_buf buf;
+	struct back b = { .sp = sp, .buf = &buf, .addr = start, .end = end };
+	int r;
+
+	fault_buf_get(sp, &buf);
+	r = back_some(&b);
+	fault_buf_put(sp, &buf);
+	if (r == -EAGAIN)
+		recall_ask(sp, b.addr, end, again);
+	return r;
+}
+
 int fault_range_present(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 {
 	struct gate_visit visit;
-	uintptr_t found;
+	uintptr_t found, chunk_end;
 	bool any = true;
 	int r = 0;
 
-	while (any && !r) {
+	while (any && r != -ENOMEM) {
 		gate_visit(&sp->world, &visit);
 		any = next_migrated(sp, start, end, &found);
 		if (any) {
-			uintptr_t chunk_end = chunk_start(found) + CHUNK_SIZE;
-
 			start = found > start ? found : start;
-			r = fault_range(sp, start, chunk_end < end ? chunk_end : end,
-					NULL);
-			start = chunk_end;
+			chunk_end = chunk_start(start) + CHUNK_SIZE;
+			r = present_some(sp, start, chunk_end < end ? chunk_end : end,
+					 r == -EAGAIN);
+			if (r == 0)
+				start = chunk_end;
 		}
 		gate_end_visit(&sp->world, &visit);
 	}
-	return r;
+	return r == -ENOMEM ? r : 0;
 }

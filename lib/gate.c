@@ -8,6 +8,9 @@
 
 #include <limits.h>
 
+/* As long as it takes to switch to a thread that was woken, on a busy machine. */
+#define GIVE_WAY_NS UINT64_C(5000000)
+
 /* Threads have different stacks; that is a shard without asking who we are. */
 static unsigned my_shard(void)
 {
@@ -52,6 +55,18 @@ unsigned gate_enter(struct gate *gate)
 	return shard;
 }
 
+unsigned gate_enter_first(struct gate *gate)
+{
+	unsigned shard;
+
+	if (gate_try_enter(gate, &shard))
+		return shard;
+	__atomic_fetch_add(&gate->kept_out, 1, __ATOMIC_RELAXED);
+	shard = gate_enter(gate);
+	__atomic_fetch_sub(&gate->kept_out, 1, __ATOMIC_RELAXED);
+	return shard;
+}
+
 void gate_leave(struct gate *gate, unsigned shard)
 {
 	uint32_t *inside = &gate->shard[shard].inside;
@@ -78,10 +93,27 @@ void gate_end_visit(struct gate *gate, const struct gate_visit *visit)
 	os_restore_signals(&visit->signals);
 }
 
+/*
+ * Who closes it again and again lets those in first that must not starve, or they would
+ * find it closed each time they have woken up.
+ */
+static void give_way(const struct gate *gate)
+{
+	uint64_t until;
+
+	if (!__atomic_load_n(&gate->kept_out, __ATOMIC_RELAXED))
+		return;
+	until = os_now_ns() + GIVE_WAY_NS;
+	while (__atomic_load_n(&gate->kept_out, __ATOMIC_RELAXED) && !gate_wanted(gate) &&
+	       os_now_ns() < until)
+		os_yield();
+}
+
 void gate_close(struct gate *gate)
 {
 	unsigned s;
 
+	give_way(gate);
 	for (;;) {
 		uint32_t open = 0;
 

@@ -14,6 +14,11 @@
 
 /* Returns the shard to leave by. Waits while the gate is closed. */
 unsigned gate_enter(struct gate *gate);
+/*
+ * The same for who has to come in at some time: who closes the gate waits a little for
+ * it. Not for all: most find an event unread then, and have come for nothing.
+ */
+unsigned gate_enter_first(struct gate *gate);
 /* False, without waiting, if it is closed or about to be. */
 bool gate_try_enter(struct gate *gate, unsigned *shard);
 void gate_leave(struct gate *gate, unsigned shard);

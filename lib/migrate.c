@@ -279,9 +279,9 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 	return 0;
 }
 
-int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot)
+int restore_page_inside(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
+			unsigned hot)
 {
-	unsigned shard = gate_enter(&sp->gate);
 	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
 	entry_t e = entry ? entry_load(entry) : 0, back, to;
 	int r = -EBUSY;
@@ -296,9 +296,17 @@ int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned 
 				os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
 		}
 	}
-	gate_leave(&sp->gate, shard);
 	if (r == 0)
 		count(sp, COUNT_RESTORED, 1);
+	return r;
+}
+
+int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	int r = restore_page_inside(sp, addr, slot, hot);
+
+	gate_leave(&sp->gate, shard);
 	return r;
 }
 
@@ -357,9 +365,8 @@ static entry_t fill_held_folio(struct uhmm_space *sp, struct chunk *chunk, uintp
 	return entry_with_hot(entry_make(PAGE_NONE, 0, 0), 3);
 }
 
-int restore_folio(struct uhmm_space *sp, uintptr_t addr)
+int restore_folio_inside(struct uhmm_space *sp, uintptr_t addr)
 {
-	unsigned shard = gate_enter(&sp->gate);
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
 	uint64_t slot = entry_payload(f);
@@ -375,8 +382,16 @@ int restore_folio(struct uhmm_space *sp, uintptr_t addr)
 		if (r == 0 || (flags & ENTRY_WANTED))
 			os_uffd_wake(sp->uffd, addr, CHUNK_SIZE);
 	}
-	gate_leave(&sp->gate, shard);
 	if (r == 0)
 		count(sp, COUNT_RESTORED, CHUNK_PAGES);
+	return r;
+}
+
+int restore_folio(struct uhmm_space *sp, uintptr_t addr)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	int r = restore_folio_inside(sp, addr);
+
+	gate_leave(&sp->gate, shard);
 	return r;
 }

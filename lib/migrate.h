@@ -109,6 +109,10 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot);
 int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot);
 /* The same for a folio; addr is its chunk's. */
 int restore_folio(struct uhmm_space *sp, uintptr_t addr);
+/* The same for who is inside the gate, or has closed it. */
+int restore_page_inside(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
+			unsigned hot);
+int restore_folio_inside(struct uhmm_space *sp, uintptr_t addr);
 
 /* See ENTRY_GEN_SHIFT. */
 static inline uint64_t store_generation(struct uhmm_space *sp)

@@ -20,6 +20,7 @@
 #include "lib/fault.h"
 #include "lib/fork.h"
 #include "lib/migrate.h"
+#include "lib/recall.h"
 
 /* Looks, each about a microsecond where nobody else wants the CPU. */
 #define LINGER_LOOKS 32
@@ -111,7 +112,7 @@ void reader_main(void *arg)
 			    FORK_ASKED)
 				fork_serve(sp);
 		}
-		if (ready & 1)
+		if (ready & 1 || recall_asked(sp))
 			serve(sp);
 		l.worth = ready & 1 && sp->batch->nr_faults;
 	}

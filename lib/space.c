@@ -16,6 +16,7 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/reader.h"
+#include "lib/recall.h"
 #include "lib/reclaim.h"
 
 /* Frames when there is no budget to derive their number from: 1 GiB of addresses. */
@@ -79,6 +80,7 @@ static void release(struct uhmm_space *sp)
 		os_close(sp->kicker);
 	frames_fini(sp);
 	fence_fini(sp);
+	recall_fini(sp);
 	reclaim_fini(sp);
 	page_table_fini(sp);
 	fork_fini(sp);

@@ -56,6 +56,7 @@
 
 struct gate {
 	uint32_t closed; /* 0 open, 1 closed or closing, 2 the same and somebody sleeps */
+	uint32_t kept_out; /* threads in gate_enter_first() that found it closed */
 	struct {
 		uint32_t inside;
 	} __attribute__((aligned(64))) shard[GATE_SHARDS];
@@ -272,6 +273,15 @@ struct fence {
 	struct range *known;
 };
 
+/* Pages that the reader is asked to bring back; see lib/recall.h. */
+struct recall {
+	struct uhmm_lock lock; /* of range */
+	struct range range;
+	uint32_t asked;
+	uint32_t served; /* futex: counts the times it did */
+	void *ballast;   /* for os_hold_mappings(); atomic, NULL until it is needed */
+};
+
 struct budget {
 	int64_t limit_pages;   /* 0: none; atomic */
 	/*
@@ -464,6 +474,7 @@ struct uhmm_space {
 	struct parked parked;
 	struct streams streams;
 	struct fence fence;
+	struct recall recall;
 	uint32_t serving;          /* the reader's: odd while it works on what it read */
 	struct os_thread reader, worker;
 	uint32_t stop;             /* enum space_stop */

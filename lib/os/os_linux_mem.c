@@ -130,6 +130,22 @@ int os_discard(void *addr, size_t size_bytes)
 	return (int)sys3(SYS_madvise, addr, size_bytes, MADV_DONTNEED);
 }
 
+void os_hold_prepare(void *addr, size_t size_bytes)
+{
+	sys3(SYS_madvise, addr, size_bytes, MADV_POPULATE_READ);
+}
+
+/*
+ * mprotect() holds the address space's lock for writing while it visits each page; the
+ * zero page in all of them will do. UFFDIO_COPY and UFFDIO_MOVE are content with the lock
+ * of the mapping they fill (Linux 6.9).
+ */
+void os_hold_mappings(void *addr, size_t size_bytes)
+{
+	sys3(SYS_mprotect, addr, size_bytes, PROT_READ);
+	sys3(SYS_mprotect, addr, size_bytes, PROT_READ | PROT_WRITE);
+}
+
 void os_prefer_huge(void *addr, size_t size_bytes)
 {
 	sys3(SYS_madvise, addr, size_bytes, MADV_HUGEPAGE);

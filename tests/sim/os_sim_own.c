@@ -426,6 +426,21 @@ int os_discard(void *addr, size_t size_bytes)
 	return 0;
 }
 
+void os_hold_prepare(void *addr, size_t size_bytes)
+{
+	(void)addr;
+	(void)size_bytes;
+	sim_point();
+}
+
+/* Of one thread at a time nobody has to be kept from anything. */
+void os_hold_mappings(void *addr, size_t size_bytes)
+{
+	(void)addr;
+	(void)size_bytes;
+	sim_point();
+}
+
 void os_prefer_huge(void *addr, size_t size_bytes)
 {
 	(void)addr;

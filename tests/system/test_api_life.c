@@ -160,6 +160,54 @@ API_TEST(a_space_ends_under_threads_that_use_the_memory, .timeout_s = 60)
 	}
 }
 
+struct discarder {
+	pthread_t thread;
+	char *p;
+	uint32_t *stop;
+	uint32_t rounds;
+};
+
+static void *discard(void *arg)
+{
+	struct discarder *d = arg;
+
+	while (!__atomic_load_n(d->stop, __ATOMIC_RELAXED)) {
+		madvise(d->p + d->rounds % NR_PAGES * PAGE, PAGE, MADV_DONTNEED);
+		__atomic_fetch_add(&d->rounds, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/* An event is unread at nearly any time: pages come back in between. */
+API_TEST(a_space_ends_while_other_memory_is_discarded_without_end, .timeout_s = 60)
+{
+	long nr = sysconf(_SC_NPROCESSORS_ONLN) + 1, i;
+	struct discarder *d = calloc((size_t)nr, sizeof(*d));
+	struct uhmm_space *space = api_space(delivery, 0);
+	struct uhmm_device *ram = api_device(space, "ram");
+	char *p = api_map(NR_PAGES), *other = api_map(NR_PAGES);
+	uint32_t stop = 0;
+
+	CHECK(d);
+	api_fill(p, NR_PAGES, 1);
+	api_fill(other, NR_PAGES, 2);
+	api_move(space, p, NR_PAGES, ram, UHMM_MOVED);
+	api_move(space, other, NR_PAGES, ram, UHMM_MOVED);
+	for (i = 0; i < nr; i++) {
+		d[i] = (struct discarder){ .p = other, .stop = &stop };
+		CHECK_EQ(pthread_create(&d[i].thread, NULL, discard, &d[i]), 0);
+	}
+	for (i = 0; i < nr; i++)
+		while (!__atomic_load_n(&d[i].rounds, __ATOMIC_RELAXED))
+			usleep(1000);
+	api_destroy(space);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (i = 0; i < nr; i++)
+		pthread_join(d[i].thread, NULL);
+	api_check(p, NR_PAGES, 1);
+	free(d);
+}
+
 /* ---- our threads ------------------------------------------------------------------- */
 
 /* Where the thread's stack is: it sleeps in a system call, and the kernel tells. */
