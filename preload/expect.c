@@ -92,26 +92,31 @@ EXPORT int madvise(void *addr, size_t len, int advice)
 	return r;
 }
 
-/* Private anonymous memory that can be used, and is not locked. */
-static bool populates(int prot, int flags)
+/* Much private anonymous memory that can be used, and is not locked. */
+static bool is_much(size_t len, int prot, int flags)
 {
-	return prot & (PROT_READ | PROT_WRITE) &&
-	       (flags & (MAP_POPULATE | MAP_ANONYMOUS | MAP_TYPE)) ==
-		       (MAP_POPULATE | MAP_ANONYMOUS | MAP_PRIVATE) &&
+	return len >= EXPECT_MIN && prot & (PROT_READ | PROT_WRITE) &&
+	       (flags & (MAP_ANONYMOUS | MAP_TYPE)) == (MAP_ANONYMOUS | MAP_PRIVATE) &&
 	       !(flags & (MAP_LOCKED | MAP_HUGETLB | MAP_NONBLOCK));
 }
 
 static void *map(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
-	bool much = len >= EXPECT_MIN && populates(prot, flags);
+	bool much = is_much(len, prot, flags), fill = much && flags & MAP_POPULATE;
 	int saved = errno;
 	void *p;
 
-	if (much)
+	if (fill)
 		flags &= ~MAP_POPULATE;
 	p = (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, offset);
 	if (!much || p == MAP_FAILED)
 		return p;
+	if (!fill) {
+		/* It may be filled at once even so: the fence is not waited for. */
+		preload_ring_worker();
+		errno = saved;
+		return p;
+	}
 	begin(len);
 	/* As with mmap(): it has succeeded, whatever becomes of this. */
 	syscall(SYS_madvise, p, len,

@@ -295,10 +295,16 @@ void preload_keep(void)
 /* What a process without a keeper may fill: half of what is left when it is rung for. */
 #define UNKEPT_PAGES ((int64_t)1 << (30 - PAGE_SHIFT))
 
+void preload_ring_worker(void)
+{
+	struct uhmm_space *sp = __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+
+	if (sp)
+		reclaim_ring(sp);
+}
+
 bool preload_ring_keeper(int64_t pages)
 {
-	struct uhmm_space *sp;
-
 	if (!self.ctl)
 		return false;
 	if (pages >= UNKEPT_PAGES)
@@ -307,9 +313,7 @@ bool preload_ring_keeper(int64_t pages)
 		return false;
 	__atomic_fetch_add(&self.bell, 1, __ATOMIC_SEQ_CST);
 	os_wake(&self.bell, 1);
-	sp = __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
-	if (sp)
-		reclaim_ring(sp);
+	preload_ring_worker();
 	return true;
 }
 

@@ -24,6 +24,8 @@ int64_t expect_pages(void);
 void expect_looked(void);
 /* In the child. */
 void expect_after_fork(void);
+/* Makes the keeper look at the mappings now if it has a space. */
+void preload_ring_worker(void);
 /* Makes the keeper look now. false: there is none, and none is needed for so little. */
 bool preload_ring_keeper(int64_t pages);
 
