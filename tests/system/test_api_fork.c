@@ -81,24 +81,29 @@ static void wait_for(pid_t pid)
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", status);
 }
 
+/* Parent and child at the same time; ends the test. */
+static void each_writes_its_own(struct both *b, pid_t pid, bool child_has_space)
+{
+	if (pid == 0) {
+		api_check(b->p, NR, 1);
+		api_fill(b->p, NR, 9000);
+		if (child_has_space)
+			api_destroy(b->space);
+		api_check(b->p, NR, 9000);
+		_exit(0);
+	}
+	api_check(b->p, NR, 1);
+	api_fill(b->p, NR, 5000);
+	wait_for(pid);
+	api_check(b->p, NR, 5000);
+	api_destroy(b->space);
+}
+
 API_TEST(a_child_reads_everything_and_ends_its_space, .timeout_s = 60)
 {
 	struct both b = make(delivery, 1);
-	pid_t pid = fork();
 
-	if (pid == 0) {
-		api_check(b.p, NR, 1);
-		api_fill(b.p, NR, 9000);
-		api_destroy(b.space);
-		api_check(b.p, NR, 9000);
-		_exit(0);
-	}
-	/* At the same time. */
-	api_check(b.p, NR, 1);
-	api_fill(b.p, NR, 5000);
-	wait_for(pid);
-	api_check(b.p, NR, 5000);
-	api_destroy(b.space);
+	each_writes_its_own(&b, fork(), true);
 }
 
 API_TEST(a_child_ends_its_space_without_having_read, .timeout_s = 60)
@@ -148,25 +153,13 @@ API_TEST(a_child_migrates_with_its_own_space, .timeout_s = 60)
 /* Not by libc, so no handler runs: the parent fills the child, which has no space. */
 API_TEST(a_raw_clone_reads_everything, .timeout_s = 60)
 {
-	struct both b;
-	pid_t pid;
+	struct both b = { .space = api_space(delivery, 0), .p = api_map(NR) };
 
-	b = (struct both){ .space = api_space(delivery, 0), .p = api_map(NR) };
 	b.ram = api_device(b.space, "ram");
 	api_fill(b.p, NR, 1);
 	api_move(b.space, b.p, NR / 2, b.ram, UHMM_MOVED);
-	pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
-	if (pid == 0) {
-		api_check(b.p, NR, 1);
-		api_fill(b.p, NR, 9000);
-		api_check(b.p, NR, 9000);
-		_exit(0);
-	}
-	api_check(b.p, NR, 1);
-	api_fill(b.p, NR, 5000);
-	wait_for(pid);
-	api_check(b.p, NR, 5000);
-	api_destroy(b.space);
+	each_writes_its_own(&b, (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0),
+			    false);
 }
 
 API_TEST(children_of_children, .timeout_s = 60)
