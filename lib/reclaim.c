@@ -193,8 +193,11 @@ static void note_progress(struct uhmm_space *sp, unsigned progress,
 			sp->budget.stuck = 0;
 		return;
 	}
-	/* It is this process's memory that is too much, not its relatives'. */
-	if (sp->budget.total_pages > wm->limit &&
+	/*
+	 * It is this process's memory that is too much, not its relatives', and by more
+	 * than may be in the way for a moment.
+	 */
+	if (sp->budget.total_pages > wm->hurry &&
 	    sp->budget.usage_pages > wm->limit / 2)
 		say_stuck(sp);
 	sp->budget.stuck = sp->budget.total_pages > wm->high;
