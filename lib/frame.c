@@ -75,6 +75,17 @@ static void probation_append(struct frames *f, uint32_t g)
 	f->probation_tail = g;
 }
 
+static void probation_prepend(struct frames *f, uint32_t g)
+{
+	f->group[g].prev = NIL;
+	f->group[g].next = f->probation_head;
+	if (f->probation_head != NIL)
+		f->group[f->probation_head].prev = g;
+	else
+		f->probation_tail = g;
+	f->probation_head = g;
+}
+
 static void probation_unlink(struct frames *f, uint32_t g)
 {
 	struct frame_group *group = &f->group[g];
@@ -160,14 +171,17 @@ void frame_group_fill(struct uhmm_space *sp, uint32_t g, uintptr_t owner, unsign
 	group->nr_used += nr;
 }
 
-void frame_group_close(struct uhmm_space *sp, uint32_t g)
+void frame_group_close(struct uhmm_space *sp, uint32_t g, bool oldest)
 {
 	struct frames *f = &sp->frames;
 
 	uhmm_lock(&f->lock);
 	if (__atomic_load_n(&f->group[g].present, __ATOMIC_ACQUIRE)) {
 		f->group[g].kind = GROUP_PROBATION;
-		probation_append(f, g);
+		if (oldest)
+			probation_prepend(f, g);
+		else
+			probation_append(f, g);
 	} else {
 		group_free(f, g);
 	}
@@ -204,13 +218,7 @@ void frame_group_give(struct uhmm_space *sp, uint32_t g)
 	    __atomic_load_n(&f->group[g].present, __ATOMIC_ACQUIRE)) {
 		if (f->group[g].kind != GROUP_FOLIO)
 			f->group[g].kind = GROUP_PROBATION;
-		f->group[g].prev = NIL;
-		f->group[g].next = f->probation_head;
-		if (f->probation_head != NIL)
-			f->group[f->probation_head].prev = g;
-		else
-			f->probation_tail = g;
-		f->probation_head = g;
+		probation_prepend(f, g);
 	} else {
 		group_free(f, g);
 	}

@@ -53,8 +53,11 @@ uint32_t frame_group_open(struct uhmm_space *sp);
  */
 void frame_group_fill(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
 		      unsigned nr);
-/* Done filling: onto the probation list, or free if it holds nothing. */
-void frame_group_close(struct uhmm_space *sp, uint32_t group);
+/*
+ * Done filling: onto the probation list, as if it were the oldest if asked for, or free
+ * if it holds nothing.
+ */
+void frame_group_close(struct uhmm_space *sp, uint32_t group, bool oldest);
 /*
  * Takes the oldest group (or folio) off the probation list, or GROUP_NIL. *folio: whose
  * folio it is, 0 for a group of single pages. A folio may go back before it is stored.

@@ -214,9 +214,15 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	return r == -EBUSY ? 0 : r;
 }
 
+static uint64_t nr_unshared(const struct uhmm_space *sp)
+{
+	return __atomic_load_n(&sp->counter[COUNT_UNSHARED], __ATOMIC_RELAXED);
+}
+
 int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 {
 	uint32_t group = frame_group_open(sp);
+	uint64_t unshared = nr_unshared(sp);
 	unsigned taken = 0, looked = 0;
 	bool folio = false;
 	int r = 0;
@@ -239,7 +245,12 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 			taken += (unsigned)r;
 		r = 0;
 	}
-	frame_group_close(sp, group);
+	/*
+	 * A copy is more memory, not less, until it is stored: it does not wait for its
+	 * time on probation.
+	 */
+	hand->copied = nr_unshared(sp) != unshared;
+	frame_group_close(sp, group, hand->copied);
 	hand->taken += taken;
 	return taken ? (int)taken : r;
 }
@@ -267,7 +278,7 @@ int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *rang
 		r = take(sp, hand, group, &folio);
 		taken += r > 0 ? (unsigned)r : 0;
 	}
-	frame_group_close(sp, group);
+	frame_group_close(sp, group, false);
 	range->start = more ? current(hand) : range->end;
 	return r == -EAGAIN && !taken ? r : (int)taken;
 }

@@ -23,6 +23,7 @@ struct hand {
 	unsigned flags;          /* of isolate_pages() */
 	uintptr_t end;           /* where it wraps; 0: at the end of all memory */
 	uint32_t offset;         /* pages of it done */
+	bool copied;             /* what was isolated last, from what fork shares */
 	uint64_t revolutions;
 	uint64_t taken;          /* pages isolated in this revolution */
 	/* Memory the kernel writes when a thread ends: never isolated. */

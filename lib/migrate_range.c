@@ -168,7 +168,7 @@ static void pages(struct piece *p, uint64_t which)
 						  (UINT64_C(1) << used) - 1,
 			    p->device, &refused);
 	report_stored(p, group, refused);
-	frame_group_close(sp, group);
+	frame_group_close(sp, group, false);
 	for (; which; which &= which - 1) {
 		i = (unsigned)__builtin_ctzll(which);
 		if (p->results[i] == UHMM_ALREADY)

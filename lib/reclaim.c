@@ -173,7 +173,7 @@ static unsigned reclaim_step(struct uhmm_space *sp, bool hurry)
 			progress = (unsigned)r;
 	}
 	/* Store when probation has its share, or when nothing more can be isolated. */
-	if (hurry || probation >= target || r == -ENOENT ||
+	if (hurry || probation >= target || (r > 0 && w->hand.copied) || r == -ENOENT ||
 	    (r == 0 && w->idle_steps > 16)) {
 		group = device ? frame_group_take(sp, &folio) : GROUP_NIL;
 		if (group != GROUP_NIL)
