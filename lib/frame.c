@@ -379,6 +379,8 @@ static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned
 			done += (unsigned)(r / (int64_t)PAGE_SIZE);
 		else if (r == -EBUSY)
 			frame_unshare(sp, slot + done, 1);
+		else if (r == -ENOENT)
+			done++; /* marked free, and taken before os_keep() */
 		else
 			/* transient: the page was locked */
 			assert_result(r == -EAGAIN, r);

@@ -71,6 +71,7 @@ uint32_t frame_folio_open(struct uhmm_space *sp);
 void frame_folio_close(struct uhmm_space *sp, uint32_t group, uintptr_t owner);
 /* The folio was moved away (or never came). */
 void frame_folio_release(struct uhmm_space *sp, uint32_t group);
+/* What is in its place is not needed any more; or is what kept it from coming. */
 void frame_folio_drop(struct uhmm_space *sp, uint32_t group);
 /* Its pages [from, to) become single pages, in groups on the probation list. */
 void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner,

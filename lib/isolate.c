@@ -13,9 +13,8 @@
  *
  * Where the program has read and never written there is the kernel's zero page. A write
  * to it takes memory without a fault that we see, so near the budget holes are made of
- * such pages. To move the zero page itself costs an interrupt of every processor that
- * runs the program, 14 us a page (Linux 6.18, a virtual machine); to write to it and move
- * what comes of it, 2 us.
+ * such pages. They are written to and moved then: to move the zero page itself flushes it
+ * from all processors that run the program, one by one (Linux 6.18; bench/zeros.c).
  *
  * Pages shared by fork, now or ever since they were last written, are made exclusive by
  * writing to them (os_make_exclusive), outside the gate because that may fault; if MOVE
@@ -249,9 +248,30 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma)
 	return r ? -EINVAL : 0;
 }
 
+/*
+ * A page that was marked free must not vanish from its frame: who waits for what a fault
+ * on a frame brings may be the reader. Outside the gate, for this may be such a fault. A
+ * page that has gone back is passed by; if it goes back just now, a page of zeros stays
+ * in its frame, which refused() knows of.
+ */
+static void keep_frames(struct isolation *is, unsigned from)
+{
+	const struct frame_group *group = frame_group(is->sp, is->group);
+	uint64_t slot = (uint64_t)is->group * GROUP_PAGES + from;
+
+	for (; from < group->nr_used; from++, slot++) {
+		entry_t *entry = page_entry(is->chunk, group->owner[from]);
+		entry_t e = entry_load(entry);
+
+		if (entry_state(e) == PAGE_PROBATION && entry_payload(e) == slot)
+			os_keep(frame_bytes(is->sp, slot));
+	}
+}
+
 static int isolate_once(struct isolation *is)
 {
 	struct uhmm_space *sp = is->sp;
+	unsigned used = frame_group(sp, is->group)->nr_used;
 	unsigned shard = gate_enter(&sp->gate);
 	int r = register_mapping(sp, is->vma);
 
@@ -270,6 +290,7 @@ static int isolate_once(struct isolation *is)
 	}
 	gate_leave(&sp->gate, shard);
 	wake_wanted(is);
+	keep_frames(is, used);
 	return is->error;
 }
 
@@ -417,6 +438,24 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 	return (int)(r > 0 ? r >> PAGE_SHIFT : r);
 }
 
+/* As keep_frames(): one write is enough for a huge page that is still one. */
+static void keep_folio(struct uhmm_space *sp, struct chunk *chunk, uint32_t group,
+		       unsigned nr)
+{
+	uint64_t slot = (uint64_t)group * GROUP_PAGES;
+	entry_t e = entry_load(&chunk->folio);
+	unsigned i;
+
+	if (nr == CHUNK_PAGES && entry_state(e) == PAGE_PROBATION &&
+	    entry_payload(e) == slot)
+		os_keep(frame_bytes(sp, slot));
+	for (i = 0; nr < CHUNK_PAGES && i < nr; i++) {
+		e = entry_load(&chunk->page[i]);
+		if (entry_state(e) == PAGE_PROBATION && entry_payload(e) == slot + i)
+			os_keep(frame_bytes(sp, slot + i));
+	}
+}
+
 int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
 		  unsigned flags)
 {
@@ -441,7 +480,11 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 		r = r ? r : -ENOMEM;
 	}
 	gate_leave(&sp->gate, shard);
-	if (r <= 0)
+	if (r > 0)
+		keep_folio(sp, chunk, group, (unsigned)r);
+	else if (r == -EEXIST) /* as refused() says */
+		frame_folio_drop(sp, group);
+	else
 		frame_folio_release(sp, group);
 	if (wanted)
 		os_uffd_wake(sp->uffd, addr, CHUNK_SIZE);

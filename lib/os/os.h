@@ -38,6 +38,13 @@ int os_commit(void *addr, size_t size_bytes);
  * with events: that would wait for our own reader.
  */
 int os_discard(void *addr, size_t size_bytes);
+
+/*
+ * Writes to the page at addr, ours, without changing it. What the program has marked free
+ * (MADV_FREE) and not written to since, the kernel may take away at any time, also after
+ * UFFDIO_MOVE has brought it to us; not after this. If it has been taken this is a fault.
+ */
+void os_keep(void *addr);
 /* Huge pages for [addr, addr+size) where the kernel has them. A hint. */
 void os_prefer_huge(void *addr, size_t size_bytes);
 

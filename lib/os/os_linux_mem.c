@@ -130,6 +130,15 @@ int os_discard(void *addr, size_t size_bytes)
 	return (int)sys3(SYS_madvise, addr, size_bytes, MADV_DONTNEED);
 }
 
+/* An exchange is a write even where what is written is what was there. */
+void os_keep(void *addr)
+{
+	unsigned char byte = __atomic_load_n((unsigned char *)addr, __ATOMIC_RELAXED);
+
+	__atomic_compare_exchange_n((unsigned char *)addr, &byte, byte, false,
+				    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 void os_hold_prepare(void *addr, size_t size_bytes)
 {
 	sys3(SYS_madvise, addr, size_bytes, MADV_POPULATE_READ);

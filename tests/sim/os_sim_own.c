@@ -403,6 +403,13 @@ static void discard(const struct vma *vma, uintptr_t start, uintptr_t end)
 			page_gone(here(), at);
 }
 
+/* No memory is taken away here. */
+void os_keep(void *addr)
+{
+	(void)addr;
+	sim_point();
+}
+
 int os_discard(void *addr, size_t size_bytes)
 {
 	uintptr_t at = (uintptr_t)addr, end = at + size_bytes;

@@ -505,6 +505,9 @@ static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src, unsigned flag
 	if (known && !(from->flags & P_PRESENT)) {
 		if (!page_untouched(mm, src))
 			sim_fail("somebody wrote to %lx while no page was there", src);
+		/* The library puts up with what the kernel does; this one does not. */
+		if (!in_arena(src) && !(flags & OS_MOVE_HOLES))
+			sim_fail("MOVE from %lx: there is no page in this frame", src);
 		return flags & OS_MOVE_HOLES ? 0 : -ENOENT;
 	}
 	if (from->pins || shared(mm, src, from) || sim_chance(sim_config.busy_move))
