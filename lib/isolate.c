@@ -13,8 +13,9 @@
  *
  * Where the program has read and never written there is the kernel's zero page. A write
  * to it takes memory without a fault that we see, so near the budget holes are made of
- * such pages. They are written to and moved then: to move the zero page itself flushes it
- * from all processors that run the program, one by one (Linux 6.18; bench/zeros.c).
+ * such pages. They are written to and moved then: to move the zero page itself, and move
+ * it again to drop it, flushes each twice from all processors that run the program (Linux
+ * 6.18; bench/zeros.c).
  *
  * Pages shared by fork, now or ever since they were last written, are made exclusive by
  * writing to them (os_make_exclusive), outside the gate because that may fault; if MOVE
