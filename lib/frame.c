@@ -279,6 +279,17 @@ void frame_folio_close(struct uhmm_space *sp, uint32_t g, uintptr_t owner)
 	__atomic_fetch_add(&f->nr_probation, CHUNK_PAGES, __ATOMIC_RELAXED);
 }
 
+bool frame_folio_is_here(struct uhmm_space *sp, uint32_t g, uintptr_t owner)
+{
+	struct frames *f = &sp->frames;
+	bool here;
+
+	uhmm_lock(&f->lock);
+	here = f->group[g].kind == GROUP_FOLIO && f->group[g].owner[0] == owner;
+	uhmm_unlock(&f->lock);
+	return here;
+}
+
 static void folio_free(struct uhmm_space *sp, uint32_t g)
 {
 	struct frames *f = &sp->frames;

@@ -69,6 +69,8 @@ void frame_group_give(struct uhmm_space *sp, uint32_t group);
 /* Eight groups, 2 MiB, aligned: the first group, or GROUP_NIL. Filled at once. */
 uint32_t frame_folio_open(struct uhmm_space *sp);
 void frame_folio_close(struct uhmm_space *sp, uint32_t group, uintptr_t owner);
+/* Has the folio not been moved away since? */
+bool frame_folio_is_here(struct uhmm_space *sp, uint32_t group, uintptr_t owner);
 /* The folio was moved away (or never came). */
 void frame_folio_release(struct uhmm_space *sp, uint32_t group);
 /* What is in its place is not needed any more; or is what kept it from coming. */

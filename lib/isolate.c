@@ -250,23 +250,19 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma)
 }
 
 /*
- * A page that was marked free must not vanish from its frame: who waits for what a fault
- * on a frame brings may be the reader. Outside the gate, for this may be such a fault. A
- * page that has gone back is passed by; if it goes back just now, a page of zeros stays
- * in its frame, which refused() knows of.
+ * Pages [from, to) of a group. A page that was marked free must not vanish from its
+ * frame: who waits for what a fault on a frame brings may be the reader. Outside the
+ * gate, for this may be such a fault. A page that has gone back is passed by; if it goes
+ * back just now, a page of zeros stays in its frame, which refused() knows of.
  */
-static void keep_frames(struct isolation *is, unsigned from)
+static void keep_frames(struct uhmm_space *sp, uint32_t group, unsigned from, unsigned to)
 {
-	const struct frame_group *group = frame_group(is->sp, is->group);
-	uint64_t slot = (uint64_t)is->group * GROUP_PAGES + from;
+	const uint64_t *present = &frame_group(sp, group)->present;
+	uint64_t slot = (uint64_t)group * GROUP_PAGES;
 
-	for (; from < group->nr_used; from++, slot++) {
-		entry_t *entry = page_entry(is->chunk, group->owner[from]);
-		entry_t e = entry_load(entry);
-
-		if (entry_state(e) == PAGE_PROBATION && entry_payload(e) == slot)
-			os_keep(frame_bytes(is->sp, slot));
-	}
+	for (; from < to; from++)
+		if (__atomic_load_n(present, __ATOMIC_ACQUIRE) >> from & 1)
+			os_keep(frame_bytes(sp, slot + from));
 }
 
 static int isolate_once(struct isolation *is)
@@ -291,7 +287,7 @@ static int isolate_once(struct isolation *is)
 	}
 	gate_leave(&sp->gate, shard);
 	wake_wanted(is);
-	keep_frames(is, used);
+	keep_frames(sp, is->group, used, frame_group(sp, is->group)->nr_used);
 	return is->error;
 }
 
@@ -439,22 +435,19 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 	return (int)(r > 0 ? r >> PAGE_SHIFT : r);
 }
 
-/* As keep_frames(): one write is enough for a huge page that is still one. */
-static void keep_folio(struct uhmm_space *sp, struct chunk *chunk, uint32_t group,
-		       unsigned nr)
+/* One write is enough for a huge page that is still one. */
+static void keep_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr, unsigned nr)
 {
-	uint64_t slot = (uint64_t)group * GROUP_PAGES;
-	entry_t e = entry_load(&chunk->folio);
-	unsigned i;
+	unsigned from;
 
-	if (nr == CHUNK_PAGES && entry_state(e) == PAGE_PROBATION &&
-	    entry_payload(e) == slot)
-		os_keep(frame_bytes(sp, slot));
-	for (i = 0; nr < CHUNK_PAGES && i < nr; i++) {
-		e = entry_load(&chunk->page[i]);
-		if (entry_state(e) == PAGE_PROBATION && entry_payload(e) == slot + i)
-			os_keep(frame_bytes(sp, slot + i));
+	if (nr == CHUNK_PAGES) {
+		if (frame_folio_is_here(sp, group, addr))
+			os_keep(frame_bytes(sp, (uint64_t)group * GROUP_PAGES));
+		return;
 	}
+	for (from = 0; from < nr; from += GROUP_PAGES)
+		keep_frames(sp, group + from / GROUP_PAGES, 0,
+			    nr - from < GROUP_PAGES ? nr - from : GROUP_PAGES);
 }
 
 int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
@@ -482,7 +475,7 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 	}
 	gate_leave(&sp->gate, shard);
 	if (r > 0)
-		keep_folio(sp, chunk, group, (unsigned)r);
+		keep_folio(sp, group, addr, (unsigned)r);
 	else if (r == -EEXIST) /* as refused() says */
 		frame_folio_drop(sp, group);
 	else
