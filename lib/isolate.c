@@ -249,6 +249,12 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma)
 	return r ? -EINVAL : 0;
 }
 
+/* Then a fault is a signal, and threads inside have theirs blocked. */
+static bool is_inline(const struct uhmm_space *sp)
+{
+	return sp->delivery == UHMM_DELIVERY_INLINE;
+}
+
 /*
  * Pages [from, to) of a group. A page that was marked free must not vanish from its
  * frame: who waits for what a fault on a frame brings may be the reader. Outside the
@@ -262,7 +268,7 @@ static void keep_frames(struct uhmm_space *sp, uint32_t group, unsigned from, un
 
 	for (; from < to; from++)
 		if (__atomic_load_n(present, __ATOMIC_ACQUIRE) >> from & 1)
-			os_keep(frame_bytes(sp, slot + from));
+			os_keep(frame_bytes(sp, slot + from), is_inline(sp));
 }
 
 static int isolate_once(struct isolation *is)
@@ -442,7 +448,8 @@ static void keep_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr, un
 
 	if (nr == CHUNK_PAGES) {
 		if (frame_folio_is_here(sp, group, addr))
-			os_keep(frame_bytes(sp, (uint64_t)group * GROUP_PAGES));
+			os_keep(frame_bytes(sp, (uint64_t)group * GROUP_PAGES),
+				is_inline(sp));
 		return;
 	}
 	for (from = 0; from < nr; from += GROUP_PAGES)

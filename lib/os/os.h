@@ -42,9 +42,10 @@ int os_discard(void *addr, size_t size_bytes);
 /*
  * Writes to the page at addr, ours, without changing it. What the program has marked free
  * (MADV_FREE) and not written to since, the kernel may take away at any time, also after
- * UFFDIO_MOVE has brought it to us; not after this. If it has been taken this is a fault.
+ * UFFDIO_MOVE has brought it to us; not after this. If it has been taken this is a fault;
+ * quietly: nothing happens then.
  */
-void os_keep(void *addr);
+void os_keep(void *addr, bool quietly);
 /* Huge pages for [addr, addr+size) where the kernel has them. A hint. */
 void os_prefer_huge(void *addr, size_t size_bytes);
 

@@ -404,9 +404,10 @@ static void discard(const struct vma *vma, uintptr_t start, uintptr_t end)
 }
 
 /* No memory is taken away here. */
-void os_keep(void *addr)
+void os_keep(void *addr, bool quietly)
 {
 	(void)addr;
+	(void)quietly;
 	sim_point();
 }
 
