@@ -275,7 +275,7 @@ static void *read_and_migrate(void *arg)
 			api_check(o->b->p + i * PAGE, n % 16, 1 + i);
 			break;
 		}
-		o->rounds++;
+		__atomic_fetch_add(&o->rounds, 1, __ATOMIC_RELAXED);
 	}
 	return NULL;
 }
@@ -291,6 +291,9 @@ API_TEST(fork_while_threads_migrate_and_read, .timeout_s = 60)
 		o[i] = (struct other){ .b = &b, .stop = &stop, .seed = (unsigned)i + 1 };
 		CHECK_EQ(pthread_create(&o[i].thread, NULL, read_and_migrate, &o[i]), 0);
 	}
+	/* See fork_beside_new_threads(). */
+	for (i = 0; i < 2; i++)
+		CHECK_SOON(__atomic_load_n(&o[i].rounds, __ATOMIC_RELAXED));
 	while (forks--) {
 		pid_t pid = fork();
 
