@@ -142,7 +142,15 @@ static void keep_quietly(void *addr)
 		sys6(SYS_process_vm_writev, pid, (long)&mine, 1, (long)&page, 1, 0);
 }
 
-/* An exchange is a write even where what is written is what was there. */
+/*
+ * An exchange is a write even where what is written is what was there. Others may read
+ * the page meanwhile, which ThreadSanitizer cannot know to be harmless.
+ */
+#if defined(__has_attribute)
+#if __has_attribute(disable_sanitizer_instrumentation)
+__attribute__((noinline, disable_sanitizer_instrumentation))
+#endif
+#endif
 void os_keep(void *addr, bool quietly)
 {
 	unsigned char byte;
