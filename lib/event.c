@@ -196,7 +196,7 @@ static void remap_folio(struct remap *rm, struct chunk *chunk, uintptr_t addr)
 	if (whole && (to & (CHUNK_SIZE - 1)) == 0) {
 		there = target(rm->sp, to);
 		none = entry_load(&there->folio);
-		frame_group(rm->sp, group)->owner[0] = to;
+		frame_set_owner(rm->sp, (uint64_t)group * GROUP_PAGES, to);
 		assert_always(page_change(rm->sp, &there->folio, to, &none,
 					  entry_make(PAGE_ISOLATING, 0, 0)));
 		page_settle(rm->sp, &there->folio, to, f);
@@ -212,7 +212,6 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 	struct remap *rm = ctx;
 	uintptr_t to = addr - rm->from + rm->to;
 	entry_t e, none, *there;
-	uint64_t slot;
 
 	if (folio) {
 		remap_folio(rm, chunk, addr);
@@ -223,11 +222,8 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 		return 0;
 	there = page_entry(target(rm->sp, to), to);
 	none = wait_stable(rm->sp, there);
-	if (entry_state(e) == PAGE_PROBATION) {
-		slot = entry_payload(e);
-		frame_group(rm->sp, (uint32_t)(slot / GROUP_PAGES))
-			->owner[slot % GROUP_PAGES] = to;
-	}
+	if (entry_state(e) == PAGE_PROBATION)
+		frame_set_owner(rm->sp, entry_payload(e), to);
 	/* Through a busy state, like any page that changes its place. */
 	assert_always(page_change(rm->sp, there, to, &none,
 				  entry_make(PAGE_ISOLATING, 0, 0)));

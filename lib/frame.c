@@ -162,10 +162,11 @@ void frame_group_fill(struct uhmm_space *sp, uint32_t g, uintptr_t owner, unsign
 {
 	struct frame_group *group = frame_group(sp, g);
 	uint64_t mask = nr == GROUP_PAGES ? ~UINT64_C(0) : (UINT64_C(1) << nr) - 1;
+	uint64_t first = (uint64_t)g * GROUP_PAGES + group->nr_used;
 	unsigned i;
 
 	for (i = 0; i < nr; i++)
-		group->owner[group->nr_used + i] = owner + i * PAGE_SIZE;
+		frame_set_owner(sp, first + i, owner + i * PAGE_SIZE);
 	__atomic_fetch_or(&group->present, mask << group->nr_used, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&sp->frames.nr_probation, nr, __ATOMIC_RELAXED);
 	group->nr_used += nr;
@@ -201,7 +202,7 @@ uint32_t frame_group_take(struct uhmm_space *sp, uintptr_t *folio)
 		if (f->group[g].kind == GROUP_PROBATION)
 			f->group[g].kind = GROUP_CLOSED;
 		else
-			*folio = f->group[g].owner[0];
+			*folio = frame_owner(sp, (uint64_t)g * GROUP_PAGES);
 	}
 	uhmm_unlock(&f->lock);
 	return g;
@@ -273,7 +274,7 @@ void frame_folio_close(struct uhmm_space *sp, uint32_t g, uintptr_t owner)
 	uhmm_lock(&f->lock);
 	f->block[g / BLOCK_GROUPS].nr_free = 0;
 	f->group[g].kind = GROUP_FOLIO;
-	f->group[g].owner[0] = owner;
+	frame_set_owner(sp, (uint64_t)g * GROUP_PAGES, owner);
 	probation_append(f, g);
 	uhmm_unlock(&f->lock);
 	__atomic_fetch_add(&f->nr_probation, CHUNK_PAGES, __ATOMIC_RELAXED);
@@ -285,7 +286,8 @@ bool frame_folio_is_here(struct uhmm_space *sp, uint32_t g, uintptr_t owner)
 	bool here;
 
 	uhmm_lock(&f->lock);
-	here = f->group[g].kind == GROUP_FOLIO && f->group[g].owner[0] == owner;
+	here = f->group[g].kind == GROUP_FOLIO &&
+	       frame_owner(sp, (uint64_t)g * GROUP_PAGES) == owner;
 	uhmm_unlock(&f->lock);
 	return here;
 }
@@ -346,8 +348,9 @@ void frame_folio_split(struct uhmm_space *sp, uint32_t g, uintptr_t owner, unsig
 			group_free(f, g + i);
 			continue;
 		}
-		for (j = 0; j < GROUP_PAGES; j++)
-			group->owner[j] = owner + (i * GROUP_PAGES + j) * PAGE_SIZE;
+		for (j = i * GROUP_PAGES; j < (i + 1) * GROUP_PAGES; j++)
+			frame_set_owner(sp, (uint64_t)g * GROUP_PAGES + j,
+					owner + j * PAGE_SIZE);
 		group->kind = GROUP_PROBATION;
 		probation_append(f, g + i);
 	}

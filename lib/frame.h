@@ -46,6 +46,24 @@ static inline struct frame_group *frame_group(struct uhmm_space *sp, uint32_t gr
 	return &sp->frames.group[group];
 }
 
+/*
+ * Whose page is in a slot, the first of a folio for all. Who asks of a slot that is not
+ * his own may hear of the page before, or of the next: it is that page's entry that says.
+ */
+static inline uintptr_t frame_owner(struct uhmm_space *sp, uint64_t slot)
+{
+	struct frame_group *group = frame_group(sp, (uint32_t)(slot / GROUP_PAGES));
+
+	return __atomic_load_n(&group->owner[slot % GROUP_PAGES], __ATOMIC_RELAXED);
+}
+
+static inline void frame_set_owner(struct uhmm_space *sp, uint64_t slot, uintptr_t addr)
+{
+	struct frame_group *group = frame_group(sp, (uint32_t)(slot / GROUP_PAGES));
+
+	__atomic_store_n(&group->owner[slot % GROUP_PAGES], addr, __ATOMIC_RELAXED);
+}
+
 /* An empty group, or GROUP_NIL. */
 uint32_t frame_group_open(struct uhmm_space *sp);
 /*

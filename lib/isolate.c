@@ -94,6 +94,49 @@ static void settle(struct isolation *is, uintptr_t addr, entry_t to)
 		is->wanted |= bit_of(is, addr);
 }
 
+bool is_huge(uintptr_t addr)
+{
+	struct os_extent ext;
+	uintptr_t walked;
+
+	return !(addr & (CHUNK_SIZE - 1)) &&
+	       os_scan(addr, addr + CHUNK_SIZE, OS_SCAN_MEMORY, CHUNK_PAGES, &ext, 1,
+		       &walked) == 1 &&
+	       ext.huge && ext.start == addr && ext.nr_pages == CHUNK_PAGES;
+}
+
+static bool is_inline(const struct uhmm_space *sp)
+{
+	return sp->delivery == UHMM_DELIVERY_INLINE;
+}
+
+/*
+ * A page that was marked free must not vanish from its frame: who waits for what a fault
+ * on a frame brings may be the reader. Inline delivery: the pages are held, nobody moves
+ * them meanwhile, and asking the kernel to write waits for nobody.
+ */
+static void keep_held(struct uhmm_space *sp, uint64_t slot, unsigned nr)
+{
+	unsigned i;
+
+	for (i = 0; is_inline(sp) && i < nr; i++)
+		os_keep(frame_bytes(sp, slot + i), true);
+}
+
+/* One write is enough for a huge page, if it is still one after that. */
+static void keep_whole(struct uhmm_space *sp, uint64_t slot)
+{
+	bool quietly = is_inline(sp);
+	unsigned i;
+
+	os_keep(frame_bytes(sp, slot), quietly);
+	if (is_huge(frame_addr(sp, slot)))
+		return;
+	for (i = 1; i < CHUNK_PAGES; i++)
+		os_keep(frame_bytes(sp, slot + i), quietly);
+}
+
+/* They were written to before they were moved: none has vanished. */
 static bool all_zeros(const struct uhmm_space *sp, uint64_t slot, unsigned nr)
 {
 	const char *bytes = frame_bytes(sp, slot);
@@ -129,6 +172,7 @@ static void settle_moved(struct isolation *is, uintptr_t addr, unsigned nr)
 
 	if (dropped_zeros(is, addr, nr))
 		return;
+	keep_held(is->sp, slot, nr);
 	/* The owner is known before the page can be found through its entry. */
 	frame_group_fill(is->sp, is->group, addr, nr);
 	for (i = 0; i < nr; i++) {
@@ -249,17 +293,11 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma)
 	return r ? -EINVAL : 0;
 }
 
-/* Then a fault is a signal, and threads inside have theirs blocked. */
-static bool is_inline(const struct uhmm_space *sp)
-{
-	return sp->delivery == UHMM_DELIVERY_INLINE;
-}
-
 /*
- * Pages [from, to) of a group. A page that was marked free must not vanish from its
- * frame: who waits for what a fault on a frame brings may be the reader. Outside the
- * gate, for this may be such a fault. A page that has gone back is passed by; if it goes
- * back just now, a page of zeros stays in its frame, which refused() knows of.
+ * Delivery by thread: pages [from, to) of a group, of which some may have gone back.
+ * Outside the gate, for if a page has gone just now this is a fault. Then a page of zeros
+ * stays in its frame, which refused() knows of; a page that has come there since is not
+ * changed.
  */
 static void keep_frames(struct uhmm_space *sp, uint32_t group, unsigned from, unsigned to)
 {
@@ -268,7 +306,7 @@ static void keep_frames(struct uhmm_space *sp, uint32_t group, unsigned from, un
 
 	for (; from < to; from++)
 		if (__atomic_load_n(present, __ATOMIC_ACQUIRE) >> from & 1)
-			os_keep(frame_bytes(sp, slot + from), is_inline(sp));
+			os_keep(frame_bytes(sp, slot + from), false);
 }
 
 static int isolate_once(struct isolation *is)
@@ -293,7 +331,8 @@ static int isolate_once(struct isolation *is)
 	}
 	gate_leave(&sp->gate, shard);
 	wake_wanted(is);
-	keep_frames(sp, is->group, used, frame_group(sp, is->group)->nr_used);
+	if (!is_inline(sp))
+		keep_frames(sp, is->group, used, frame_group(sp, is->group)->nr_used);
 	return is->error;
 }
 
@@ -416,6 +455,7 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 	uint64_t slot = (uint64_t)group * GROUP_PAGES;
 	unsigned hot = entry_hot(entry_load(&chunk->folio));
 	entry_t to = entry_make(PAGE_NONE, 0, 0);
+	bool whole;
 	int64_t r;
 
 	if (!page_entries_make(sp, chunk))
@@ -424,11 +464,15 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 	if (r)
 		return (int)r;
 	r = os_uffd_move(sp->uffd, frame_addr(sp, slot), addr, CHUNK_SIZE, 0);
-	if (r == (int64_t)CHUNK_SIZE && flags & ISOLATE_ZEROS &&
-	    all_zeros(sp, slot, CHUNK_PAGES)) {
+	whole = r == (int64_t)CHUNK_SIZE;
+	if (whole && is_inline(sp))
+		keep_whole(sp, slot);
+	else if (r > 0)
+		keep_held(sp, slot, (unsigned)(r >> PAGE_SHIFT));
+	if (whole && flags & ISOLATE_ZEROS && all_zeros(sp, slot, CHUNK_PAGES)) {
 		frame_folio_close(sp, group, addr);
 		frame_folio_drop(sp, group);
-	} else if (r == (int64_t)CHUNK_SIZE) {
+	} else if (whole) {
 		frame_folio_close(sp, group, addr);
 		to = entry_make(PAGE_PROBATION, slot, 0);
 	} else if (r > 0) {
@@ -441,15 +485,16 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 	return (int)(r > 0 ? r >> PAGE_SHIFT : r);
 }
 
-/* One write is enough for a huge page that is still one. */
+/* As keep_frames(). */
 static void keep_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr, unsigned nr)
 {
 	unsigned from;
 
+	if (is_inline(sp))
+		return;
 	if (nr == CHUNK_PAGES) {
 		if (frame_folio_is_here(sp, group, addr))
-			os_keep(frame_bytes(sp, (uint64_t)group * GROUP_PAGES),
-				is_inline(sp));
+			keep_whole(sp, (uint64_t)group * GROUP_PAGES);
 		return;
 	}
 	for (from = 0; from < nr; from += GROUP_PAGES)

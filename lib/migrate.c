@@ -61,7 +61,7 @@ static void claim(struct storing *st, unsigned i)
 {
 	struct uhmm_space *sp = st->sp;
 	uint64_t slot = (uint64_t)st->group * GROUP_PAGES + i;
-	uintptr_t addr = frame_group(sp, st->group)->owner[i];
+	uintptr_t addr = frame_owner(sp, slot);
 	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
 	entry_t e = entry ? entry_load(entry) : 0;
 	unsigned n = st->nr;
@@ -136,7 +136,7 @@ static void restore_slots(struct uhmm_space *sp, uint32_t group, uint64_t mask)
 		unsigned i = (unsigned)__builtin_ctzll(mask);
 		uint64_t slot = (uint64_t)group * GROUP_PAGES + i;
 
-		restore_page(sp, frame_group(sp, group)->owner[i], slot, 3);
+		restore_page(sp, frame_owner(sp, slot), slot, 3);
 	}
 }
 

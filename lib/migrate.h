@@ -54,6 +54,9 @@ static inline uint64_t which_first(unsigned nr)
 	return ~UINT64_C(0) >> (GROUP_PAGES - nr);
 }
 
+/* Is there a huge page here, the program's or in a frame? */
+bool is_huge(uintptr_t addr);
+
 /*
  * Isolates a huge page as one. The number of pages isolated: CHUNK_PAGES, or fewer if it
  * was no huge page any more; or an error as above; -EBUSY: its pages may be isolated one

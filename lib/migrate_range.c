@@ -53,17 +53,6 @@ static unsigned look(struct piece *p, uintptr_t end, enum uhmm_result *why)
 	return nr;
 }
 
-static bool is_huge(uintptr_t addr)
-{
-	struct os_extent ext;
-	uintptr_t walked;
-
-	return !(addr & (CHUNK_SIZE - 1)) &&
-	       os_scan(addr, addr + CHUNK_SIZE, OS_SCAN_MEMORY, CHUNK_PAGES, &ext, 1,
-		       &walked) == 1 &&
-	       ext.huge && ext.start == addr && ext.nr_pages == CHUNK_PAGES;
-}
-
 /* All pages of a chunk as one. False: not a folio (any more), go page by page. */
 static bool try_folio(struct piece *p)
 {
@@ -87,13 +76,12 @@ static bool try_folio(struct piece *p)
 
 static void report_stored(struct piece *p, uint32_t group, uint64_t refused)
 {
-	struct frame_group *g = frame_group(p->sp, group);
-
 	for (; refused; refused &= refused - 1) {
 		unsigned i = (unsigned)__builtin_ctzll(refused);
-		uintptr_t addr = g->owner[i];
+		uint64_t slot = (uint64_t)group * GROUP_PAGES + i;
+		uintptr_t addr = frame_owner(p->sp, slot);
 
-		restore_page(p->sp, addr, (uint64_t)group * GROUP_PAGES + i, 3);
+		restore_page(p->sp, addr, slot, 3);
 		if (addr - p->start < p->nr * PAGE_SIZE)
 			p->results[(addr - p->start) >> PAGE_SHIFT] = UHMM_FULL;
 	}

@@ -239,13 +239,14 @@ static void sweep(struct uhmm_space *sp)
 		*block = w->unswept.range[w->unswept.nr - 1];
 		if (block->end - block->start > w->sweep_size)
 			block->start = block->end - w->sweep_size;
-		w->sweep_size *= 2;
+		if (w->sweep_size < SWEEP_MAX)
+			w->sweep_size *= 2;
 	}
 	start = block->start;
 	r = hand_drop_zeros(sp, &w->sweeper, block);
 	if (r == -EAGAIN)
 		os_yield();
-	if (r > 0 || w->sweep_size > SWEEP_MAX)
+	if (r > 0)
 		w->sweep_size = SWEEP_MIN;
 	if (block->start > start)
 		range_remove(&w->unswept, start, block->start);

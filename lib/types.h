@@ -152,7 +152,7 @@ struct frame_group {
 	uint32_t kind;             /* enum group_kind; under frames.lock */
 	uint32_t nr_used;          /* slots handed out, while OPEN */
 	uint64_t present;          /* slots with a page in them; atomic */
-	uintptr_t owner[GROUP_PAGES]; /* whose page it is */
+	uintptr_t owner[GROUP_PAGES]; /* frame_owner() */
 };
 
 struct frame_block {
@@ -304,7 +304,7 @@ struct space_hooks {
 	int64_t (*share)(void *ctx, struct uhmm_space *space, int64_t usage_pages);
 	/* How many processes draw from the same budget's room. */
 	int64_t (*sharers)(void *ctx);
-	/* Pages that the program has said it is about to fill at once. */
+	/* Pages that the program has said it is about to fill at once. With fenced(). */
 	int64_t (*expected)(void *ctx);
 	/* The fence is up, if there is need for it, for what was expected. */
 	void (*fenced)(void *ctx);

@@ -35,6 +35,7 @@
 /* For one look of the keeper, which may have much to do before it comes to that. */
 #define LOOK_NS INT64_C(500000000)
 
+/* .data, as all that is touched late: .bss may become one mapping with the program's. */
 static struct {
 	int64_t pages;
 	uint32_t looks; /* futex: times that the keeper looked at what is expected */
