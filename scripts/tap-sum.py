@@ -57,7 +57,7 @@ class Sum:
                 else:
                     self.passed += 1
                     why = []
-            elif line.startswith("#") and failed and len(why) < 20:
+            elif line.startswith("#") and failed and len(why) < 40:
                 why.append("    " + line[1:].strip())
         result = test["result"]
         if plan is not None and points != plan:

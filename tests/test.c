@@ -20,6 +20,7 @@
 #define PIPE_FD 900
 /* Below PIPE_BUF, so that each report is one packet. */
 #define REPORT_MAX 2048
+#define TEXT_MAX 16384
 /* What a group may take to end by itself after the test's child ended. */
 #define GRACE_MS 2000
 
@@ -207,6 +208,19 @@ static bool failed_late(int fd, char *text)
 	return false;
 }
 
+/* What is said of a test that hangs: where it does. */
+static void late(pid_t group, int timeout_ms, char *text)
+{
+	FILE *out = fmemopen(text, TEXT_MAX, "w");
+
+	if (!out)
+		return;
+	fprintf(out, "timeout after %d ms\n", timeout_ms);
+	test_where(out, group);
+	fclose(out);
+	text[TEXT_MAX - 1] = 0;
+}
+
 static enum result run(struct test *test, int timeout_ms, const sigset_t *signals,
 		       char *text)
 {
@@ -227,6 +241,8 @@ static enum result run(struct test *test, int timeout_ms, const sigset_t *signal
 	setpgid(pid, pid);
 	close(fds[1]);
 	kind = follow(pid, fds[0], now_ms() + timeout_ms, signals, &finished, text);
+	if (kind == 'L')
+		late(pid, timeout_ms, text);
 	if (kind == 'F' || kind == 'L')
 		kill(-pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -236,14 +252,12 @@ static enum result run(struct test *test, int timeout_ms, const sigset_t *signal
 	if (kind != 'F' && failed_late(fds[0], text))
 		kind = 'F';
 	close(fds[0]);
-	if (kind == 'F')
+	if (kind == 'F' || kind == 'L')
 		return FAILED;
 	if (kind == 'S' && WIFEXITED(status) && WEXITSTATUS(status) == 77)
 		return SKIPPED;
 	wrong = verdict(test, status, finished);
-	if (kind == 'L')
-		snprintf(text, REPORT_MAX, "timeout after %d ms", timeout_ms);
-	else if (wrong)
+	if (wrong)
 		snprintf(text, REPORT_MAX, "%s", wrong);
 	else if (!left_alone)
 		snprintf(text, REPORT_MAX, "left a process running");
@@ -287,7 +301,7 @@ int main(int argc, char **argv)
 	const char *factor = getenv("TEST_TIMEOUT_FACTOR");
 	int stretch = factor && atoi(factor) > 0 ? atoi(factor) : 1;
 	bool list = argc > 1 && !strcmp(argv[1], "-l");
-	static char text[REPORT_MAX];
+	static char text[TEXT_MAX];
 	int nr = 0, failed = 0;
 	sigset_t block, signals;
 

@@ -48,6 +48,8 @@ const char *test_instrument(void);
 /* 'F': the running test has failed, 'S': it is skipped. Any thread, any fork. */
 void test_report(char kind, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Where the threads of a process group are: lines for a test that hangs. */
+void test_where(FILE *out, pid_t group);
 /* Ends the running test and everything it started. */
 void test_end(void) __attribute__((noreturn));
 

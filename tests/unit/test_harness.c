@@ -237,6 +237,12 @@ EXPECT_FAILURE(check_after_the_end, "failed: ")
 EXPECT_FAILURE(check_in_another_session, "failed: \"one\" and \"two\"")
 EXPECT_FAILURE(bytes_differ, "byte 2 of 4 is 0x63 and 0x78")
 EXPECT_FAILURE(hangs, "timeout after 1000 ms")
+/* Its one thread is named, and what it waits for. */
+TEST(says_where_a_test_hangs)
+{
+	expect("planted_hangs", 1, "# planted_hangs: process ", " test_harness: ");
+}
+
 EXPECT_FAILURE(crashes, "ended by signal 11")
 EXPECT_FAILURE(returns_instead_of_dying, "was not ended by signal 7")
 EXPECT_FAILURE(dies_otherwise, "ended by signal 4")
