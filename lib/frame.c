@@ -440,10 +440,12 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 	while (done < CHUNK_SIZE) {
 		int64_t r = os_uffd_move(f->trash_uffd, trash + done,
 					 frame_addr(sp, slot) + done, CHUNK_SIZE - done,
-					 OS_MOVE_NOWAKE | OS_MOVE_HOLES);
+					 OS_MOVE_NOWAKE);
 
 		if (r > 0)
 			done += (size_t)r;
+		else if (r == -ENOENT)
+			done += PAGE_SIZE;
 		else if (r == -EBUSY)
 			frame_unshare(sp, slot + done / PAGE_SIZE, 1);
 		else

@@ -86,11 +86,11 @@ int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
  * -EAGAIN  an event has not been read yet: give way to the reader
  * -EBUSY   the page is pinned, or shared by fork
  * -ENOENT  a hole
- * -EEXIST  the destination is not empty
+ * -EEXIST  the destination is not empty, nor is the source (if that is, it has moved)
  * -EINVAL  not both writable, or locked
+ * Nobody else may fill the source or empty the destination meanwhile.
  */
-#define OS_MOVE_HOLES  0x1u /* holes in the source are skipped and count as moved */
-#define OS_MOVE_NOWAKE 0x2u
+#define OS_MOVE_NOWAKE 0x1u
 int64_t os_uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags);
 /*
  * Fills pages from our memory, wakes who waits for them. Bytes, or -EAGAIN -EEXIST

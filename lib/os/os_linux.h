@@ -7,6 +7,7 @@
 #define UHMM_OS_LINUX_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /*
@@ -22,6 +23,15 @@ void os_detach(void);
 
 /* Is addr inside something os_reserve() returned? */
 bool os_is_reserved(uintptr_t addr);
+
+#define OS_PAGE_SIZE ((size_t)1 << 12)
+
+/*
+ * Bytes from start on that have no page, at most len: 0 if it is not known. And: up to
+ * the end of the last page of [start, start + len).
+ */
+size_t os_linux_empty(uintptr_t start, size_t len);
+size_t os_linux_filled(uintptr_t start, size_t len);
 
 /* Called by os_die() with its message before the process ends. */
 extern void (*os_on_die)(const char *message);

@@ -263,6 +263,45 @@ int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max
 	return (int)ret;
 }
 
+/* Swapped pages count too. Regions found, or 0. */
+static int scan_filled(uintptr_t start, size_t len, struct page_region *region, int nr)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = start + len,
+		.vec = (uintptr_t)region,
+		.vec_len = (uint64_t)nr,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+	};
+	long ret;
+
+	do
+		ret = sys3(SYS_ioctl, proc.pagemap, PAGEMAP_SCAN, &arg);
+	while (ret == -EINTR);
+	return ret < 0 ? -1 : (int)ret;
+}
+
+size_t os_linux_empty(uintptr_t start, size_t len)
+{
+	struct page_region first;
+	int nr;
+
+	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) != (int)os_pid())
+		return 0;
+	nr = scan_filled(start, len, &first, 1);
+	return nr < 0 ? 0 : nr ? first.start - start : len;
+}
+
+size_t os_linux_filled(uintptr_t start, size_t len)
+{
+	struct page_region region[32];
+	int nr = len ? scan_filled(start, len, region, 32) : 0;
+
+	return nr > 0 ? region[nr - 1].end - start : 0;
+}
+
 /* statm: size resident shared ...; anonymous is resident less shared. */
 int64_t os_rss_anon_pages(int64_t *mapped_pages)
 {

@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
 #include "lib/os/uapi.h"
 
@@ -103,17 +104,47 @@ static int64_t outcome(long ret, int64_t field, size_t len)
 	return ret;
 }
 
+/*
+ * Linux 6.18 can move pages and not count them. When a page is touched while it is to be
+ * moved, the kernel tries again; the second attempt succeeds, the error of the first one
+ * is still in a variable, and a third attempt finds the destination filled: EEXIST, or a
+ * count that is short by what the second attempt moved (mm/userfaultfd.c, move_pages():
+ * err is not reset). With ALLOW_SRC_HOLES it would go round for ever where the third
+ * attempt meets a hole: that mode is not used.
+ *
+ * Where both have a page none was moved. Where the source has none, what the destination
+ * has came from there; or else (a debugger looked at it while it was empty) it is zeros,
+ * which is what the source, a hole, would have read as.
+ */
+static int64_t uncounted(int uffd, const struct uffdio_move *move, size_t done)
+{
+	uintptr_t dst = move->dst + done, src = move->src + done;
+	size_t filled;
+
+	if (os_linux_empty(dst, OS_PAGE_SIZE))
+		return 0;
+	filled = os_linux_filled(dst, os_linux_empty(src, move->len - done));
+	if (filled && !(move->mode & UFFDIO_MOVE_MODE_DONTWAKE))
+		os_uffd_wake(uffd, dst, filled);
+	return (int64_t)filled;
+}
+
 int64_t os_uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags)
 {
 	struct uffdio_move move = { .dst = dst, .src = src, .len = len };
+	int64_t done, more;
 	long ret;
 
-	if (flags & OS_MOVE_HOLES)
-		move.mode |= UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES;
 	if (flags & OS_MOVE_NOWAKE)
 		move.mode |= UFFDIO_MOVE_MODE_DONTWAKE;
 	ret = sys3(SYS_ioctl, uffd, UFFDIO_MOVE, &move);
-	return outcome(ret, move.move, len);
+	done = outcome(ret, move.move, len);
+	if (done == (int64_t)len || (done < 0 && done != -EEXIST))
+		return done;
+	more = uncounted(uffd, &move, done > 0 ? (size_t)done : 0);
+	if (done > 0)
+		return done + more;
+	return more ? more : done;
 }
 
 int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len)

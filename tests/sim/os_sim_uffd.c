@@ -490,7 +490,7 @@ static int move_huge(struct mm *mm, uintptr_t dst, uintptr_t src)
 	return 0;
 }
 
-static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src, unsigned flags)
+static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src)
 {
 	struct page *from = page_at(mm, src);
 	const struct page *to = page_at(mm, dst);
@@ -498,6 +498,9 @@ static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src, unsigned flag
 	/* What is there of our own memory is known where it is registered. */
 	bool known = in_arena(src) || vma->uffd;
 
+	/* As os.h says: it has moved. */
+	if (to->flags & P_PRESENT && known && !(from->flags & (P_PRESENT | P_POISON)))
+		return 0;
 	if (to->flags & (P_PRESENT | P_POISON))
 		return -EEXIST;
 	if (from->flags & P_POISON)
@@ -506,9 +509,9 @@ static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src, unsigned flag
 		if (!page_untouched(mm, src))
 			sim_fail("somebody wrote to %lx while no page was there", src);
 		/* The library puts up with what the kernel does; this one does not. */
-		if (!in_arena(src) && !(flags & OS_MOVE_HOLES))
+		if (!in_arena(src))
 			sim_fail("MOVE from %lx: there is no page in this frame", src);
-		return flags & OS_MOVE_HOLES ? 0 : -ENOENT;
+		return -ENOENT;
 	}
 	if (from->pins || shared(mm, src, from) || sim_chance(sim_config.busy_move))
 		return -EBUSY;
@@ -522,8 +525,7 @@ static bool whole_fits(struct mm *mm, uintptr_t dst, uintptr_t src, size_t len)
 	       !chunk_at(mm, dst)->table;
 }
 
-static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_t len,
-		    unsigned flags)
+static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_t len)
 {
 	struct mm *mm = uffd->mm;
 	const struct vma *to = vma_at(mm, dst), *from = vma_at(mm, src);
@@ -550,7 +552,7 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 			step = SIM_HUGE;
 		} else {
 			page_split(mm, src + at);
-			r = move_small(mm, dst + at, src + at, flags);
+			r = move_small(mm, dst + at, src + at);
 		}
 		if (r)
 			break;
@@ -564,7 +566,7 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 int64_t os_uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags)
 {
 	struct file *uffd = range_get(fd, dst | src, len);
-	int64_t r = move(uffd, dst, src, len, flags);
+	int64_t r = move(uffd, dst, src, len);
 
 	sim_trace("MOVE", (int64_t)src, (int64_t)dst, (int64_t)(len / SIM_PAGE), r);
 	if (r > 0 && !(flags & OS_MOVE_NOWAKE))
