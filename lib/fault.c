@@ -385,11 +385,9 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 	bool folio;
 	int r;
 
-	if (frame_contains(sp, addr)) {
-		/* A debugger, or /proc/PID/mem, looks at an empty frame. */
-		os_uffd_zero(sp->uffd, addr, PAGE_SIZE);
-		return 0;
-	}
+	/* A debugger, /proc/PID/mem or keep_frames() looks at an empty frame. */
+	if (frame_contains(sp, addr))
+		return os_uffd_zero(sp->uffd, addr, PAGE_SIZE) > 0 ? 0 : -EAGAIN;
 	shard = gate_enter(&sp->gate);
 	entry = find_entry(sp, addr, &chunk, &folio);
 	e = entry ? entry_load(entry) : 0;

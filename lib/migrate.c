@@ -263,8 +263,15 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 	 * Marked free by the program, and taken by the kernel before os_keep(). A copy
 	 * from there would wait for the reader, which may be us.
 	 */
-	if (r == -ENOENT && os_uffd_zero(sp->uffd, frame_addr(sp, slot), PAGE_SIZE) > 0)
-		r = os_uffd_move(sp->uffd, addr, frame_addr(sp, slot), PAGE_SIZE, 0);
+	if (r == -ENOENT) {
+		int64_t zero = os_uffd_zero(sp->uffd, frame_addr(sp, slot), PAGE_SIZE);
+
+		if (zero == -EAGAIN || zero == -ENOMEM)
+			return (int)zero;
+		if (zero > 0)
+			r = os_uffd_move(sp->uffd, addr, frame_addr(sp, slot), PAGE_SIZE,
+					 0);
+	}
 	if (r > 0) {
 		frame_release(sp, slot);
 		return 0;
