@@ -403,12 +403,13 @@ static void discard(const struct vma *vma, uintptr_t start, uintptr_t end)
 			page_gone(here(), at);
 }
 
-/* No memory is taken away here. */
+/* No memory is taken away here; but a page may have gone back, and then it is a fault. */
 void os_keep(void *addr, bool quietly)
 {
-	(void)addr;
-	(void)quietly;
-	sim_point();
+	if (quietly)
+		sim_point();
+	else if (page_access(here(), (uintptr_t)addr, true))
+		sim_fail("keeps %lx, where nothing is", (uintptr_t)addr);
 }
 
 int os_discard(void *addr, size_t size_bytes)
