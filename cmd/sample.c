@@ -37,6 +37,7 @@
 /* Time between two looks, in units of what one took; and at what a process shares. */
 #define LOOK_REST 8
 #define SHARE_REST 20
+#define SHARE_REST_CHANGED 3
 
 void tree_sample_init(struct tree *tree)
 {
@@ -100,7 +101,8 @@ static int64_t read_pss(uint32_t pid)
 	return at && sscanf(at, "Pss_Anon: %ld", &kib) == 1 ? kib / 4 : -1;
 }
 
-static int64_t read_pages(struct tree_sample *sample, uint32_t pid, uint32_t forks)
+static int64_t read_pages(struct tree_sample *sample, uint32_t pid, uint32_t forks,
+			  uint32_t kin)
 {
 	int64_t rss = read_rss(sample, pid), pss;
 	uint64_t before, after;
@@ -108,12 +110,15 @@ static int64_t read_pages(struct tree_sample *sample, uint32_t pid, uint32_t for
 	if (forks == sample->alone)
 		return rss;
 	before = monotonic_ns();
-	if (before >= sample->share_ns) {
+	if (before >= sample->share_ns ||
+	    (kin != sample->kin && before >= sample->again_share_ns)) {
 		pss = read_pss(pid);
 		if (pss < 0)
 			return rss;
 		after = monotonic_ns();
 		sample->share_ns = after + (after - before) * SHARE_REST;
+		sample->again_share_ns = after + (after - before) * SHARE_REST_CHANGED;
+		sample->kin = kin;
 		sample->pss_pages = pss;
 		sample->rss_pages = rss;
 		if (pss >= rss - rss / 256)
@@ -152,7 +157,8 @@ static int64_t look_at(struct tree *tree, uint32_t i, unsigned *doors)
 	}
 	sample->pages = 0;
 	if (sample->state != SAMPLE_RUNG)
-		sample->pages = read_pages(sample, owner.pid, CTL_LOAD(&slot->forks));
+		sample->pages = read_pages(sample, owner.pid, CTL_LOAD(&slot->forks),
+					   CTL_LOAD(&tree->ctl->kin));
 	return sample->pages;
 }
 

@@ -46,11 +46,39 @@ static unsigned before_kept(const struct hand *hand, uintptr_t addr, unsigned nr
 	return nr;
 }
 
-static void wrap(struct hand *hand)
+/* Groups of pages that others share, between two revolutions that look for better. */
+#define SHARED_GROUPS 256
+
+/* From the beginning, or on with what is shared if there is nothing else. */
+static void wrap(struct uhmm_space *sp, struct hand *hand, bool nothing)
 {
-	hand->at = 0;
+	uint32_t refused = __atomic_load_n(&sp->nr_refused, __ATOMIC_RELAXED);
+
+	if (hand->shared)
+		hand->shared_at = hand->shared = 0;
+	else if (nothing && hand->met_shared)
+		hand->shared = SHARED_GROUPS;
+	hand->at = hand->shared ? hand->shared_at : 0;
+	hand->look = hand->met_shared || refused != hand->refused;
+	hand->refused = refused;
+	hand->met_shared = false;
 	hand->taken = 0;
 	hand->revolutions++;
+}
+
+/* Of these pages, those that no other process has; or all, when it is their turn. */
+static uint64_t own_of(struct hand *hand, uintptr_t addr, uint64_t which)
+{
+	uint64_t own;
+
+	hand->tried = true;
+	if (!hand->look || (hand->shared && !(hand->flags & ISOLATE_CHEAP)))
+		return which;
+	own = which & os_mapped_once(addr, GROUP_PAGES);
+	if (own != which)
+		hand->met_shared = true;
+	hand->tried = own;
+	return own;
 }
 
 /* Finds more present pages. False: none from here to the end; the hand has wrapped. */
@@ -180,9 +208,9 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	unsigned room = GROUP_PAGES - frame_group(sp, group)->nr_used;
 	unsigned in_chunk = CHUNK_PAGES - (unsigned)(addr >> PAGE_SHIFT) % CHUNK_PAGES;
 	unsigned nr, skip, flags = hand->flags;
-	uint64_t which;
+	uint64_t which, own;
 	struct range vma;
-	int r;
+	int r = 0;
 
 	if (!mapping(sp, addr, &vma)) {
 		advance(hand, left);
@@ -191,6 +219,10 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	if (left > (vma.end - addr) >> PAGE_SHIFT)
 		left = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
 	if (whole_folio(hand, addr, &vma, left)) {
+		if (!own_of(hand, addr, 1)) {
+			advance(hand, CHUNK_PAGES);
+			return 0;
+		}
 		r = isolate_folio(sp, &vma, addr, flags);
 		if (r != -EBUSY && r != -ENOSPC) {
 			*folio = r > 0;
@@ -208,7 +240,11 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	if (nr > (vma.end - addr) >> PAGE_SHIFT)
 		nr = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
 	which = window(hand, addr, nr, room);
-	r = isolate_pages(sp, &vma, addr, which, group, flags, NULL);
+	own = own_of(hand, addr, which);
+	if (own)
+		r = isolate_pages(sp, &vma, addr, own, group, flags, NULL);
+	if (__atomic_load_n(&sp->nr_refused, __ATOMIC_RELAXED) != hand->refused)
+		hand->look = true;
 	if (r != -EAGAIN)
 		advance_beyond(hand, addr, which);
 	return r == -EBUSY ? 0 : r;
@@ -232,10 +268,10 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 	hand->what = OS_SCAN_MEMORY;
 	hand->flags = hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
 	/* Not for ever where all is warm or pinned: the caller has other work too. */
-	while (!folio && frame_group(sp, group)->nr_used < GROUP_PAGES && looked++ < 64) {
+	while (!folio && frame_group(sp, group)->nr_used < GROUP_PAGES && looked < 1024) {
 		if (hand->next >= hand->nr && !find_more(sp, hand)) {
 			r = hand->taken + taken == 0 ? -ENOENT : 0;
-			wrap(hand);
+			wrap(sp, hand, r == -ENOENT);
 			break;
 		}
 		r = take(sp, hand, group, &folio);
@@ -244,6 +280,7 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 		if (r > 0)
 			taken += (unsigned)r;
 		r = 0;
+		looked += hand->tried ? 16 : 1;
 	}
 	/*
 	 * A copy is more memory, not less, until it is stored: it does not wait for its
@@ -252,6 +289,12 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 	hand->copied = nr_unshared(sp) != unshared;
 	frame_group_close(sp, group, hand->copied);
 	hand->taken += taken;
+	if (taken && hand->shared && --hand->shared == 0) {
+		hand->shared_at = current(hand);
+		hand->at = 0;
+		hand->nr = hand->next = 0;
+		hand->taken = 0;
+	}
 	return taken ? (int)taken : r;
 }
 

@@ -24,6 +24,12 @@ struct hand {
 	uintptr_t end;           /* where it wraps; 0: at the end of all memory */
 	uint32_t offset;         /* pages of it done */
 	bool copied;             /* what was isolated last, from what fork shares */
+	bool tried;              /* the last window had pages to be isolated */
+	uint32_t refused;        /* space->nr_refused when this revolution began */
+	bool look;               /* some were: it is looked at before, who has them */
+	bool met_shared;         /* pages that others have too, in this revolution */
+	unsigned shared;         /* groups of those to take, as there was nothing else */
+	uintptr_t shared_at;     /* where they are looked for next */
 	uint64_t revolutions;
 	uint64_t taken;          /* pages isolated in this revolution */
 	/* Memory the kernel writes when a thread ends: never isolated. */
@@ -36,6 +42,10 @@ struct hand {
  * that can move this time, -EAGAIN if the reader has to run first, -ENOENT when a whole
  * revolution found nothing. hurry: whatever there is, warm as well, so that who touches
  * it has to wait.
+ *
+ * A page that several processes share since a fork is the last choice: to take it away
+ * from one of them needs a copy, and frees nothing while another has it. Such pages are
+ * passed by until a whole revolution found nothing else, and then taken a few at a time.
  */
 int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry);
 

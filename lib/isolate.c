@@ -391,6 +391,8 @@ int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 	if (flags & ISOLATE_ZEROS)
 		unshare(sp, addr, which);
 	r = isolate_some(&is, which);
+	if (is.refused)
+		__atomic_fetch_add(&sp->nr_refused, 1, __ATOMIC_RELAXED);
 	if (r == 0 && is.refused && !(flags & ISOLATE_CHEAP)) {
 		which = is.refused;
 		before = is.isolated;

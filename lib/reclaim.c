@@ -165,7 +165,7 @@ static unsigned reclaim_step(struct uhmm_space *sp, bool hurry)
 
 	if (hurry)
 		progress = stop_growth(sp);
-	if (!hurry && probation < target) {
+	if (!progress && (hurry || probation < target)) {
 		r = hand_isolate(sp, &w->hand, false);
 		if (r == -EAGAIN)
 			os_yield();

@@ -480,6 +480,7 @@ struct uhmm_space {
 	uint32_t stop;             /* enum space_stop */
 	uint32_t work;             /* futex: the worker's bell */
 	uint32_t inline_room;      /* futex: counts when there may be room again */
+	uint32_t nr_refused;       /* times that pages were found pinned or shared */
 	/*
 	 * The thread of ours that touches memory of the program; see isolate.c. Held
 	 * while it faults: the reader takes no such lock.

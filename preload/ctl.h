@@ -169,7 +169,8 @@ struct ctl {
 	 */
 	uint32_t next_message, taken_message;
 	uint32_t dropped_messages;
-	uint32_t pad2;
+	/* Raised when a process forks, executes or ends: shares change. */
+	uint32_t kin;
 	struct ctl_message message[CTL_MESSAGES];
 	struct ctl_slot slot[CTL_SLOTS];
 };
@@ -208,6 +209,7 @@ static inline void ctl_fold(struct ctl *ctl, struct ctl_slot *slot)
 	CTL_STORE(&slot->usage_pages, 0);
 	CTL_STORE(&slot->door, 0);
 	CTL_STORE(&slot->forks, 0);
+	__atomic_fetch_add(&ctl->kin, 1, __ATOMIC_RELAXED);
 	for (int i = 0; i < CTL_NR_COUNTERS; i++) {
 		uint64_t n = CTL_LOAD(&slot->counter[i]);
 

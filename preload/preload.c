@@ -123,7 +123,8 @@ static int64_t share(void *ctx, struct uhmm_space *space, int64_t rss)
 	(void)ctx;
 	if (!CTL_LOAD(&self.slot->writer))
 		CTL_STORE(&self.slot->writer, os_tid());
-	CTL_STORE(&self.slot->usage_pages, usage_pages(&self.usage, rss));
+	CTL_STORE(&self.slot->usage_pages,
+		  usage_pages(&self.usage, rss, CTL_LOAD(&self.ctl->kin)));
 	total = ctl_usage_pages(self.ctl);
 	ctl_note_peak(self.ctl, total);
 	if (space && self.space)
@@ -372,6 +373,7 @@ static void after_fork_parent(void)
 		host_fork_done();
 	usage_forked(&self.usage);
 	CTL_STORE(&self.slot->forks, CTL_LOAD(&self.slot->forks) + 1);
+	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_parent(self.space);
 	uhmm_unlock(&self.lock);

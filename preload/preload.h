@@ -43,13 +43,17 @@ struct usage {
 	int64_t pss_pages; /* last exact share, and the resident pages at that time */
 	int64_t rss_pages;
 	uint64_t faults;   /* up to then */
+	uint32_t kin;      /* ctl->kin then */
 	uint64_t next_ns;  /* when the exact share may be asked for again */
 	uint64_t again_ns; /* the same where it may have grown */
 };
 
 /* After fork, in parent and child. */
 void usage_forked(struct usage *usage);
-/* This process's part of the tree's memory, each shared page counted by its share. */
-int64_t usage_pages(struct usage *usage, int64_t rss_pages);
+/*
+ * This process's part of the tree's memory, each shared page counted by its share.
+ * kin: ctl->kin.
+ */
+int64_t usage_pages(struct usage *usage, int64_t rss_pages, uint32_t kin);
 
 #endif

@@ -10,7 +10,9 @@
  *
  * A page that is written for the first time since the fork becomes the process's own, and
  * what is resident does not change. But each is a fault. While there were as many as make
- * a difference the exact share is asked for more often.
+ * a difference the exact share is asked for more often. And shares change when a relative
+ * forks, executes or ends: half a page for each of two is a third for each of three, and
+ * until all have looked again some of it is counted twice, or by nobody.
  */
 #include "preload/preload.h"
 
@@ -18,7 +20,7 @@
 
 /* Time between two walks, in units of what one took. */
 #define REST 20
-#define REST_FAULTING 3
+#define REST_CHANGED 3
 /* Pages: 2 MiB. */
 #define FAULTS_MATTER 512
 
@@ -28,7 +30,7 @@ void usage_forked(struct usage *usage)
 	usage->next_ns = usage->again_ns = 0;
 }
 
-int64_t usage_pages(struct usage *usage, int64_t rss)
+int64_t usage_pages(struct usage *usage, int64_t rss, uint32_t kin)
 {
 	uint64_t before, after, faults;
 	int64_t pss;
@@ -38,14 +40,16 @@ int64_t usage_pages(struct usage *usage, int64_t rss)
 	before = os_now_ns();
 	faults = os_minor_faults();
 	if (before >= usage->next_ns ||
-	    (before >= usage->again_ns && faults - usage->faults >= FAULTS_MATTER)) {
+	    (before >= usage->again_ns &&
+	     (kin != usage->kin || faults - usage->faults >= FAULTS_MATTER))) {
 		pss = os_pss_anon_pages();
 		if (pss < 0)
 			return rss;
 		after = os_now_ns();
 		usage->next_ns = after + (after - before) * REST;
-		usage->again_ns = after + (after - before) * REST_FAULTING;
+		usage->again_ns = after + (after - before) * REST_CHANGED;
 		usage->faults = faults;
+		usage->kin = kin;
 		usage->pss_pages = pss;
 		usage->rss_pages = rss;
 		/* Alone again: the others have ended, or have copies of their own. */

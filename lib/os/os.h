@@ -195,6 +195,11 @@ int64_t os_pss_anon_pages(void);
 uint64_t os_minor_faults(void);
 
 /*
+ * Bit i: the i-th page from start on, of at most 64, is in memory and no other process
+ * has it. What fork() shared once may have one owner again.
+ */
+uint64_t os_mapped_once(uintptr_t start, unsigned nr);
+/*
  * Makes each page one that UFFDIO_MOVE takes unless it is pinned: as if the program wrote
  * to it without changing it, which breaks sharing after fork.
  */

@@ -372,6 +372,19 @@ int os_make_exclusive(uintptr_t start, size_t len)
 	return r;
 }
 
+uint64_t os_mapped_once(uintptr_t start, unsigned nr)
+{
+	uint64_t entry[64], which = 0;
+	long n = sys4(SYS_pread64, proc.pagemap, entry, nr * sizeof(*entry),
+		      (long)(start / OS_PAGE_SIZE * sizeof(*entry)));
+	long i;
+
+	for (i = 0; i < n / (long)sizeof(*entry); i++)
+		if (entry[i] >> 63 & 1 && entry[i] >> 56 & 1)
+			which |= UINT64_C(1) << i;
+	return which;
+}
+
 /*
  * /proc/self/smaps: the line of a mapping, lines of numbers, "VmFlags: rd wr ... wf".
  * Lines other than a mapping's begin with a capital letter.

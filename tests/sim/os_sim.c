@@ -114,6 +114,19 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 	return pages;
 }
 
+uint64_t os_mapped_once(uintptr_t start, unsigned nr)
+{
+	uint64_t which = 0;
+	unsigned i;
+
+	for (i = 0; i < nr; i++)
+		if (!(page_at(here(), start + i * SIM_PAGE)->flags & P_SHARED) ||
+		    sim_below(2))
+			which |= UINT64_C(1) << i;
+	sim_point();
+	return which;
+}
+
 int os_make_exclusive(uintptr_t start, size_t len)
 {
 	uintptr_t addr;
