@@ -12,20 +12,32 @@
 
 #define NIL GROUP_NIL
 
+/* A chunk of it for groups, one for folios, one for groups that can be executed. */
+#define TRASH_SIZE (3 * CHUNK_SIZE)
+#define TRASH_FOLIO CHUNK_SIZE
+#define TRASH_EXECUTABLE (2 * CHUNK_SIZE)
+
 static struct frame_block *block_of(struct frames *f, uint32_t group)
 {
 	return &f->block[group / BLOCK_GROUPS];
+}
+
+static bool is_executable(struct frames *f, uint32_t group)
+{
+	return block_of(f, group)->kind == BLOCK_EXECUTABLE;
 }
 
 /* ---- lists; under frames.lock ----------------------------------------------------- */
 
 static void free_group_push(struct frames *f, uint32_t g)
 {
+	uint32_t *head = &f->free_group[is_executable(f, g)];
+
 	f->group[g].prev = NIL;
-	f->group[g].next = f->free_group;
-	if (f->free_group != NIL)
-		f->group[f->free_group].prev = g;
-	f->free_group = g;
+	f->group[g].next = *head;
+	if (*head != NIL)
+		f->group[*head].prev = g;
+	*head = g;
 }
 
 static void free_group_unlink(struct frames *f, uint32_t g)
@@ -35,33 +47,32 @@ static void free_group_unlink(struct frames *f, uint32_t g)
 	if (group->prev != NIL)
 		f->group[group->prev].next = group->next;
 	else
-		f->free_group = group->next;
+		f->free_group[is_executable(f, g)] = group->next;
 	if (group->next != NIL)
 		f->group[group->next].prev = group->prev;
 }
 
-/*
- * Huge pages go to blocks that never held single pages: those have no page table yet, and
- * the kernel moves the huge page by moving one entry. Single pages use worn blocks first.
- */
 static void free_block_push(struct frames *f, uint32_t b)
 {
-	uint32_t *head = &f->free_block[f->block[b].worn];
+	uint32_t *head = &f->free_block[f->block[b].kind];
 
 	f->block[b].next = *head;
 	*head = b;
 }
 
-static uint32_t free_block_pop(struct frames *f, bool worn)
+static uint32_t free_block_pop(struct frames *f, const enum block_kind *order)
 {
-	uint32_t *head = &f->free_block[worn], b;
+	unsigned i;
+	uint32_t b;
 
-	if (*head == NIL)
-		head = &f->free_block[!worn];
-	b = *head;
-	if (b != NIL)
-		*head = f->block[b].next;
-	return b;
+	for (i = 0; i < BLOCK_KINDS; i++) {
+		b = f->free_block[order[i]];
+		if (b != NIL) {
+			f->free_block[order[i]] = f->block[b].next;
+			return b;
+		}
+	}
+	return NIL;
 }
 
 static void probation_append(struct frames *f, uint32_t g)
@@ -121,35 +132,79 @@ static void group_free(struct frames *f, uint32_t g)
 	free_block_push(f, g / BLOCK_GROUPS);
 }
 
-static uint32_t group_alloc(struct frames *f)
-{
-	uint32_t g = f->free_group, b, i;
+/* ---- blocks ----------------------------------------------------------------------- */
 
-	if (g == NIL) {
-		b = free_block_pop(f, true);
-		if (b == NIL)
-			return NIL;
-		f->block[b].worn = true;
-		for (i = BLOCK_GROUPS; i-- > 0;)
-			free_group_push(f, b * BLOCK_GROUPS + i);
-		f->block[b].nr_free = BLOCK_GROUPS;
-		g = f->free_group;
-	}
-	free_group_unlink(f, g);
-	block_of(f, g)->nr_free--;
-	return g;
+/* Makes a block that is on no list, and empty, one of the other kind. */
+static int block_convert(struct frames *f, uint32_t b, bool executable)
+{
+	char *bytes = f->base + (size_t)b * CHUNK_SIZE;
+	int r = 0;
+
+	/* What is dropped from it must have somewhere to go. */
+	if (executable)
+		r = os_set_executable(f->trash + TRASH_EXECUTABLE, CHUNK_SIZE, true);
+	if (!r)
+		r = os_set_executable(bytes, CHUNK_SIZE, executable);
+	if (!r)
+		f->block[b].kind = executable ? BLOCK_EXECUTABLE : BLOCK_WORN;
+	return r;
+}
+
+/* Takes a free block off its list, that of the first kind in order that has one. */
+static uint32_t block_take(struct uhmm_space *sp, const enum block_kind *order)
+{
+	struct frames *f = &sp->frames;
+	bool executable = order[0] == BLOCK_EXECUTABLE;
+	uint32_t b;
+
+	uhmm_lock(&f->lock);
+	b = free_block_pop(f, order);
+	uhmm_unlock(&f->lock);
+	if (b == NIL || (f->block[b].kind == BLOCK_EXECUTABLE) == executable)
+		return b;
+	if (block_convert(f, b, executable) == 0)
+		return b;
+	uhmm_lock(&f->lock);
+	free_block_push(f, b);
+	uhmm_unlock(&f->lock);
+	return NIL;
 }
 
 /* ---- groups ----------------------------------------------------------------------- */
 
-uint32_t frame_group_open(struct uhmm_space *sp)
+/* A block's worth of free groups, under the lock, which is let go of meanwhile. */
+static bool more_groups(struct uhmm_space *sp, bool executable)
+{
+	static const enum block_kind order[2][BLOCK_KINDS] = {
+		{ BLOCK_WORN, BLOCK_FRESH, BLOCK_EXECUTABLE },
+		{ BLOCK_EXECUTABLE, BLOCK_WORN, BLOCK_FRESH },
+	};
+	struct frames *f = &sp->frames;
+	uint32_t b, i;
+
+	uhmm_unlock(&f->lock);
+	b = block_take(sp, order[executable]);
+	uhmm_lock(&f->lock);
+	if (b == NIL)
+		return false;
+	if (!executable)
+		f->block[b].kind = BLOCK_WORN;
+	for (i = BLOCK_GROUPS; i-- > 0;)
+		free_group_push(f, b * BLOCK_GROUPS + i);
+	f->block[b].nr_free = BLOCK_GROUPS;
+	return true;
+}
+
+uint32_t frame_group_open(struct uhmm_space *sp, bool executable)
 {
 	struct frames *f = &sp->frames;
-	uint32_t g;
+	uint32_t g = NIL;
 
 	uhmm_lock(&f->lock);
-	g = group_alloc(f);
-	if (g != NIL) {
+	if (f->free_group[executable] != NIL || more_groups(sp, executable)) {
+		g = f->free_group[executable];
+		free_group_unlink(f, g);
+		block_of(f, g)->nr_free--;
 		f->group[g].kind = GROUP_OPEN;
 		f->group[g].nr_used = 0;
 		f->group[g].present = 0;
@@ -256,14 +311,16 @@ void frame_release(struct uhmm_space *sp, uint64_t slot)
 
 /* ---- folios ----------------------------------------------------------------------- */
 
+/*
+ * Huge pages go to blocks that never held single pages: those have no page table yet, and
+ * the kernel moves the huge page by moving one entry. Single pages use worn blocks first.
+ */
 uint32_t frame_folio_open(struct uhmm_space *sp)
 {
-	struct frames *f = &sp->frames;
-	uint32_t b;
+	static const enum block_kind order[BLOCK_KINDS] = { BLOCK_FRESH, BLOCK_WORN,
+							    BLOCK_EXECUTABLE };
+	uint32_t b = block_take(sp, order);
 
-	uhmm_lock(&f->lock);
-	b = free_block_pop(f, false);
-	uhmm_unlock(&f->lock);
 	return b == NIL ? NIL : b * BLOCK_GROUPS;
 }
 
@@ -337,7 +394,7 @@ void frame_folio_split(struct uhmm_space *sp, uint32_t g, uintptr_t owner, unsig
 	if (on_list(f, g))
 		probation_unlink(f, g);
 	f->group[g].prev = NIL;
-	f->block[g / BLOCK_GROUPS].worn = true;
+	f->block[g / BLOCK_GROUPS].kind = BLOCK_WORN;
 	f->block[g / BLOCK_GROUPS].nr_free = 0;
 	for (i = 0; i < BLOCK_GROUPS; i++) {
 		struct frame_group *group = &f->group[g + i];
@@ -365,14 +422,26 @@ void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 	os_make_exclusive(frame_addr(sp, slot), nr * PAGE_SIZE);
 }
 
+static char *trash_for(struct frames *f, bool executable)
+{
+	return f->trash + (executable ? TRASH_EXECUTABLE : 0);
+}
+
+static void discard_trash(struct frames *f, bool executable)
+{
+	if (f->trash_used[executable])
+		os_discard(trash_for(f, executable),
+			   (size_t)f->trash_used[executable] * GROUP_SIZE);
+	f->trash_used[executable] = 0;
+}
+
 void frame_empty_trash(struct uhmm_space *sp)
 {
 	struct frames *f = &sp->frames;
 
 	uhmm_lock(&f->trash_lock);
-	if (f->trash_used)
-		os_discard(f->trash, (size_t)f->trash_used * GROUP_SIZE);
-	f->trash_used = 0;
+	discard_trash(f, false);
+	discard_trash(f, true);
 	uhmm_unlock(&f->trash_lock);
 }
 
@@ -406,15 +475,17 @@ void frame_drop(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 	struct frames *f = &sp->frames;
 	uint64_t left = mask;
 	uintptr_t trash;
+	bool executable;
 
+	/* Then the group need not be the caller's any more. */
 	if (!mask)
 		return;
+	executable = is_executable(f, g);
 	uhmm_lock(&f->trash_lock);
-	if (f->trash_used == BLOCK_GROUPS) {
-		os_discard(f->trash, CHUNK_SIZE);
-		f->trash_used = 0;
-	}
-	trash = (uintptr_t)f->trash + (size_t)f->trash_used++ * GROUP_SIZE;
+	if (f->trash_used[executable] == BLOCK_GROUPS)
+		discard_trash(f, executable);
+	trash = (uintptr_t)trash_for(f, executable) +
+		(size_t)f->trash_used[executable]++ * GROUP_SIZE;
 	while (left) {
 		unsigned from = (unsigned)__builtin_ctzll(left);
 		uint64_t rest = ~(left >> from);
@@ -432,7 +503,7 @@ void frame_drop(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 {
 	struct frames *f = &sp->frames;
-	uintptr_t trash = (uintptr_t)f->trash + CHUNK_SIZE;
+	uintptr_t trash = (uintptr_t)f->trash + TRASH_FOLIO;
 	uint64_t slot = (uint64_t)g * GROUP_PAGES;
 	size_t done = 0;
 
@@ -466,7 +537,7 @@ static int open_trash(struct uhmm_space *sp)
 	f->trash_uffd = os_uffd_open(sp->user_only ? OS_UFFD_USER_ONLY : 0);
 	if (f->trash_uffd < 0)
 		return f->trash_uffd;
-	r = os_uffd_register(f->trash_uffd, (uintptr_t)f->trash, 2 * CHUNK_SIZE);
+	r = os_uffd_register(f->trash_uffd, (uintptr_t)f->trash, TRASH_SIZE);
 	if (r)
 		os_uffd_close(f->trash_uffd);
 	return r;
@@ -481,22 +552,24 @@ int frames_init(struct uhmm_space *sp, uint64_t limit_pages)
 
 	f->nr_groups = blocks * BLOCK_GROUPS;
 	f->base = os_reserve(size);
-	f->trash = os_reserve(2 * CHUNK_SIZE);
+	f->trash = os_reserve(TRASH_SIZE);
 	f->group = uhmm_host_map(f->nr_groups * sizeof(*f->group));
 	f->block = uhmm_host_map(blocks * sizeof(*f->block));
 	if (!f->base || !f->trash || !f->group || !f->block)
 		goto fail;
 	r = os_commit(f->base, size);
 	if (!r)
-		r = os_commit(f->trash, 2 * CHUNK_SIZE);
+		r = os_commit(f->trash, TRASH_SIZE);
 	if (!r)
 		r = os_uffd_register(sp->uffd, (uintptr_t)f->base, size);
 	if (!r)
 		r = open_trash(sp);
 	if (r)
 		goto fail;
-	f->free_group = f->probation_head = f->probation_tail = NIL;
-	f->free_block[0] = f->free_block[1] = NIL;
+	f->free_group[0] = f->free_group[1] = NIL;
+	f->probation_head = f->probation_tail = NIL;
+	for (b = 0; b < BLOCK_KINDS; b++)
+		f->free_block[b] = NIL;
 	/* A group that was never used has prev 0: only what is on a list looks at it. */
 	for (b = blocks; b-- > 0;)
 		free_block_push(f, b);
@@ -512,8 +585,8 @@ int frames_after_fork(struct uhmm_space *sp)
 	/*
 	 * The trash was registered on a userfaultfd without EVENT_FORK: it is ours anew.
 	 */
-	sp->frames.trash_used = 0;
-	os_discard(sp->frames.trash, 2 * CHUNK_SIZE);
+	sp->frames.trash_used[0] = sp->frames.trash_used[1] = 0;
+	os_discard(sp->frames.trash, TRASH_SIZE);
 	return open_trash(sp);
 }
 
@@ -529,7 +602,7 @@ void frames_fini(struct uhmm_space *sp)
 	if (f->group)
 		uhmm_host_unmap(f->group, f->nr_groups * sizeof(*f->group));
 	if (f->trash)
-		os_release(f->trash, 2 * CHUNK_SIZE);
+		os_release(f->trash, TRASH_SIZE);
 	if (f->base)
 		os_release(f->base, (size_t)f->nr_groups * CHUNK_SIZE / BLOCK_GROUPS);
 	*f = (struct frames){ .trash_uffd = -1 };

@@ -7,6 +7,10 @@
  * page takes no memory. Slots come in groups of 64, filled by one isolator and aged as
  * one, and groups in blocks of 2 MiB, so that a huge page finds an aligned place.
  *
+ * UFFDIO_MOVE wants the same access on both sides. So frames are readable and writable,
+ * and blocks of them executable besides, as many as pages of such mappings need: a block
+ * becomes one kind or the other while it is empty, when there is none of that kind.
+ *
  * A slot is named by its index in the area. A slot is *present* from the moment its page
  * was moved in until it was moved back or dropped.
  *
@@ -64,8 +68,11 @@ static inline void frame_set_owner(struct uhmm_space *sp, uint64_t slot, uintptr
 	__atomic_store_n(&group->owner[slot % GROUP_PAGES], addr, __ATOMIC_RELAXED);
 }
 
-/* An empty group, or GROUP_NIL. */
-uint32_t frame_group_open(struct uhmm_space *sp);
+/*
+ * An empty group for pages of mappings that can be executed, or that cannot; or
+ * GROUP_NIL: no frames are left, or the system has none that can be executed.
+ */
+uint32_t frame_group_open(struct uhmm_space *sp, bool executable);
 /*
  * Slots [nr_used, nr_used + nr) of an open group now hold pages of owner, owner + 1 ...
  */

@@ -133,15 +133,53 @@ static void advance(struct hand *hand, unsigned nr)
 }
 
 /* The mapping around addr, if it is one of ours still. */
-static bool mapping(struct uhmm_space *sp, uintptr_t addr, struct range *range)
+static bool mapping(struct uhmm_space *sp, uintptr_t addr, struct range *range,
+		    bool *executable)
 {
 	struct os_vma vma;
 
 	if (os_vma_next(addr, true, &vma) || vma.start > addr || !space_manages(sp, &vma))
 		return false;
 	*range = (struct range){ vma.start, vma.end };
+	*executable = vma.executable;
 	return true;
 }
+
+/* ---- the groups that are filled --------------------------------------------------- */
+
+/* False: no frames are left. Executable ones are opened when they are needed. */
+static bool open_groups(struct uhmm_space *sp, struct hand *hand)
+{
+	hand->group[true] = GROUP_NIL;
+	hand->group[false] = frame_group_open(sp, false);
+	return hand->group[false] != GROUP_NIL;
+}
+
+static uint32_t group_for(struct uhmm_space *sp, struct hand *hand, bool executable)
+{
+	if (hand->group[executable] == GROUP_NIL)
+		hand->group[executable] = frame_group_open(sp, executable);
+	return hand->group[executable];
+}
+
+static bool is_full(struct uhmm_space *sp, uint32_t group)
+{
+	return group != GROUP_NIL && frame_group(sp, group)->nr_used == GROUP_PAGES;
+}
+
+static bool any_full(struct uhmm_space *sp, const struct hand *hand)
+{
+	return is_full(sp, hand->group[false]) || is_full(sp, hand->group[true]);
+}
+
+static void close_groups(struct uhmm_space *sp, struct hand *hand, bool oldest)
+{
+	if (hand->group[true] != GROUP_NIL)
+		frame_group_close(sp, hand->group[true], oldest);
+	frame_group_close(sp, hand->group[false], oldest);
+}
+
+/* ---- taking ----------------------------------------------------------------------- */
 
 static bool whole_folio(const struct hand *hand, uintptr_t addr, const struct range *vma,
 			unsigned left)
@@ -199,26 +237,30 @@ static void advance_beyond(struct hand *hand, uintptr_t addr, uint64_t which)
 	hand->offset = 0;
 }
 
-/* Isolates from the current extent into the group; how many, or an error. */
-static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *folio)
+/* Isolates from the current extent; how many, or an error. */
+static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
 {
 	const struct os_extent *ext = &hand->extent[hand->next];
 	uintptr_t addr = ext->start + hand->offset * PAGE_SIZE;
 	unsigned left = ext->nr_pages - hand->offset;
-	unsigned room = GROUP_PAGES - frame_group(sp, group)->nr_used;
 	unsigned in_chunk = CHUNK_PAGES - (unsigned)(addr >> PAGE_SHIFT) % CHUNK_PAGES;
 	unsigned nr, skip, flags = hand->flags;
+	uint32_t group = GROUP_NIL;
+	bool executable = false;
 	uint64_t which, own;
 	struct range vma;
 	int r = 0;
 
-	if (!mapping(sp, addr, &vma)) {
+	if (mapping(sp, addr, &vma, &executable))
+		group = group_for(sp, hand, executable);
+	if (group == GROUP_NIL) {
 		advance(hand, left);
 		return 0;
 	}
 	if (left > (vma.end - addr) >> PAGE_SHIFT)
 		left = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
-	if (whole_folio(hand, addr, &vma, left)) {
+	/* Huge pages that can be executed are rare; they are taken apart. */
+	if (!executable && whole_folio(hand, addr, &vma, left)) {
 		if (!own_of(hand, addr, 1)) {
 			advance(hand, CHUNK_PAGES);
 			return 0;
@@ -239,7 +281,7 @@ static int take(struct uhmm_space *sp, struct hand *hand, uint32_t group, bool *
 	}
 	if (nr > (vma.end - addr) >> PAGE_SHIFT)
 		nr = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
-	which = window(hand, addr, nr, room);
+	which = window(hand, addr, nr, GROUP_PAGES - frame_group(sp, group)->nr_used);
 	own = own_of(hand, addr, which);
 	if (own)
 		r = isolate_pages(sp, &vma, addr, own, group, flags, NULL);
@@ -257,24 +299,23 @@ static uint64_t nr_unshared(const struct uhmm_space *sp)
 
 int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 {
-	uint32_t group = frame_group_open(sp);
 	uint64_t unshared = nr_unshared(sp);
 	unsigned taken = 0, looked = 0;
 	bool folio = false;
 	int r = 0;
 
-	if (group == GROUP_NIL)
+	if (!open_groups(sp, hand))
 		return 0;
 	hand->what = OS_SCAN_MEMORY;
 	hand->flags = hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
 	/* Not for ever where all is warm or pinned: the caller has other work too. */
-	while (!folio && frame_group(sp, group)->nr_used < GROUP_PAGES && looked < 1024) {
+	while (!folio && !any_full(sp, hand) && looked < 1024) {
 		if (hand->next >= hand->nr && !find_more(sp, hand)) {
 			r = hand->taken + taken == 0 ? -ENOENT : 0;
 			wrap(sp, hand, r == -ENOENT);
 			break;
 		}
-		r = take(sp, hand, group, &folio);
+		r = take(sp, hand, &folio);
 		if (r == -EAGAIN)
 			break;
 		if (r > 0)
@@ -287,7 +328,7 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 	 * time on probation.
 	 */
 	hand->copied = nr_unshared(sp) != unshared;
-	frame_group_close(sp, group, hand->copied);
+	close_groups(sp, hand, hand->copied);
 	hand->taken += taken;
 	if (taken && hand->shared && --hand->shared == 0) {
 		hand->shared_at = current(hand);
@@ -300,12 +341,11 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 
 int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *range)
 {
-	uint32_t group = frame_group_open(sp);
 	unsigned looked = 0, taken = 0;
 	bool folio, more = true;
 	int r = 0;
 
-	if (group == GROUP_NIL)
+	if (!open_groups(sp, hand))
 		return -EAGAIN;
 	hand->what = OS_SCAN_ZEROS;
 	hand->flags = ISOLATE_HOT | ISOLATE_CHEAP | ISOLATE_ZEROS;
@@ -313,15 +353,15 @@ int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *rang
 	hand->end = range->end;
 	hand->nr = hand->next = 0;
 	/* What was written meanwhile stays in the group. */
-	while (r != -EAGAIN && frame_group(sp, group)->nr_used < GROUP_PAGES &&
+	while (r != -EAGAIN && !any_full(sp, hand) &&
 	       looked++ < HAND_SCAN_PAGES / GROUP_PAGES) {
 		more = hand->next < hand->nr || find_more(sp, hand);
 		if (!more)
 			break;
-		r = take(sp, hand, group, &folio);
+		r = take(sp, hand, &folio);
 		taken += r > 0 ? (unsigned)r : 0;
 	}
-	frame_group_close(sp, group, false);
+	close_groups(sp, hand, false);
 	range->start = more ? current(hand) : range->end;
 	return r == -EAGAIN && !taken ? r : (int)taken;
 }

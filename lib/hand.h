@@ -23,6 +23,7 @@ struct hand {
 	unsigned flags;          /* of isolate_pages() */
 	uintptr_t end;           /* where it wraps; 0: at the end of all memory */
 	uint32_t offset;         /* pages of it done */
+	uint32_t group[2];       /* being filled, by executable, or GROUP_NIL */
 	bool copied;             /* what was isolated last, from what fork shares */
 	bool tried;              /* the last window had pages to be isolated */
 	uint32_t refused;        /* space->nr_refused when this revolution began */

@@ -24,6 +24,7 @@ struct piece {
 	struct range vma;
 	uintptr_t start;
 	unsigned nr, device;
+	bool executable; /* and writable */
 	uint8_t *results;
 };
 
@@ -47,6 +48,7 @@ static unsigned look(struct piece *p, uintptr_t end, enum uhmm_result *why)
 	if (nr > (vma.end - p->start) >> PAGE_SHIFT)
 		nr = (unsigned)((vma.end - p->start) >> PAGE_SHIFT);
 	p->vma = (struct range){ vma.start, vma.end };
+	p->executable = vma.executable && vma.writable;
 	if ((vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP) &&
 	    !(p->start >> ADDRESS_BITS))
 		*why = UHMM_MOVED;
@@ -61,7 +63,7 @@ static bool try_folio(struct piece *p)
 	entry_t f;
 	unsigned n;
 
-	if (p->nr != CHUNK_PAGES || !is_huge(p->start) ||
+	if (p->nr != CHUNK_PAGES || p->executable || !is_huge(p->start) ||
 	    isolate_folio(p->sp, &p->vma, p->start, ISOLATE_HOT) != (int)CHUNK_PAGES)
 		return false;
 	chunk = page_chunk(p->sp, p->start);
@@ -135,7 +137,7 @@ static void set_results(struct piece *p, uint64_t which, enum uhmm_result result
 static void pages(struct piece *p, uint64_t which)
 {
 	struct uhmm_space *sp = p->sp;
-	uint32_t group = frame_group_open(sp);
+	uint32_t group = frame_group_open(sp, p->executable);
 	uint64_t refused = 0;
 	unsigned used, i;
 	int r;

@@ -127,12 +127,9 @@ bool space_manages(struct uhmm_space *sp, const struct os_vma *vma)
 {
 	struct range piece;
 
-	/*
-	 * UFFDIO_MOVE wants the access bits of our frames, which are readable and
-	 * writable.
-	 */
+	/* UFFDIO_MOVE wants what can be written to; see docs/read-only.md. */
 	if ((vma->kind != OS_VMA_ANON && vma->kind != OS_VMA_HEAP) || !vma->readable ||
-	    !vma->writable || vma->executable || vma->start >> ADDRESS_BITS)
+	    !vma->writable || vma->start >> ADDRESS_BITS)
 		return false;
 	return space_clip(sp, vma->start, vma->end, &piece);
 }

@@ -155,10 +155,17 @@ struct frame_group {
 	uintptr_t owner[GROUP_PAGES]; /* frame_owner() */
 };
 
+enum block_kind {
+	BLOCK_FRESH = 0,
+	BLOCK_WORN,       /* has a page table: a huge page moved here would be split */
+	BLOCK_EXECUTABLE, /* so has this; for pages of mappings that can be executed */
+	BLOCK_KINDS,
+};
+
 struct frame_block {
 	uint32_t next;    /* list of wholly free blocks */
 	uint32_t nr_free; /* groups of it that are free */
-	bool worn;        /* has a page table: a huge page moved here would be split */
+	uint32_t kind;    /* enum block_kind; changed by who took it off the list */
 };
 
 struct frames {
@@ -167,12 +174,14 @@ struct frames {
 	uint32_t nr_groups;
 	struct frame_group *group;
 	struct frame_block *block;
-	uint32_t free_block[2], free_group;    /* list heads; blocks by worn */
+	uint32_t free_block[BLOCK_KINDS]; /* list heads */
+	uint32_t free_group[2];           /* the same, by executable */
 	uint32_t probation_head, probation_tail; /* oldest first */
 	uint64_t nr_probation; /* pages in PROBATION; atomic */
 	/* registered on trash_uffd: what is moved there is dropped */
 	char *trash;
-	uint32_t trash_used;   /* groups moved there since the last drop */
+	/* groups moved there since the last drop, by executable */
+	uint32_t trash_used[2];
 	struct uhmm_lock trash_lock;
 	int trash_uffd;
 };

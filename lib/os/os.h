@@ -34,6 +34,11 @@ void os_release(void *addr, size_t size_bytes);
  */
 int os_commit(void *addr, size_t size_bytes);
 /*
+ * What was committed can be executed as well from now on, or no more. -errno where the
+ * system does not have that. Empty blocks of frames only.
+ */
+int os_set_executable(void *addr, size_t size_bytes, bool executable);
+/*
  * The pages read as zeros from now on and take no memory. Not for memory registered
  * with events: that would wait for our own reader.
  */
@@ -87,7 +92,7 @@ int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
  * -EBUSY   the page is pinned, or shared by fork
  * -ENOENT  a hole
  * -EEXIST  the destination is not empty, nor is the source (if that is, it has moved)
- * -EINVAL  not both writable, or locked
+ * -EINVAL  not both writable, one of them executable or locked
  * Nobody else may fill the source or empty the destination meanwhile.
  */
 #define OS_MOVE_NOWAKE 0x1u

@@ -126,6 +126,13 @@ int os_commit(void *addr, size_t size_bytes)
 	return (int)sys3(SYS_mprotect, addr, size_bytes, PROT_READ | PROT_WRITE);
 }
 
+int os_set_executable(void *addr, size_t size_bytes, bool executable)
+{
+	int prot = PROT_READ | PROT_WRITE | (executable ? PROT_EXEC : 0);
+
+	return (int)sys3(SYS_mprotect, addr, size_bytes, prot);
+}
+
 int os_discard(void *addr, size_t size_bytes)
 {
 	return (int)sys3(SYS_madvise, addr, size_bytes, MADV_DONTNEED);

@@ -161,7 +161,8 @@ static void op_dma(struct program *p)
 
 static void map_run(struct program *p, struct run r)
 {
-	unsigned prot = SIM_RW | (p->huge && sim_below(2) ? SIM_THP : 0);
+	unsigned prot = SIM_RW | (p->huge && sim_below(2) ? SIM_THP : 0) |
+			(sim_below(6) ? 0 : SIM_EXEC);
 
 	if (!free_to_map(p, r.page, r.nr))
 		return;
@@ -232,7 +233,8 @@ static void op_protect(struct program *p)
 	sim_sleep(sim_below(100000));
 	if (sim_below(2))
 		op_read(p);
-	expect("mprotect", sim_mprotect(r.addr, r.len, SIM_RW), 0, 0);
+	expect("mprotect",
+	       sim_mprotect(r.addr, r.len, SIM_RW | (sim_below(4) ? 0 : SIM_EXEC)), 0, 0);
 }
 
 /* ---- fork ------------------------------------------------------------------------ */

@@ -29,6 +29,7 @@ int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *out)
 		.kind = in_arena(vma->start) ? OS_VMA_ANON : OS_VMA_SPECIAL,
 		.readable = vma->prot & SIM_READ,
 		.writable = vma->prot & SIM_WRITE,
+		.executable = vma->prot & SIM_EXEC,
 	};
 	return 0;
 }

@@ -385,6 +385,33 @@ int os_commit(void *addr, size_t size_bytes)
 	return 0;
 }
 
+/* As mprotect(): the mapping is split. And it may be refused, for want of mappings. */
+int os_set_executable(void *addr, size_t size_bytes, bool executable)
+{
+	uintptr_t start = (uintptr_t)addr, end = start + size_bytes, at;
+	struct vma reservation;
+	struct mm *mm = here();
+	unsigned i;
+
+	sim_point();
+	reservation_of(start, size_bytes, &reservation);
+	if (sim_chance(sim_config.busy_move))
+		return -ENOMEM;
+	vma_split(mm, start);
+	vma_split(mm, end);
+	for (i = 0, at = start; i < mm->nr; i++)
+		if (mm->vma[i].start >= start && mm->vma[i].end <= end) {
+			mm->vma[i].prot = SIM_RW | (executable ? SIM_EXEC : 0);
+			at += mm->vma[i].end - mm->vma[i].start;
+		}
+	if (at != end)
+		sim_fail("makes %lx executable, which is not committed", start);
+	vma_merge(mm);
+	sim_trace("set_executable", (int64_t)start, (int64_t)end, executable, 0);
+	sim_point();
+	return 0;
+}
+
 static void discard(const struct vma *vma, uintptr_t start, uintptr_t end)
 {
 	uintptr_t at;

@@ -539,7 +539,8 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 	if (!to || !from)
 		return -ENOENT;
 	if (src + len > from->end || dst + len > to->end || to->uffd != uffd ||
-	    (to->prot & SIM_RW) != (from->prot & SIM_RW) || !(to->prot & SIM_WRITE))
+	    (to->prot & SIM_ACCESS) != (from->prot & SIM_ACCESS) ||
+	    !(to->prot & SIM_WRITE))
 		return -EINVAL;
 	while (at < len) {
 		size_t step = SIM_PAGE;

@@ -134,8 +134,9 @@ static void program_main(void *arg)
 	unsigned i;
 
 	make_shape(p);
-	check("mmap", sim_mmap(ARENA_BASE, p->nr_pages * SIM_PAGE,
-			       SIM_RW | (p->huge ? SIM_THP : 0)));
+	check("mmap",
+	      sim_mmap(ARENA_BASE, p->nr_pages * SIM_PAGE,
+		       SIM_RW | (p->huge ? SIM_THP : 0) | (sim_below(6) ? 0 : SIM_EXEC)));
 	start_library(p);
 	for (i = 0; i < p->nr_threads; i++)
 		tid[i] = sim_spawn("app", thread_main, p);

@@ -82,6 +82,8 @@ void sim_trace(const char *what, int64_t a, int64_t b, int64_t c, int64_t result
 #define SIM_WRITE 2u
 #define SIM_RW 3u
 #define SIM_THP 4u /* sim_mmap: transparent huge pages */
+#define SIM_EXEC 8u
+#define SIM_ACCESS (SIM_RW | SIM_EXEC)
 
 /* [addr, addr+len) lies inside one page. What was read has been checked. */
 int sim_read(uintptr_t addr, void *buf, size_t len);

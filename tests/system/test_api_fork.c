@@ -106,6 +106,22 @@ API_TEST(a_child_reads_everything_and_ends_its_space, .timeout_s = 60)
 	each_writes_its_own(&b, fork(), true);
 }
 
+API_TEST(a_child_has_what_can_be_executed, .timeout_s = 60)
+{
+	struct both b = make(delivery, 1);
+
+	/* A third on a device, a third in frames, a third in its place. */
+	if (mprotect(b.p, NR * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC))
+		SKIP("mprotect: %s", strerror(errno));
+	api_check(b.p, NR, 1);
+	CHECK_SOON(api_stats(b.space).now_device == 0);
+	api_move(b.space, b.p, NR / 3, b.ram, UHMM_MOVED);
+	CHECK_EQ(uhmm_advise(b.space, b.p + NR / 3 * PAGE, NR / 3 * PAGE,
+			     UHMM_ADVISE_COLD),
+		 0);
+	each_writes_its_own(&b, fork(), true);
+}
+
 API_TEST(a_child_ends_its_space_without_having_read, .timeout_s = 60)
 {
 	struct both b = make(delivery, 1);
