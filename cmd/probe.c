@@ -37,7 +37,7 @@ const struct probe_feature probe_features[] = {
 	{ UFFD_FEATURE_MOVE, true, "MOVE", "6.8", "isolate pages" },
 	{ UFFD_FEATURE_SIGBUS, false, "SIGBUS", "4.14", "delivery inline" },
 	{ UFFD_FEATURE_PAGEFAULT_FLAG_WP, false, "PAGEFAULT_FLAG_WP", "5.7",
-	  "migrate read-only memory" },
+	  "protect pages" },
 	{ UFFD_FEATURE_POISON, true, "POISON", "6.6", "report lost pages" },
 	{ UFFD_FEATURE_WP_ASYNC, false, "WP_ASYNC", "6.7", "find written pages" },
 	{ 0, false, NULL, NULL, NULL },

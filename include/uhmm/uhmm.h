@@ -123,8 +123,8 @@ enum uhmm_result {
 	UHMM_PINNED = 3,
 	UHMM_BUSY = 4,       /* in transition, or the program was changing the mapping */
 	/*
-	 * not private anonymous memory that can be read and written but not executed; or
-	 * locked, or another space's
+	 * not private anonymous memory that can be read and written; or locked, or
+	 * another space's
 	 */
 	UHMM_UNMOVABLE = 5,
 	UHMM_FULL = 6,       /* the device (or, moving back, memory) has no room */
