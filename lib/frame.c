@@ -511,7 +511,7 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 	while (done < CHUNK_SIZE) {
 		int64_t r = os_uffd_move(f->trash_uffd, trash + done,
 					 frame_addr(sp, slot) + done, CHUNK_SIZE - done,
-					 OS_MOVE_NOWAKE);
+					 OS_MOVE_NOWAKE | OS_MOVE_HOLES);
 
 		if (r > 0)
 			done += (size_t)r;

@@ -96,6 +96,7 @@ int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
  * Nobody else may fill the source or empty the destination meanwhile.
  */
 #define OS_MOVE_NOWAKE 0x1u
+#define OS_MOVE_HOLES  0x2u /* of our own memory: -ENOENT is no surprise */
 int64_t os_uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags);
 /*
  * Fills pages from our memory, wakes who waits for them. Bytes, or -EAGAIN -EEXIST

@@ -490,7 +490,7 @@ static int move_huge(struct mm *mm, uintptr_t dst, uintptr_t src)
 	return 0;
 }
 
-static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src)
+static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src, unsigned flags)
 {
 	struct page *from = page_at(mm, src);
 	const struct page *to = page_at(mm, dst);
@@ -509,7 +509,7 @@ static int move_small(struct mm *mm, uintptr_t dst, uintptr_t src)
 		if (!page_untouched(mm, src))
 			sim_fail("somebody wrote to %lx while no page was there", src);
 		/* The library puts up with what the kernel does; this one does not. */
-		if (!in_arena(src))
+		if (!in_arena(src) && !(flags & OS_MOVE_HOLES))
 			sim_fail("MOVE from %lx: there is no page in this frame", src);
 		return -ENOENT;
 	}
@@ -525,7 +525,8 @@ static bool whole_fits(struct mm *mm, uintptr_t dst, uintptr_t src, size_t len)
 	       !chunk_at(mm, dst)->table;
 }
 
-static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_t len)
+static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_t len,
+		    unsigned flags)
 {
 	struct mm *mm = uffd->mm;
 	const struct vma *to = vma_at(mm, dst), *from = vma_at(mm, src);
@@ -553,7 +554,7 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 			step = SIM_HUGE;
 		} else {
 			page_split(mm, src + at);
-			r = move_small(mm, dst + at, src + at);
+			r = move_small(mm, dst + at, src + at, flags);
 		}
 		if (r)
 			break;
@@ -567,7 +568,7 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 int64_t os_uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags)
 {
 	struct file *uffd = range_get(fd, dst | src, len);
-	int64_t r = move(uffd, dst, src, len);
+	int64_t r = move(uffd, dst, src, len, flags);
 
 	sim_trace("MOVE", (int64_t)src, (int64_t)dst, (int64_t)(len / SIM_PAGE), r);
 	if (r > 0 && !(flags & OS_MOVE_NOWAKE))
