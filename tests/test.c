@@ -281,6 +281,17 @@ static void ignore(int signo)
 	(void)signo;
 }
 
+/* nohup and shells start what is in the background with some signals ignored. */
+static void listen_to_all(void)
+{
+	struct sigaction sa;
+	int signo;
+
+	for (signo = 1; signo < 32; signo++)
+		if (sigaction(signo, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
+			signal(signo, SIG_DFL);
+}
+
 static void print_result(const struct test *test, int nr, enum result result,
 			 const char *text, int64_t took_ms)
 {
@@ -308,6 +319,7 @@ int main(int argc, char **argv)
 	in_place = argc > 1 && !strcmp(argv[1], "-n");
 	argv += 1 + (list || in_place);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	listen_to_all();
 	signal(SIGCHLD, ignore); /* with a function: SIG_IGN would reap */
 	sigemptyset(&block);
 	sigaddset(&block, SIGCHLD);
