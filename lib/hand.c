@@ -66,13 +66,17 @@ static void wrap(struct uhmm_space *sp, struct hand *hand, bool nothing)
 	hand->revolutions++;
 }
 
-/* Of these pages, those that no other process has; or all, when it is their turn. */
+/*
+ * Of these pages, those that no other process has; or all, when it is their turn, and of
+ * the zero page, which everybody has and nobody shares.
+ */
 static uint64_t own_of(struct hand *hand, uintptr_t addr, uint64_t which)
 {
 	uint64_t own;
 
 	hand->tried = true;
-	if (!hand->look || (hand->shared && !(hand->flags & ISOLATE_CHEAP)))
+	if (!hand->look || hand->flags & ISOLATE_ZEROS ||
+	    (hand->shared && !(hand->flags & ISOLATE_CHEAP)))
 		return which;
 	own = which & os_mapped_once(addr, GROUP_PAGES);
 	if (own != which)

@@ -336,6 +336,32 @@ API_TEST(what_the_kernel_has_pinned_stays)
 	api_destroy(space);
 }
 
+/*
+ * Which page is whose is looked at once some were refused; the zero page is nobody's, and
+ * under a budget still to be made a hole.
+ */
+API_TEST(zero_pages_become_holes_though_others_are_pinned)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	struct uhmm_device *ram = api_device(space, "ram");
+	char *zeros = api_map(2048), *p = api_map(32);
+	int fd;
+	size_t i;
+
+	for (i = 0; i < 2048; i++)
+		CHECK_EQ(*(volatile char *)(zeros + i * PAGE), 0);
+	CHECK_EQ(api_resident(zeros, 2048), 2048);
+	api_fill(p, 32, 1);
+	fd = ring_with_buffer(p + 8 * PAGE, 8 * PAGE);
+	CHECK_EQ(uhmm_migrate(space, p, 32 * PAGE, ram, NULL, NULL), 0);
+	CHECK_GE(api_stats(space).skip_pinned, 8);
+	CHECK_EQ(uhmm_manage(space, zeros, 2048 * PAGE), 0);
+	CHECK_EQ(uhmm_budget_set(space, 1 << 20), 0);
+	CHECK_SOON(api_resident(zeros, 2048) == 0);
+	close(fd);
+	api_destroy(space);
+}
+
 /* ---- folios ------------------------------------------------------------------------ */
 
 API_TEST(a_huge_page_is_moved_as_one)
