@@ -46,7 +46,7 @@ struct hand {
  *
  * A page that several processes share since a fork is the last choice: to take it away
  * from one of them needs a copy, and frees nothing while another has it. Such pages are
- * passed by until a whole revolution found nothing else, and then taken a few at a time.
+ * passed by until a whole revolution found nothing else, then taken for 64 MiB or so.
  */
 int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry);
 
