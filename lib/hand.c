@@ -8,10 +8,19 @@
 #include "lib/hand.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "lib/frame.h"
 #include "lib/migrate.h"
 #include "lib/range.h"
+
+/* Windows tried, or scans for more, before the caller sees to its other work. */
+#define LOOKS 64
+
+static uint64_t nr_forks(const struct uhmm_space *sp)
+{
+	return __atomic_load_n(&sp->counter[COUNT_EVENT_FORK], __ATOMIC_RELAXED);
+}
 
 static void keep_area(void *ctx, uintptr_t addr, size_t len)
 {
@@ -67,25 +76,87 @@ static void wrap(struct uhmm_space *sp, struct hand *hand, bool nothing)
 }
 
 /*
- * Of these pages, those that no other process has; or all, when it is their turn, and of
- * the zero page, which everybody has and nobody shares.
+ * Whether pages that other processes have are passed by. Everybody has the zero page and
+ * nobody shares it.
  */
-static uint64_t own_of(struct hand *hand, uintptr_t addr, uint64_t which)
+static bool own_only(const struct hand *hand)
 {
-	uint64_t own;
-
-	hand->tried = true;
-	if (!hand->look || hand->flags & ISOLATE_ZEROS ||
-	    (hand->shared && !(hand->flags & ISOLATE_CHEAP)))
-		return which;
-	own = which & os_mapped_once(addr, GROUP_PAGES);
-	if (own != which)
-		hand->met_shared = true;
-	hand->tried = own;
-	return own;
+	return hand->look && !(hand->flags & ISOLATE_ZEROS) &&
+	       (!hand->shared || hand->flags & ISOLATE_CHEAP);
 }
 
-/* Finds more present pages. False: none from here to the end; the hand has wrapped. */
+/* Extents that are found one after the other. */
+struct extents {
+	struct os_extent at[HAND_EXTENTS];
+	int nr;
+	uintptr_t full; /* the first page there was no room for; 0: none yet */
+};
+
+static void add_page(struct extents *list, uintptr_t addr)
+{
+	struct os_extent *last = &list->at[list->nr - 1];
+
+	if (list->full)
+		return;
+	if (list->nr && !last->huge && last->start + last->nr_pages * PAGE_SIZE == addr)
+		last->nr_pages++;
+	else if (list->nr < HAND_EXTENTS)
+		list->at[list->nr++] = (struct os_extent){ .start = addr, .nr_pages = 1 };
+	else
+		list->full = addr;
+}
+
+static void add_huge(struct extents *list, const struct os_extent *ext)
+{
+	if (!list->full && list->nr < HAND_EXTENTS)
+		list->at[list->nr++] = *ext;
+	else if (!list->full)
+		list->full = ext->start;
+}
+
+/* Those pages of an extent that no other process has. Returns how many there are. */
+static unsigned add_own(struct extents *list, const struct os_extent *ext)
+{
+	uint64_t own[OS_MAPPED_ONCE_PAGES / 64];
+	unsigned done, i, nr, found = 0;
+
+	for (done = 0; done < ext->nr_pages; done += nr) {
+		uintptr_t start = ext->start + done * PAGE_SIZE;
+
+		nr = ext->nr_pages - done;
+		nr = nr < OS_MAPPED_ONCE_PAGES ? nr : OS_MAPPED_ONCE_PAGES;
+		os_mapped_once(start, nr, own);
+		for (i = 0; i < nr; i++) {
+			if (!(own[i / 64] >> i % 64 & 1))
+				continue;
+			found++;
+			if (!ext->huge)
+				add_page(list, start + i * PAGE_SIZE);
+		}
+	}
+	if (ext->huge && found == ext->nr_pages)
+		add_huge(list, ext);
+	return found;
+}
+
+static void keep_own(struct hand *hand)
+{
+	struct extents own = { .nr = 0 };
+	int i;
+
+	for (i = 0; i < hand->nr && !own.full; i++)
+		if (add_own(&own, &hand->extent[i]) < hand->extent[i].nr_pages)
+			hand->met_shared = true;
+	memcpy(hand->extent, own.at, (size_t)own.nr * sizeof(own.at[0]));
+	hand->nr = own.nr;
+	if (own.full)
+		hand->at = own.full;
+}
+
+/*
+ * Finds more present pages; maybe none that are wanted yet. False: there are none from
+ * here to the end.
+ */
 static bool find_more(struct uhmm_space *sp, struct hand *hand)
 {
 	struct os_vma vma;
@@ -108,12 +179,15 @@ static bool find_more(struct uhmm_space *sp, struct hand *hand)
 		hand->nr = os_scan(piece.start, piece.end, hand->what, HAND_SCAN_PAGES,
 				   hand->extent, HAND_EXTENTS, &walked);
 		hand->at = hand->nr < 0 ? vma.end : walked;
-		if (hand->nr > 0) {
-			hand->nr_keep = 0;
-			if (sp->whole)
-				os_for_each_thread_area(keep_area, hand);
-			return true;
-		}
+		if (hand->nr <= 0)
+			continue;
+		hand->forks = nr_forks(sp);
+		if (own_only(hand))
+			keep_own(hand);
+		hand->nr_keep = 0;
+		if (sp->whole && hand->nr)
+			os_for_each_thread_area(keep_area, hand);
+		return true;
 	}
 	hand->nr = 0;
 	return false;
@@ -251,9 +325,9 @@ static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
 	unsigned nr, skip, flags = hand->flags;
 	uint32_t group = GROUP_NIL;
 	bool executable = false;
-	uint64_t which, own;
+	uint64_t which;
 	struct range vma;
-	int r = 0;
+	int r;
 
 	if (mapping(sp, addr, &vma, &executable))
 		group = group_for(sp, hand, executable);
@@ -265,10 +339,6 @@ static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
 		left = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
 	/* Huge pages that can be executed are rare; they are taken apart. */
 	if (!executable && whole_folio(hand, addr, &vma, left)) {
-		if (!own_of(hand, addr, 1)) {
-			advance(hand, CHUNK_PAGES);
-			return 0;
-		}
 		r = isolate_folio(sp, &vma, addr, flags);
 		if (r != -EBUSY && r != -ENOSPC) {
 			*folio = r > 0;
@@ -286,14 +356,21 @@ static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
 	if (nr > (vma.end - addr) >> PAGE_SHIFT)
 		nr = (unsigned)((vma.end - addr) >> PAGE_SHIFT);
 	which = window(hand, addr, nr, GROUP_PAGES - frame_group(sp, group)->nr_used);
-	own = own_of(hand, addr, which);
-	if (own)
-		r = isolate_pages(sp, &vma, addr, own, group, flags, NULL);
+	r = isolate_pages(sp, &vma, addr, which, group, flags, NULL);
 	if (__atomic_load_n(&sp->nr_refused, __ATOMIC_RELAXED) != hand->refused)
 		hand->look = true;
 	if (r != -EAGAIN)
 		advance_beyond(hand, addr, which);
 	return r == -EBUSY ? 0 : r;
+}
+
+/* Since these pages were found there was a fork: none is its owner's alone. */
+static bool is_stale(const struct uhmm_space *sp, struct hand *hand)
+{
+	if (hand->forks == nr_forks(sp))
+		return false;
+	hand->at = current(hand);
+	return true;
 }
 
 static uint64_t nr_unshared(const struct uhmm_space *sp)
@@ -313,19 +390,20 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 	hand->what = OS_SCAN_MEMORY;
 	hand->flags = hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
 	/* Not for ever where all is warm or pinned: the caller has other work too. */
-	while (!folio && !any_full(sp, hand) && looked < 1024) {
-		if (hand->next >= hand->nr && !find_more(sp, hand)) {
+	while (!folio && !any_full(sp, hand) && looked < LOOKS) {
+		looked++;
+		if (hand->next < hand->nr && !(own_only(hand) && is_stale(sp, hand))) {
+			r = take(sp, hand, &folio);
+		} else if (!find_more(sp, hand)) {
 			r = hand->taken + taken == 0 ? -ENOENT : 0;
 			wrap(sp, hand, r == -ENOENT);
 			break;
 		}
-		r = take(sp, hand, &folio);
 		if (r == -EAGAIN)
 			break;
 		if (r > 0)
 			taken += (unsigned)r;
 		r = 0;
-		looked += hand->tried ? 16 : 1;
 	}
 	/*
 	 * A copy is more memory, not less, until it is stored: it does not wait for its

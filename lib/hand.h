@@ -25,7 +25,7 @@ struct hand {
 	uint32_t offset;         /* pages of it done */
 	uint32_t group[2];       /* being filled, by executable, or GROUP_NIL */
 	bool copied;             /* what was isolated last, from what fork shares */
-	bool tried;              /* the last window had pages to be isolated */
+	uint64_t forks;          /* of this process, when the extents were found */
 	uint32_t refused;        /* space->nr_refused when this revolution began */
 	bool look;               /* some were: it is looked at before, who has them */
 	bool met_shared;         /* pages that others have too, in this revolution */

@@ -152,15 +152,39 @@ static unsigned stop_growth(struct uhmm_space *sp)
 	return progress;
 }
 
+/*
+ * Stores the oldest groups: one, and as many more as can be stored in the time that the
+ * search for pages to isolate took. Where nearly all memory is shared with relatives that
+ * is long, and finds little.
+ */
+static unsigned store_oldest(struct uhmm_space *sp, uint64_t search_ns, int64_t surplus)
+{
+	uint64_t end = os_now_ns() + search_ns;
+	unsigned device = device_first(sp);
+	unsigned stored = 0;
+
+	while (device) {
+		uintptr_t folio = 0;
+		uint32_t group = frame_group_take(sp, &folio);
+
+		if (group == GROUP_NIL)
+			break;
+		stored += store_group(sp, group, folio, device);
+		if (stored >= surplus || os_now_ns() >= end || gate_wanted(&sp->world))
+			break;
+	}
+	return stored;
+}
+
 /* One step of work. Returns pages that left memory, or moved towards it. */
-static unsigned reclaim_step(struct uhmm_space *sp, bool hurry)
+static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 {
 	struct worker *w = sp->w;
+	bool hurry = sp->budget.total_pages > wm->hurry;
 	uint64_t probation = __atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED);
 	uint64_t target = policy_probation(&w->policy, sp);
-	unsigned progress = 0, device = device_first(sp);
-	uintptr_t folio = 0;
-	uint32_t group;
+	uint64_t start = os_now_ns();
+	unsigned progress = 0;
 	int r = 0;
 
 	if (hurry)
@@ -174,11 +198,9 @@ static unsigned reclaim_step(struct uhmm_space *sp, bool hurry)
 	}
 	/* Store when probation has its share, or when nothing more can be isolated. */
 	if (hurry || probation >= target || (r > 0 && w->hand.copied) || r == -ENOENT ||
-	    (r == 0 && w->idle_steps > 16)) {
-		group = device ? frame_group_take(sp, &folio) : GROUP_NIL;
-		if (group != GROUP_NIL)
-			progress += store_group(sp, group, folio, device);
-	}
+	    (r == 0 && w->idle_steps > 16))
+		progress += store_oldest(sp, os_now_ns() - start,
+					 sp->budget.total_pages - wm->low);
 	return progress;
 }
 
@@ -281,7 +303,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	else if (b->total_pages <= wm.low)
 		w->reclaiming = false;
 	if (w->reclaiming) {
-		progress = reclaim_step(sp, b->total_pages > wm.hurry);
+		progress = reclaim_step(sp, &wm);
 		note_progress(sp, progress, &wm);
 		if (!sample(sp, NULL))
 			return 10 * MS;

@@ -56,6 +56,6 @@ int64_t usage_pages(struct usage *usage, int64_t rss, uint32_t kin)
 		if (pss >= rss - rss / 256)
 			usage->family = 0;
 	}
-	pss = usage->pss_pages + rss - usage->rss_pages;
-	return pss > 0 ? pss : 0;
+	pss = usage->pss_pages + rss - usage->rss_pages + (int64_t)(faults - usage->faults);
+	return pss < 0 ? 0 : pss < rss ? pss : rss;
 }

@@ -200,11 +200,13 @@ int64_t os_pss_anon_pages(void);
 /* Faults of this process so far that needed no I/O. Cheap. */
 uint64_t os_minor_faults(void);
 
+#define OS_MAPPED_ONCE_PAGES 512
 /*
- * Bit i: the i-th page from start on, of at most 64, is in memory and no other process
- * has it. What fork() shared once may have one owner again.
+ * Bit i % 64 of which[i / 64]: the i-th page from start on, of at most
+ * OS_MAPPED_ONCE_PAGES, is in memory and no other process has it. What fork() shared once
+ * may have one owner again.
  */
-uint64_t os_mapped_once(uintptr_t start, unsigned nr);
+void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which);
 /*
  * Makes each page one that UFFDIO_MOVE takes unless it is pinned: as if the program wrote
  * to it without changing it, which breaks sharing after fork.

@@ -372,17 +372,17 @@ int os_make_exclusive(uintptr_t start, size_t len)
 	return r;
 }
 
-uint64_t os_mapped_once(uintptr_t start, unsigned nr)
+void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which)
 {
-	uint64_t entry[64], which = 0;
+	uint64_t entry[OS_MAPPED_ONCE_PAGES];
 	long n = sys4(SYS_pread64, proc.pagemap, entry, nr * sizeof(*entry),
 		      (long)(start / OS_PAGE_SIZE * sizeof(*entry)));
 	long i;
 
+	memset(which, 0, (nr + 63) / 64 * sizeof(*which));
 	for (i = 0; i < n / (long)sizeof(*entry); i++)
 		if (entry[i] >> 63 & 1 && entry[i] >> 56 & 1)
-			which |= UINT64_C(1) << i;
-	return which;
+			which[i / 64] |= UINT64_C(1) << i % 64;
 }
 
 /*

@@ -115,17 +115,16 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 	return pages;
 }
 
-uint64_t os_mapped_once(uintptr_t start, unsigned nr)
+void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which)
 {
-	uint64_t which = 0;
 	unsigned i;
 
+	memset(which, 0, (nr + 63) / 64 * sizeof(*which));
 	for (i = 0; i < nr; i++)
 		if (!(page_at(here(), start + i * SIM_PAGE)->flags & P_SHARED) ||
 		    sim_below(2))
-			which |= UINT64_C(1) << i;
+			which[i / 64] |= UINT64_C(1) << i % 64;
 	sim_point();
-	return which;
 }
 
 int os_make_exclusive(uintptr_t start, size_t len)
