@@ -334,8 +334,11 @@ static inline int64_t ctl_usage_pages(const struct ctl *ctl)
 	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
 	int64_t sum = CTL_LOAD(&ctl->watched_pages);
 
-	for (uint32_t i = 0; i < nr; i++)
-		sum += CTL_LOAD(&ctl->slot[i].usage_pages);
+	for (uint32_t i = 0; i < nr; i++) {
+		int64_t pages = CTL_LOAD(&ctl->slot[i].usage_pages);
+
+		sum += pages > 0 ? pages : 0;
+	}
 	return sum;
 }
 

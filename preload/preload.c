@@ -67,6 +67,7 @@ _Static_assert((int)COUNT_FORK_FILLED == (int)CTL_FORK_FILLED, "in the same orde
 static struct {
 	struct ctl *ctl;
 	struct ctl_slot *slot;
+	uint64_t claim; /* of the slot: ours */
 	struct uhmm_device *device;
 	struct uhmm_space *space; /* set by the keeper, under lock */
 	/* starting the keeper and creating the space, against fork */
@@ -123,8 +124,7 @@ static int64_t share(void *ctx, struct uhmm_space *space, int64_t rss)
 	(void)ctx;
 	if (!CTL_LOAD(&self.slot->writer))
 		CTL_STORE(&self.slot->writer, os_tid());
-	CTL_STORE(&self.slot->usage_pages,
-		  usage_pages(&self.usage, rss, CTL_LOAD(&self.ctl->kin)));
+	CTL_STORE(&self.slot->usage_pages, usage_pages(&self.usage, rss, self.ctl));
 	total = ctl_usage_pages(self.ctl);
 	ctl_note_peak(self.ctl, total);
 	if (space && self.space)
@@ -387,21 +387,44 @@ static void claim_slot(void)
 	self.slot = ctl_claim(self.ctl, (uint32_t)sys0(SYS_getpid));
 	if (!self.slot)
 		return;
+	self.claim = CTL_LOAD(&self.slot->claim);
 	sys2(SYS_prctl, PR_GET_NAME, name);
 	for (i = 0; i < 16; i++)
 		CTL_STORE(&self.slot->name[i], name[i]);
 }
 
+/*
+ * The child's part of what the tree uses is taken off its parent's account at once. The
+ * parent's keeper, which writes there, comes to the same by itself; if the parent has
+ * ended meanwhile it is somebody else's account.
+ */
+static void divide_usage(struct ctl_slot *parent, uint64_t claim)
+{
+	int64_t part = usage_born(&self.usage);
+
+	if (!self.space || !self.slot)
+		return;
+	CTL_STORE(&self.slot->usage_pages, part);
+	if (__atomic_load_n(&parent->claim, __ATOMIC_ACQUIRE) != claim)
+		return;
+	__atomic_fetch_sub(&parent->usage_pages, part, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&parent->claim, __ATOMIC_SEQ_CST) != claim)
+		__atomic_fetch_add(&parent->usage_pages, part, __ATOMIC_SEQ_CST);
+}
+
 static void after_fork_child(void)
 {
+	struct ctl_slot *parent = self.slot;
+	uint64_t parents_claim = self.claim;
+
 	if (self.kept)
 		host_fork_done();
 	self.lock = (struct uhmm_lock){ 0 };
 	self.bell = 0;
 	expect_after_fork();
 	self.device_look_ns = 0;
-	usage_forked(&self.usage);
 	claim_slot();
+	divide_usage(parent, parents_claim);
 	__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
 	if (!self.slot)
 		self.slot = &nowhere;

@@ -46,14 +46,15 @@ struct usage {
 	uint32_t kin;      /* ctl->kin then */
 	uint64_t next_ns;  /* when the exact share may be asked for again */
 	uint64_t again_ns; /* the same where it may have grown */
+	uint64_t hold_ns;  /* nobody is waited for any more; 0: nobody is */
+	bool split;        /* this process forked: a part of its share is the child's */
+	int64_t last_pages, last_rss; /* what usage_pages() said, and was told */
 };
 
-/* After fork, in parent and child. */
+/* After fork: in the parent; in the child, which returns the share it begins with. */
 void usage_forked(struct usage *usage);
-/*
- * This process's part of the tree's memory, each shared page counted by its share.
- * kin: ctl->kin.
- */
-int64_t usage_pages(struct usage *usage, int64_t rss_pages, uint32_t kin);
+int64_t usage_born(struct usage *usage);
+/* This process's part of the tree's memory, each shared page counted by its share. */
+int64_t usage_pages(struct usage *usage, int64_t rss_pages, const struct ctl *ctl);
 
 #endif

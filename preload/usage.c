@@ -12,7 +12,10 @@
  * what is resident does not change. But each is a fault. While there were as many as make
  * a difference the exact share is asked for more often. And shares change when a relative
  * forks, executes or ends: half a page for each of two is a third for each of three, and
- * until all have looked again some of it is counted twice, or by nobody.
+ * until all have looked again some of it is counted twice, or by nobody. By
+ * nobody would be taken for room: so a process that forked gives its child a part of its
+ * own share, at the moment when the child has a slot to put it in, and until then nobody
+ * looks.
  */
 #include "preload/preload.h"
 
@@ -23,39 +26,101 @@
 #define REST_CHANGED 3
 /* Pages: 2 MiB. */
 #define FAULTS_MATTER 512
+/* A child that is not there by then does not come: it was killed, or fork() failed. */
+#define HOLD_NS UINT64_C(100000000)
 
-void usage_forked(struct usage *usage)
+/* At most: each fault since may have made a shared page ours. */
+static int64_t estimate(const struct usage *usage, int64_t rss, uint64_t faults)
 {
+	int64_t pages = usage->pss_pages + rss - usage->rss_pages +
+			(int64_t)(faults - usage->faults);
+
+	return pages < 0 ? 0 : pages < rss ? pages : rss;
+}
+
+/*
+ * What stays ours of `pages` in a share of `rss` resident ones, when one more process has
+ * them all: 1/m of each becomes 1/(m + 1).
+ */
+static int64_t left_to_us(int64_t pages, int64_t rss)
+{
+	return pages > 0 ? pages * rss / (pages + rss) : 0;
+}
+
+static void set(struct usage *usage, int64_t pages, int64_t rss, uint64_t faults)
+{
+	usage->pss_pages = pages;
+	usage->rss_pages = rss;
+	usage->faults = faults;
+}
+
+static void begin_family(struct usage *usage)
+{
+	if (!usage->family)
+		set(usage, usage->last_pages, usage->last_rss, os_minor_faults());
 	usage->family = 1;
 	usage->next_ns = usage->again_ns = 0;
 }
 
-int64_t usage_pages(struct usage *usage, int64_t rss, uint32_t kin)
+void usage_forked(struct usage *usage)
 {
-	uint64_t before, after, faults;
-	int64_t pss;
+	begin_family(usage);
+	usage->split = true;
+	usage->hold_ns = os_now_ns() + HOLD_NS;
+}
 
-	if (!usage->family)
-		return rss;
-	before = os_now_ns();
-	faults = os_minor_faults();
-	if (before >= usage->next_ns ||
-	    (before >= usage->again_ns &&
-	     (kin != usage->kin || faults - usage->faults >= FAULTS_MATTER))) {
-		pss = os_pss_anon_pages();
-		if (pss < 0)
-			return rss;
-		after = os_now_ns();
-		usage->next_ns = after + (after - before) * REST;
-		usage->again_ns = after + (after - before) * REST_CHANGED;
-		usage->faults = faults;
-		usage->kin = kin;
-		usage->pss_pages = pss;
-		usage->rss_pages = rss;
-		/* Alone again: the others have ended, or have copies of their own. */
-		if (pss >= rss - rss / 256)
-			usage->family = 0;
+int64_t usage_born(struct usage *usage)
+{
+	int64_t part = usage->last_pages - left_to_us(usage->last_pages, usage->last_rss);
+
+	usage->split = false;
+	begin_family(usage);
+	set(usage, part, usage->last_rss, os_minor_faults());
+	return part;
+}
+
+static void look(struct usage *usage, int64_t rss, uint64_t faults, uint64_t before)
+{
+	int64_t pss = os_pss_anon_pages();
+	uint64_t after = os_now_ns();
+
+	usage->hold_ns = 0;
+	usage->next_ns = after + (after - before) * REST;
+	usage->again_ns = after + (after - before) * REST_CHANGED;
+	set(usage, pss < 0 ? rss : pss, rss, faults);
+	/* Alone again: the others have ended, or have copies of their own. */
+	if (pss >= rss - rss / 256)
+		usage->family = 0;
+}
+
+/* A fork is under way somewhere, and its child's part is on nobody's account yet. */
+static bool held(struct usage *usage, const struct ctl *ctl, uint64_t now)
+{
+	if (!__atomic_load_n(&ctl->forking, __ATOMIC_ACQUIRE))
+		return false;
+	if (!usage->hold_ns)
+		usage->hold_ns = now + HOLD_NS;
+	return now < usage->hold_ns;
+}
+
+int64_t usage_pages(struct usage *usage, int64_t rss, const struct ctl *ctl)
+{
+	uint64_t now = os_now_ns(), faults = os_minor_faults();
+	uint32_t kin = CTL_LOAD(&ctl->kin);
+	bool changed;
+
+	if (usage->family && !held(usage, ctl, now)) {
+		if (usage->split)
+			set(usage, left_to_us(estimate(usage, rss, faults), rss), rss,
+			    faults);
+		usage->split = false;
+		changed = kin != usage->kin || faults - usage->faults >= FAULTS_MATTER;
+		if (now >= usage->next_ns || (now >= usage->again_ns && changed)) {
+			usage->kin = kin;
+			look(usage, rss, faults, now);
+		}
 	}
-	pss = usage->pss_pages + rss - usage->rss_pages + (int64_t)(faults - usage->faults);
-	return pss < 0 ? 0 : pss < rss ? pss : rss;
+	usage->last_rss = rss;
+	usage->last_pages = usage->family ? estimate(usage, rss, faults) : rss;
+	return usage->last_pages;
 }
