@@ -241,7 +241,7 @@ void tree_sample(struct tree *tree, bool everyone)
 	if (is_near(tree, total) || everyone)
 		for (uint32_t i = 0; i < nr; i++)
 			ring_slot(tree, i);
-	policy_watermarks((int64_t)ctl->budget_pages, &wm);
+	policy_watermarks((int64_t)ctl->budget_pages, false, &wm);
 	/* Where there are no doors, those who have a keeper look. */
 	sleep_ns = policy_sleep_ns(&wm, doors ? total : 0);
 	if (sleep_ns < cost_ns * LOOK_REST)

@@ -6,6 +6,9 @@
  *   worker must look before that could use up what is left below the limit's tolerance.
  * - The reserve between high and limit is what faults draw from while the worker works:
  *   1/64 of the budget, so that its share of a large one stays small.
+ * - While relatives share pages since a fork, each write to one takes a page without a
+ *   fault of ours, by all of them at once. What they take until it is noticed and made up
+ *   for was seen to be 3-5% of the budget; SPARE of it is kept free for that.
  * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is
  *   too long (it only keeps cold pages in memory); where many do, hot pages pass through
  *   it and need time to be touched.
@@ -21,6 +24,7 @@
  */
 #define NOTICE_MIB 64
 #define MIB(n) ((int64_t)(n) << (20 - PAGE_SHIFT))
+#define SPARE 24
 #define SHARE_MIN 8
 #define SHARE_MAX 64
 #define SHARE_START 32
@@ -32,16 +36,19 @@ static int64_t clamp(int64_t v, int64_t lo, int64_t hi)
 	return v < lo ? lo : v > hi ? hi : v;
 }
 
-void policy_watermarks(int64_t limit, struct watermarks *wm)
+void policy_watermarks(int64_t limit, bool related, struct watermarks *wm)
 {
 	int64_t reserve = clamp(limit / 64, MIB(1), MIB(32));
+	int64_t tolerated = clamp(limit / 40, MIB(8), MIB(64));
 
 	wm->limit = limit;
+	wm->full = related ? limit - limit / SPARE : limit;
 	wm->fence = limit - clamp(limit / 4, MIB(NOTICE_MIB), MIB(1024));
-	wm->high = limit - reserve;
+	wm->high = wm->full - reserve;
 	wm->low = wm->high - reserve / 2;
 	wm->ring_below = reserve;
-	wm->hurry = limit + clamp(limit / 40, MIB(8), MIB(64));
+	wm->hurry = wm->full + tolerated;
+	wm->told = limit + tolerated;
 	wm->floor = clamp(limit / 64, MIB(1), MIB(8));
 }
 
@@ -75,7 +82,7 @@ uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp)
 uint64_t policy_sleep_ns(const struct watermarks *wm, int64_t total_pages)
 {
 	/* Half of what may be filled before the limit and its tolerance are passed. */
-	int64_t slack = wm->limit - total_pages + MIB(8);
+	int64_t slack = wm->full - total_pages + MIB(8);
 
 	return (uint64_t)clamp(slack * 1000000 / (2 * FILL_PAGES_PER_MS), 1000000,
 			       50000000);

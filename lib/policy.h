@@ -19,10 +19,13 @@ struct watermarks {
 	int64_t floor;      /* a process that uses less is left alone */
 	int64_t ring_below; /* room at which a fault wakes the worker */
 	int64_t limit;
-	int64_t hurry;      /* above the limit, towards what is tolerated */
+	int64_t full;       /* faults are given room up to here: the limit, or below it */
+	int64_t hurry;      /* above full, towards what is tolerated */
+	int64_t told;       /* above the limit: who is stuck there says so */
 };
 
-void policy_watermarks(int64_t limit_pages, struct watermarks *wm);
+/* related: pages may be shared with other processes since a fork, or soon. */
+void policy_watermarks(int64_t limit_pages, bool related, struct watermarks *wm);
 
 struct policy {
 	uint64_t seen_isolated, seen_restored;

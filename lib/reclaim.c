@@ -42,9 +42,9 @@
 struct worker {
 	struct hand hand;
 	struct policy policy;
-	struct hand sweeper;     /* of zero pages, over what was fenced lately */
+	struct hand sweeper; /* of zero pages, over what was fenced lately */
 	struct range_set unswept;
-	struct range sweeping;   /* the part of it that is under way */
+	struct range sweeping; /* the part of it that is under way */
 	size_t sweep_size;
 	bool reclaiming;
 	bool fenced;          /* a pass was made since the address space last changed */
@@ -101,7 +101,7 @@ static bool sample(struct uhmm_space *sp, int64_t *mapped)
 static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 {
 	struct budget *b = &sp->budget;
-	int64_t room = wm->limit - b->total_pages, sharers = 1;
+	int64_t room = wm->full - b->total_pages, sharers = 1;
 
 	if (sp->hooks.sharers)
 		sharers = sp->hooks.sharers(sp->hooks.ctx);
@@ -219,8 +219,7 @@ static void note_progress(struct uhmm_space *sp, unsigned progress,
 	 * It is this process's memory that is too much, not its relatives', and by more
 	 * than may be in the way for a moment.
 	 */
-	if (sp->budget.total_pages > wm->hurry &&
-	    sp->budget.usage_pages > wm->limit / 2)
+	if (sp->budget.total_pages > wm->told && sp->budget.usage_pages > wm->limit / 2)
 		say_stuck(sp);
 	sp->budget.stuck = sp->budget.total_pages > wm->high;
 	w->reclaiming = false;
@@ -290,7 +289,8 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	}
 	if (!sample(sp, &mapped))
 		return 10 * MS;
-	policy_watermarks(limit, &wm);
+	policy_watermarks(limit, sp->hooks.related && sp->hooks.related(sp->hooks.ctx),
+			  &wm);
 	if (sp->hooks.expected)
 		expected = sp->hooks.expected(sp->hooks.ctx);
 	if (b->total_pages + expected > wm.fence)

@@ -313,6 +313,8 @@ struct space_hooks {
 	int64_t (*share)(void *ctx, struct uhmm_space *space, int64_t usage_pages);
 	/* How many processes draw from the same budget's room. */
 	int64_t (*sharers)(void *ctx);
+	/* Whether pages may be shared with another process since a fork, or soon. */
+	bool (*related)(void *ctx);
 	/* Pages that the program has said it is about to fill at once. With fenced(). */
 	int64_t (*expected)(void *ctx);
 	/* The fence is up, if there is need for it, for what was expected. */

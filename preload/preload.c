@@ -74,7 +74,7 @@ static struct {
 	struct uhmm_lock lock;
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
-	bool kept; /* there is a keeper; under lock */
+	bool kept;     /* there is a keeper; under lock */
 	struct usage usage;
 	/* Found at start, for the space: most programs need no more than the array. */
 	struct range exclude[EXCLUDE_MAX];
@@ -143,6 +143,12 @@ static int64_t sharers(void *ctx)
 	return n;
 }
 
+static bool related(void *ctx)
+{
+	(void)ctx;
+	return self.usage.family || self.usage.forks;
+}
+
 static int64_t expected(void *ctx)
 {
 	(void)ctx;
@@ -199,8 +205,12 @@ static struct uhmm_space *create_space(void)
 		.need_fork_events = true,
 		.limit_pages = (int64_t)self.ctl->budget_pages,
 		.counter = self.slot->counter,
-		.hooks = { .share = share, .sharers = sharers, .say = say,
-			   .expected = expected, .fenced = fenced },
+		.hooks = { .share = share,
+			   .sharers = sharers,
+			   .related = related,
+			   .say = say,
+			   .expected = expected,
+			   .fenced = fenced },
 	};
 	struct uhmm_space *sp;
 
@@ -235,7 +245,7 @@ static void keeper_loop(void)
 	struct watermarks wm;
 	int64_t total, mine, more;
 
-	policy_watermarks((int64_t)self.ctl->budget_pages, &wm);
+	policy_watermarks((int64_t)self.ctl->budget_pages, false, &wm);
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&self.bell, __ATOMIC_SEQ_CST);
 

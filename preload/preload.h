@@ -47,6 +47,7 @@ struct usage {
 	uint64_t next_ns;  /* when the exact share may be asked for again */
 	uint64_t again_ns; /* the same where it may have grown */
 	uint64_t hold_ns;  /* nobody is waited for any more; 0: nobody is */
+	bool forks;        /* this process has forked, and may again */
 	bool split;        /* this process forked: a part of its share is the child's */
 	int64_t last_pages, last_rss; /* what usage_pages() said, and was told */
 };

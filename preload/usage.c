@@ -65,6 +65,7 @@ static void begin_family(struct usage *usage)
 void usage_forked(struct usage *usage)
 {
 	begin_family(usage);
+	usage->forks = true;
 	usage->split = true;
 	usage->hold_ns = os_now_ns() + HOLD_NS;
 }
@@ -73,7 +74,7 @@ int64_t usage_born(struct usage *usage)
 {
 	int64_t part = usage->last_pages - left_to_us(usage->last_pages, usage->last_rss);
 
-	usage->split = false;
+	usage->split = usage->forks = false;
 	begin_family(usage);
 	set(usage, part, usage->last_rss, os_minor_faults());
 	return part;

@@ -13,7 +13,9 @@
  *		(4 MiB, or a 64th), rss is taken: an upper bound that costs nothing.
  *		Otherwise Pss_Anon of smaps_rollup is read, which walks page tables and so
  *		is done only when rss exceeds the peak of pss, at most every 50 ms and a
- *		quarter of the time. The log has 0 where it was not read.
+ *		quarter of the time. The log has 0 where it was not read. A process that
+ *		forks or ends between the first that is read and the last has its pages
+ *		counted twice: such a sum is dropped and read again at once.
  *
  * The command's exit status is passed on, 128+N if signal N ended it. After it has ended,
  * descendants get the grace period (-g, 10 s) to end by themselves and are measured
@@ -63,7 +65,7 @@ static int nr_procs;
 static struct {
 	uint64_t rss_kb, pss_kb, shmem_kb; /* peaks */
 	uint64_t rss_at_ms, pss_at_ms;
-	uint64_t samples, pss_samples, gap_ms, pss_gap_ms;
+	uint64_t samples, pss_samples, torn, gap_ms, pss_gap_ms;
 	int procs, left;
 	bool timed_out;
 	char detail[DETAIL_MAX * 64];
@@ -212,6 +214,26 @@ static uint64_t sum_pss_kb(void)
 	return sum;
 }
 
+/* Whether the processes are still those of the sample; procs[] stays what it was. */
+static bool same_tree(void)
+{
+	static struct proc before[PROCS_MAX];
+	int nr = nr_procs;
+	bool same;
+
+	memcpy(before, procs, (size_t)nr * sizeof(procs[0]));
+	walk_tree();
+	same = nr == nr_procs;
+	/* One that has ended may be in the tree until it is waited for. */
+	for (int i = 0; same && i < nr; i++)
+		same = procs[i].pid == before[i].pid &&
+		       (before[i].anon_kb < BIG_KB ||
+			anon_kb(procs[i].pid) >= before[i].anon_kb / 2);
+	memcpy(procs, before, (size_t)nr * sizeof(procs[0]));
+	nr_procs = nr;
+	return same;
+}
+
 static void sample_shmem(void)
 {
 	uint64_t sum = 0;
@@ -253,6 +275,11 @@ static void sample(FILE *log)
 		pss = sum_pss_kb();
 		end = now_ms();
 		next_pss_ms = end + PSS_INTERVAL_MS + 3 * (end - at);
+		if (!same_tree()) {
+			pss = 0;
+			peak.torn++;
+			next_pss_ms = end;
+		}
 		if (last_pss_ms &&
 		    end - last_pss_ms < 2 * PSS_INTERVAL_MS + 4 * (end - at) &&
 		    end - last_pss_ms > peak.pss_gap_ms)
@@ -380,6 +407,7 @@ static void report(FILE *out, uint64_t wall_ms)
 	fprintf(out, "samples=%llu\n", (unsigned long long)peak.samples);
 	fprintf(out, "longest_gap_ms=%llu\n", (unsigned long long)peak.gap_ms);
 	fprintf(out, "pss_samples=%llu\n", (unsigned long long)peak.pss_samples);
+	fprintf(out, "pss_torn=%llu\n", (unsigned long long)peak.torn);
 	fprintf(out, "longest_pss_gap_ms=%llu\n", (unsigned long long)peak.pss_gap_ms);
 }
 
