@@ -13,6 +13,9 @@
 /* Steps in a row without progress after which reclaim is stuck for now. */
 #define POLICY_STUCK_STEPS 64
 
+/* Pages on a device before anything is concluded from how well they compress. */
+#define POLICY_SAMPLE 1024
+
 struct watermarks {
 	int64_t fence;      /* from here on fresh memory is paid for */
 	int64_t high, low;  /* reclaim starts above high and ends below low */
@@ -26,6 +29,13 @@ struct watermarks {
 
 /* related: pages may be shared with other processes since a fork, or soon. */
 void policy_watermarks(int64_t limit_pages, bool related, struct watermarks *wm);
+
+/*
+ * Pages that this process keeps in memory though the budget is exceeded. in: pages on the
+ * device, resident: pages of memory that it takes for them; sharers as in space_hooks.
+ */
+int64_t policy_left(const struct watermarks *wm, uint64_t in, uint64_t resident,
+		    int64_t sharers);
 
 struct policy {
 	uint64_t seen_isolated, seen_restored;

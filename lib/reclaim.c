@@ -20,6 +20,7 @@
 #include <limits.h>
 
 #include "lib/budget.h"
+#include "lib/device.h"
 #include "lib/fault.h"
 #include "lib/fence.h"
 #include "lib/frame.h"
@@ -32,12 +33,24 @@
 
 #define MS UINT64_C(1000000)
 
+/* How often the device is asked what it takes: that takes its locks. */
+#define LOOK_NS (10 * MS)
+#define HOLD_MIN_NS (100 * MS)
+#define HOLD_MAX_NS (10000 * MS)
+
 /* Groups or folios isolated before one is stored, above the watermark `hurry`. */
 #define HURRY_GROUPS 32
 
 /* Addresses swept of zero pages at a time. */
 #define SWEEP_MIN ((size_t)4 << 20)
 #define SWEEP_MAX ((size_t)1 << 42)
+
+/* What storing gains, and how long that is taken for granted. */
+struct worth {
+	int64_t stored, usage; /* pages of memory the device took, and all, then */
+	int64_t left;          /* pages not worth storing */
+	uint64_t looked_ns, until_ns, hold_ns;
+};
 
 struct worker {
 	struct hand hand;
@@ -52,6 +65,7 @@ struct worker {
 	uint64_t walk_ns;     /* what that took */
 	unsigned idle_steps;  /* steps without progress */
 	bool said_stuck;
+	struct worth worth;
 };
 
 int reclaim_init(struct uhmm_space *sp)
@@ -61,6 +75,7 @@ int reclaim_init(struct uhmm_space *sp)
 		return -ENOMEM;
 	policy_init(&sp->w->policy);
 	sp->w->sweep_size = SWEEP_MIN;
+	sp->w->worth.hold_ns = HOLD_MIN_NS;
 	return 0;
 }
 
@@ -98,15 +113,61 @@ static bool sample(struct uhmm_space *sp, int64_t *mapped)
 	return true;
 }
 
+static int64_t nr_sharers(struct uhmm_space *sp)
+{
+	int64_t sharers = sp->hooks.sharers ? sp->hooks.sharers(sp->hooks.ctx) : 1;
+
+	return sharers > 1 ? sharers : 1;
+}
+
+/*
+ * Looks at how well the program's memory compresses. When little is left on the device,
+ * what was seen last holds for a while; then it is tried again.
+ */
+static void look_at_device(struct uhmm_space *sp, const struct watermarks *wm,
+			   unsigned device, uint64_t now)
+{
+	struct uhmm_device_stat d = { .size = sizeof(d) };
+	struct worth *v = &sp->w->worth;
+
+	device_stat(sp->device[device], &d);
+	v->looked_ns = now;
+	v->stored = (int64_t)(d.bytes_resident / PAGE_SIZE);
+	if (d.bytes_in / PAGE_SIZE >= POLICY_SAMPLE) {
+		v->left = policy_left(wm, d.bytes_in / PAGE_SIZE, (uint64_t)v->stored,
+				      nr_sharers(sp));
+		v->usage = sp->budget.usage_pages;
+		v->until_ns = now + v->hold_ns;
+		if (v->usage - v->stored >= v->left)
+			v->hold_ns = HOLD_MIN_NS;
+	} else if (now >= v->until_ns ||
+		   sp->budget.usage_pages > v->usage + wm->limit / 16) {
+		v->left = 0;
+		v->until_ns = UINT64_MAX;
+		v->hold_ns *= v->hold_ns < HOLD_MAX_NS ? 2 : 1;
+	}
+}
+
+/* Whether there is more in memory than the program should have whatever it costs. */
+static bool worthwhile(struct uhmm_space *sp, const struct watermarks *wm)
+{
+	const struct worth *v = &sp->w->worth;
+	unsigned device = device_first(sp);
+	uint64_t now = os_now_ns();
+
+	if (!device)
+		return false;
+	if (now >= v->looked_ns + LOOK_NS)
+		look_at_device(sp, wm, device, now);
+	return sp->budget.usage_pages - v->stored >=
+	       v->left + (sp->w->reclaiming ? 0 : v->left / 8);
+}
+
 static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 {
 	struct budget *b = &sp->budget;
-	int64_t room = wm->full - b->total_pages, sharers = 1;
+	int64_t room = (wm->full - b->total_pages) / nr_sharers(sp);
 
-	if (sp->hooks.sharers)
-		sharers = sp->hooks.sharers(sp->hooks.ctx);
-	if (sharers > 1)
-		room /= sharers;
 	/* Where nobody makes room a fault must not wait for it for ever. */
 	if ((b->stuck || !sp->w->reclaiming) && room < POLICY_TRICKLE)
 		room = POLICY_TRICKLE;
@@ -122,16 +183,16 @@ static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 	}
 }
 
-static void say_stuck(struct uhmm_space *sp)
+/* Once. Not for what may be in the way for a moment, or for its relatives' memory. */
+static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const char *why)
 {
 	struct worker *w = sp->w;
 
-	if (w->said_stuck || !sp->hooks.say)
+	if (w->said_stuck || !sp->hooks.say || sp->budget.total_pages <= wm->told ||
+	    sp->budget.usage_pages <= wm->limit / 2)
 		return;
 	w->said_stuck = true;
-	sp->hooks.say(sp->hooks.ctx,
-		      "the budget cannot be held: what is left in memory cannot be moved "
-		      "(pinned, locked, file-backed, or refused by the device)");
+	sp->hooks.say(sp->hooks.ctx, why);
 }
 
 /*
@@ -215,12 +276,9 @@ static void note_progress(struct uhmm_space *sp, unsigned progress,
 			sp->budget.stuck = 0;
 		return;
 	}
-	/*
-	 * It is this process's memory that is too much, not its relatives', and by more
-	 * than may be in the way for a moment.
-	 */
-	if (sp->budget.total_pages > wm->told && sp->budget.usage_pages > wm->limit / 2)
-		say_stuck(sp);
+	say_stuck(sp, wm,
+		  "the budget cannot be held: what is left in memory cannot be moved "
+		  "(pinned, locked, file-backed, or refused by the device)");
 	sp->budget.stuck = sp->budget.total_pages > wm->high;
 	w->reclaiming = false;
 	w->idle_steps = 0;
@@ -273,6 +331,25 @@ static void sweep(struct uhmm_space *sp)
 		range_remove(&w->unswept, start, block->start);
 }
 
+/* Whether this process has to give something up, and has something. */
+static void choose(struct uhmm_space *sp, const struct watermarks *wm)
+{
+	struct budget *b = &sp->budget;
+	struct worker *w = sp->w;
+
+	if (b->total_pages <= wm->low) {
+		w->reclaiming = false;
+		return;
+	}
+	if (b->total_pages <= wm->high || b->usage_pages <= wm->floor)
+		return;
+	w->reclaiming = worthwhile(sp, wm);
+	if (!w->reclaiming && device_first(sp))
+		say_stuck(sp, wm,
+			  "the budget cannot be held: the program's memory does not "
+			  "compress well enough");
+}
+
 /* Returns how long to sleep, 0: go on. */
 static uint64_t worker_step(struct uhmm_space *sp)
 {
@@ -298,10 +375,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	if (expected && fenced)
 		sp->hooks.fenced(sp->hooks.ctx);
 	sweep(sp);
-	if (b->total_pages > wm.high && b->usage_pages > wm.floor && device_first(sp))
-		w->reclaiming = true;
-	else if (b->total_pages <= wm.low)
-		w->reclaiming = false;
+	choose(sp, &wm);
 	if (w->reclaiming) {
 		progress = reclaim_step(sp, &wm);
 		note_progress(sp, progress, &wm);
