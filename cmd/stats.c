@@ -238,7 +238,7 @@ void summary_warn(const struct summary *s)
 {
 	const uint64_t *n = s->counter;
 	const char *why = "it was used faster than it could be migrated";
-	char by[32];
+	char by[32], to[64];
 
 	if (!s->processes) {
 		complain("%s ran without being migrated: it did not load "
@@ -253,6 +253,11 @@ void summary_warn(const struct summary *s)
 			 n[CTL_LOAD_FAILED], s->program);
 	if (!s->ctl->over_ns)
 		return;
+	if (s->device_in && s->device_resident > s->device_in / 2) {
+		snprintf(to, sizeof(to), "it takes %.0f%% of its size on the device",
+			 100.0 * (double)s->device_resident / (double)s->device_in);
+		why = to;
+	}
 	if (n[CTL_STORE_FAILED])
 		why = "the device refused pages";
 	else if (s->unable)

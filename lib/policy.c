@@ -9,11 +9,11 @@
  * - While relatives share pages since a fork, each write to one takes a page without a
  *   fault of ours, by all of them at once. What they take until it is noticed and made up
  *   for was seen to be 3-5% of the budget; SPARE of it is kept free for that.
- * - The last pages in memory are worth most to the program, and where it does not compress
- *   well storing them frees little: a quarter of each page at four to three. Those that
- *   would free less than LEFT of the budget together stay. A budget that can be held is,
- *   within half of what is tolerated; one that cannot be is exceeded by a little more, and
- *   the program runs instead of crawling.
+ * - The last pages in memory are worth most to the program, and where it does not
+ *   compress well storing them frees little: a quarter of each page at four to three.
+ *   Those that would free less than LEFT of the budget together stay. A budget that can
+ *   be held is, within half of what is tolerated; one that cannot be is exceeded by a
+ *   little more, and the program runs instead of crawling.
  * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is
  *   too long (it only keeps cold pages in memory); where many do, hot pages pass through
  *   it and need time to be touched.
@@ -30,7 +30,7 @@
 #define NOTICE_MIB 64
 #define MIB(n) ((int64_t)(n) << (20 - PAGE_SHIFT))
 #define SPARE 24
-#define LEFT      32
+#define LEFT 32
 #define SHARE_MIN 8
 #define SHARE_MAX 64
 #define SHARE_START 32
@@ -64,7 +64,7 @@ int64_t policy_left(const struct watermarks *wm, uint64_t in, uint64_t resident,
 	int64_t gain = clamp(wm->limit / LEFT, 0, (wm->told - wm->limit) / 2);
 	int64_t freed = in > resident ? (int64_t)(in - resident) : 0;
 
-	/* What in pages free when they are stored; a 64th at least, not to divide by 0. */
+	/* What they free when they are stored; a 64th at least, not to divide by 0. */
 	freed = clamp(freed, (int64_t)(in / 64) + 1, INT64_MAX);
 	return (int64_t)((double)(gain / sharers) * (double)in / (double)freed);
 }

@@ -50,6 +50,7 @@ struct worth {
 	int64_t stored, usage; /* pages of memory the device took, and all, then */
 	int64_t left;          /* pages not worth storing */
 	uint64_t looked_ns, until_ns, hold_ns;
+	bool trial; /* it was not worth it, and may be now */
 };
 
 struct worker {
@@ -138,12 +139,13 @@ static void look_at_device(struct uhmm_space *sp, const struct watermarks *wm,
 				      nr_sharers(sp));
 		v->usage = sp->budget.usage_pages;
 		v->until_ns = now + v->hold_ns;
+		v->trial = false;
 		if (v->usage - v->stored >= v->left)
 			v->hold_ns = HOLD_MIN_NS;
-	} else if (now >= v->until_ns ||
-		   sp->budget.usage_pages > v->usage + wm->limit / 16) {
+	} else if (v->left && (now >= v->until_ns ||
+			       sp->budget.usage_pages > v->usage + wm->limit / 16)) {
 		v->left = 0;
-		v->until_ns = UINT64_MAX;
+		v->trial = true;
 		v->hold_ns *= v->hold_ns < HOLD_MAX_NS ? 2 : 1;
 	}
 }
@@ -241,16 +243,17 @@ static unsigned store_oldest(struct uhmm_space *sp, uint64_t search_ns, int64_t 
 static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 {
 	struct worker *w = sp->w;
-	bool hurry = sp->budget.total_pages > wm->hurry;
+	bool trial = w->worth.trial;
+	bool hurry = !trial && sp->budget.total_pages > wm->hurry;
 	uint64_t probation = __atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED);
-	uint64_t target = policy_probation(&w->policy, sp);
+	uint64_t target = trial ? 0 : policy_probation(&w->policy, sp);
 	uint64_t start = os_now_ns();
 	unsigned progress = 0;
 	int r = 0;
 
 	if (hurry)
 		progress = stop_growth(sp);
-	if (!progress && (hurry || probation < target)) {
+	if (!progress && (hurry || probation < target || !probation)) {
 		r = hand_isolate(sp, &w->hand, false);
 		if (r == -EAGAIN)
 			os_yield();
