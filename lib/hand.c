@@ -94,11 +94,11 @@ struct extents {
 
 static void add_page(struct extents *list, uintptr_t addr)
 {
-	struct os_extent *last = &list->at[list->nr - 1];
+	struct os_extent *last = list->nr ? &list->at[list->nr - 1] : NULL;
 
 	if (list->full)
 		return;
-	if (list->nr && !last->huge && last->start + last->nr_pages * PAGE_SIZE == addr)
+	if (last && !last->huge && last->start + last->nr_pages * PAGE_SIZE == addr)
 		last->nr_pages++;
 	else if (list->nr < HAND_EXTENTS)
 		list->at[list->nr++] = (struct os_extent){ .start = addr, .nr_pages = 1 };
