@@ -364,13 +364,17 @@ static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
 	return r == -EBUSY ? 0 : r;
 }
 
-/* Since these pages were found there was a fork: none is its owner's alone. */
-static bool is_stale(const struct uhmm_space *sp, struct hand *hand)
+/*
+ * Goes back to the first page not looked at, if there was a fork since they were found:
+ * none is its owner's alone now.
+ */
+static void drop_stale(const struct uhmm_space *sp, struct hand *hand)
 {
-	if (hand->forks == nr_forks(sp))
-		return false;
+	if (hand->forks == nr_forks(sp) || !own_only(hand))
+		return;
 	hand->at = current(hand);
-	return true;
+	hand->nr = hand->next = 0;
+	hand->offset = 0;
 }
 
 static uint64_t nr_unshared(const struct uhmm_space *sp)
@@ -392,7 +396,8 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 	/* Not for ever where all is warm or pinned: the caller has other work too. */
 	while (!folio && !any_full(sp, hand) && looked < LOOKS) {
 		looked++;
-		if (hand->next < hand->nr && !(own_only(hand) && is_stale(sp, hand))) {
+		drop_stale(sp, hand);
+		if (hand->next < hand->nr) {
 			r = take(sp, hand, &folio);
 		} else if (!find_more(sp, hand)) {
 			r = hand->taken + taken == 0 ? -ENOENT : 0;
