@@ -26,7 +26,6 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
-#include "lib/place.h"
 #include "lib/recall.h"
 #include "lib/stream.h"
 #include "lib/zap.h"
@@ -54,10 +53,9 @@ static unsigned run_of_none(struct chunk *chunk, uintptr_t addr, unsigned max)
  * reads, unless there is a budget: whoever writes to that later takes memory unasked.
  */
 static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
-			    bool write, unsigned window, uint32_t tid)
+			    bool write, unsigned window)
 {
 	unsigned nr = run_of_none(chunk, addr, window), granted = nr, filled, try;
-	struct os_pull pull;
 	int64_t r = 0;
 
 	if (!nr)
@@ -68,7 +66,6 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 		granted = budget_take(sp, nr);
 	if (!granted)
 		return -ENOSPC;
-	place_pull(sp, tid, &pull);
 	/* A window that reaches beyond the mapping is refused whole: less of it, then. */
 	for (try = granted; try; try = r == -ENOENT ? try / 2 : 0) {
 		if (write)
@@ -76,7 +73,6 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 		else
 			r = os_uffd_zero(sp->uffd, addr, try * PAGE_SIZE);
 	}
-	os_let_go(&pull);
 	filled = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
 	if (write)
 		budget_return(sp, granted - filled);
@@ -92,7 +88,7 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 	return r == -ENOENT ? -ENOENT : -EAGAIN;
 }
 
-static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write, uint32_t tid)
+static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
 {
 	struct chunk *chunk = page_chunk_make(sp, addr);
 	unsigned window;
@@ -109,7 +105,7 @@ static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write, uint3
 	zap_pending(sp, addr, addr + PAGE_SIZE);
 	window = stream_window(&sp->streams, addr, UHMM_BATCH_MAX);
 	uhmm_lock((struct uhmm_lock *)&chunk->lock);
-	r = zero_fill_locked(sp, chunk, addr, write, window, tid);
+	r = zero_fill_locked(sp, chunk, addr, write, window);
 	uhmm_unlock((struct uhmm_lock *)&chunk->lock);
 	return r;
 }
@@ -120,7 +116,6 @@ struct load {
 	struct uhmm_space *sp;
 	uintptr_t addr;
 	unsigned nr, device, filled;
-	uint32_t tid;                   /* who waits for the first page, or 0 */
 	bool asked;                     /* the first page was touched, not guessed */
 	entry_t *entry[UHMM_BATCH_MAX]; /* LOADING: ours */
 	entry_t from[UHMM_BATCH_MAX];
@@ -191,14 +186,9 @@ static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 {
 	struct uhmm_space *sp = ld->sp;
 	uintptr_t at = ld->addr + n * PAGE_SIZE;
-	struct os_pull pull;
-	unsigned i, done;
-	int64_t r;
+	int64_t r = os_uffd_copy(sp->uffd, at, ld->io[n].buf, run * PAGE_SIZE);
+	unsigned i, done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
 
-	place_pull(sp, n ? 0 : ld->tid, &pull);
-	r = os_uffd_copy(sp->uffd, at, ld->io[n].buf, run * PAGE_SIZE);
-	os_let_go(&pull);
-	done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
 	for (i = 0; i < done; i++) {
 		settle(ld, n + i, entry_with_hot(entry_make(PAGE_NONE, 0, 0), 1));
 		ld->done |= UINT64_C(1) << (n + i);
@@ -285,7 +275,7 @@ static int load_claimed(struct load *ld)
 static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			  struct fault_buf *buf, unsigned shard)
 {
-	struct load ld = { .sp = sp, .addr = addr, .asked = true, .tid = buf->tid };
+	struct load ld = { .sp = sp, .addr = addr, .asked = true };
 	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages);
 	unsigned granted = budget_take(sp, window);
 	int r;
@@ -351,12 +341,8 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 			     const struct fault_buf *buf)
 {
 	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages), n;
-	struct os_pull pull;
-	int r;
+	int r = restore_page(sp, addr, entry_payload(e), hotter(e));
 
-	place_pull(sp, buf->tid, &pull);
-	r = restore_page(sp, addr, entry_payload(e), hotter(e));
-	os_let_go(&pull);
 	if (r)
 		return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
 	count(sp, COUNT_FAULT_PROBATION, 1);
@@ -407,7 +393,7 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 	e = entry ? entry_load(entry) : 0;
 	switch (entry_state(e)) {
 	case PAGE_NONE:
-		r = resolve_hole(sp, addr, write, buf->tid);
+		r = resolve_hole(sp, addr, write);
 		break;
 	case PAGE_PROBATION:
 		gate_leave(&sp->gate, shard);
@@ -448,7 +434,6 @@ void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
 	/* Whoever makes room must not wait for it. */
 	sp->budget.lend = ev->tid &&
 			  ev->tid == __atomic_load_n(&sp->unsharer, __ATOMIC_ACQUIRE);
-	buf->tid = sp->budget.lend ? 0 : ev->tid;
 	switch (fault_resolve(sp, ev->addr, ev->write, buf)) {
 	case -EAGAIN:
 	case -ENOENT:

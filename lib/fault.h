@@ -11,7 +11,6 @@
 struct fault_buf {
 	char *bytes;
 	unsigned nr_pages; /* 1..UHMM_BATCH_MAX: as far as prefetch goes */
-	uint32_t tid;      /* who waits for the page, for place_pull(); 0: not known */
 };
 
 /*

@@ -26,7 +26,6 @@ void fault_buf_get(struct uhmm_space *sp, struct fault_buf *buf)
 				    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
 				buf->bytes = bufs->bytes +
 					     (size_t)i * FAULT_BUF_PAGES * PAGE_SIZE;
-				buf->tid = 0;
 				buf->nr_pages = FAULT_BUF_PAGES;
 				return;
 			}

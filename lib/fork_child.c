@@ -14,7 +14,6 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/page.h"
-#include "lib/place.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
 #include "lib/space.h"
@@ -193,7 +192,6 @@ int fork_child(struct uhmm_space *sp)
 	os_close(fs->lifeline[0]);
 	os_thread_forget(&sp->reader);
 	os_thread_forget(&sp->worker);
-	place_init(sp);
 	sp->parked.nr = 0;
 	sp->parked.lock = (struct uhmm_lock){ 0 };
 	sp->fence.nr = 0;

@@ -20,7 +20,6 @@
 #include "lib/fault.h"
 #include "lib/fork.h"
 #include "lib/migrate.h"
-#include "lib/place.h"
 #include "lib/recall.h"
 
 /* Looks, each about a microsecond where nobody else wants the CPU. */
@@ -51,7 +50,6 @@ static void serve(struct uhmm_space *sp)
 		os_die("the userfaultfd cannot be read any more");
 	for (i = 0; i < sp->batch->nr_faults; i++)
 		fault_deliver(sp, &sp->batch->fault[i], &buf);
-	place_note(sp, sp->batch->nr_faults);
 	__atomic_fetch_add(&sp->serving, 1, __ATOMIC_RELEASE);
 	budget_watch(sp);
 }

@@ -27,7 +27,6 @@
 #include "lib/gate.h"
 #include "lib/hand.h"
 #include "lib/migrate.h"
-#include "lib/place.h"
 #include "lib/policy.h"
 #include "lib/range.h"
 #include "lib/reader.h"
@@ -422,7 +421,6 @@ void reclaim_main(void *arg)
 		unsigned shard = enter_world(sp);
 		uint64_t sleep_ns = worker_step(sp);
 
-		place_follow(sp);
 		gate_leave(&sp->world, shard);
 		if (sleep_ns)
 			os_wait(&sp->work, seen, (int64_t)sleep_ns);

@@ -15,7 +15,6 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
-#include "lib/place.h"
 #include "lib/reader.h"
 #include "lib/recall.h"
 #include "lib/reclaim.h"
@@ -111,8 +110,6 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 	sp->delivery = config->delivery;
 	sp->whole = config->whole;
 	sp->private_files = config->private_files;
-	sp->may_place = config->may_place;
-	place_init(sp);
 	sp->hooks = config->hooks;
 	sp->counter = config->counter ? config->counter : sp->own_counter;
 	sp->pid = os_pid();

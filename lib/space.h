@@ -12,7 +12,6 @@ struct space_config {
 	uint32_t delivery;     /* enum uhmm_delivery */
 	bool whole;            /* manage all private anonymous memory */
 	bool private_files;    /* see os_private_files() */
-	bool may_place;        /* see lib/place.h */
 	bool need_fork_events; /* fail with -EPERM rather than do without */
 	int64_t limit_pages;   /* budget; 0: none */
 	uint64_t frame_pages;  /* at most this many isolated at a time; 0: a default */

@@ -306,17 +306,6 @@ struct budget {
 	bool lend; /* the reader's: what it resolves now cannot wait for room */
 };
 
-/* Which processor the threads share; lib/place.c. The reader's, but for the worker's. */
-struct place {
-	int cpu;                 /* the one that all keep to, -1: apart; atomic */
-	bool trying;             /* this window is to be compared with the one before */
-	uint64_t faults, before; /* in this window; in the one before */
-	uint64_t start_ns, until_ns, rest_ns;
-	struct os_cpus reader_cpus;
-	int worker_cpu;          /* that the worker keeps to, or -1 */
-	struct os_cpus worker_cpus;
-};
-
 /* What the embedder (api.c, or the preload) adds; any member may be NULL. */
 struct space_hooks {
 	void *ctx;
@@ -470,7 +459,6 @@ struct uhmm_space {
 	bool whole;             /* every private anonymous mapping is managed */
 	bool user_only;         /* userfaultfd does not serve the kernel's own accesses */
 	bool fork_events;       /* EVENT_FORK is permitted */
-	bool may_place;         /* threads may be woken where we want */
 	bool private_files;     /* our threads have a file table of their own */
 	/* a child that could not take over: nothing is migrated */
 	bool unusable;
@@ -492,7 +480,6 @@ struct uhmm_space {
 	struct uhmm_lock device_lock; /* opening, and who closes */
 
 	struct budget budget;
-	struct place place;
 	struct range_set managed;  /* !whole */
 	struct range_set excluded; /* whole */
 	struct parked parked;

@@ -202,7 +202,6 @@ static struct uhmm_space *create_space(void)
 		.delivery = UHMM_DELIVERY_THREAD,
 		.whole = true,
 		.private_files = true,
-		.may_place = true,
 		.need_fork_events = true,
 		.limit_pages = (int64_t)self.ctl->budget_pages,
 		.counter = self.slot->counter,

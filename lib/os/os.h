@@ -265,34 +265,6 @@ int os_nr_cpus(void);
 uint32_t os_cpu(void);
 void os_yield(void);
 
-/* ---- placement -------------------------------------------------------------------- */
-
-#define OS_CPU_WORDS 16
-
-struct os_cpus {
-	uint64_t bits[OS_CPU_WORDS]; /* as in sched_setaffinity() */
-};
-
-/*
- * Keeps the calling thread to a CPU; *was: where it may run otherwise. false: it cannot.
- */
-bool os_stay(uint32_t cpu, struct os_cpus *was);
-void os_stray(const struct os_cpus *was);
-
-struct os_pull {
-	uint32_t tid, cpu; /* tid 0: nothing is done */
-	struct os_cpus was;
-};
-
-/*
- * From here to os_let_go() the caller runs ahead of everybody on its CPU, to which it
- * keeps (os_stay()), and thread tid, which sleeps, is woken there and nowhere else. It
- * does not run before os_let_go(), and does not find its affinity changed. In between the
- * caller may sleep; it must not wait for others by os_yield(). false: not done.
- */
-bool os_pull(struct os_pull *pull, uint32_t tid);
-void os_let_go(struct os_pull *pull);
-
 /*
  * Sleeps while *word == expected, until os_wake() or the timeout (< 0: for ever).
  * 0 woken, -EAGAIN the word differs, -ETIMEDOUT. May wake for no reason.

@@ -36,7 +36,4 @@ size_t os_linux_filled(uintptr_t start, size_t len);
 /* Called by os_die() with its message before the process ends. */
 extern void (*os_on_die)(const char *message);
 
-/* The calling thread becomes one of a real-time class, or what it was. false: cannot. */
-bool os_linux_realtime(bool on);
-
 #endif

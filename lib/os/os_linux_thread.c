@@ -107,20 +107,6 @@ static void hurry_scheduler(void)
 	sys3(SYS_sched_setattr, 0, &attr, 0);
 }
 
-/* Who may have a real-time class may have nice -10 as well. */
-bool os_linux_realtime(bool on)
-{
-	struct sched_attr_v0 attr = {
-		.size = sizeof(attr),
-		.policy = on ? SCHED_FIFO : SCHED_OTHER,
-		.priority = on,
-		.nice = on ? 0 : -10,
-		.runtime = on ? 0 : 100000,
-	};
-
-	return sys3(SYS_sched_setattr, 0, &attr, 0) == 0;
-}
-
 static void __attribute__((used)) hidden_main(struct launch *launch)
 {
 	name_thread(launch->name);

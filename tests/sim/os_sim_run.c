@@ -610,30 +610,6 @@ uint32_t os_cpu(void)
 	return sim_below(4);
 }
 
-bool os_stay(uint32_t cpu, struct os_cpus *was)
-{
-	(void)cpu;
-	(void)was;
-	return false;
-}
-
-void os_stray(const struct os_cpus *was)
-{
-	(void)was;
-}
-
-bool os_pull(struct os_pull *pull, uint32_t tid)
-{
-	(void)tid;
-	pull->tid = 0;
-	return false;
-}
-
-void os_let_go(struct os_pull *pull)
-{
-	(void)pull;
-}
-
 void os_yield(void)
 {
 	steps++;
