@@ -37,6 +37,8 @@
 #define LOOK_NS (10 * MS)
 #define HOLD_MIN_NS (100 * MS)
 #define HOLD_MAX_NS (10000 * MS)
+/* What lasts as long is worth a line. */
+#define SAY_NS (250 * MS)
 
 /* Groups or folios isolated before one is stored, above the watermark `hurry`. */
 #define HURRY_GROUPS 32
@@ -66,6 +68,7 @@ struct worker {
 	uint64_t walk_ns;     /* what that took */
 	unsigned idle_steps;  /* steps without progress */
 	bool said_stuck;
+	uint64_t stuck_ns; /* since when it is more than told; 0: it was not, last time */
 	struct worth worth;
 };
 
@@ -185,13 +188,25 @@ static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 	}
 }
 
-/* Once. Not for what may be in the way for a moment, or for its relatives' memory. */
+/*
+ * Once. Not for what is in the way, or is counted twice, for a moment, nor for what is
+ * its relatives' memory.
+ */
 static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const char *why)
 {
+	uint64_t now = os_now_ns();
 	struct worker *w = sp->w;
 
-	if (w->said_stuck || !sp->hooks.say || sp->budget.total_pages <= wm->told ||
-	    sp->budget.usage_pages <= wm->limit / 2)
+	if (w->said_stuck || !sp->hooks.say)
+		return;
+	if (sp->budget.total_pages <= wm->told ||
+	    sp->budget.usage_pages <= wm->limit / 2) {
+		w->stuck_ns = 0;
+		return;
+	}
+	if (!w->stuck_ns)
+		w->stuck_ns = now;
+	if (now < w->stuck_ns + SAY_NS)
 		return;
 	w->said_stuck = true;
 	sp->hooks.say(sp->hooks.ctx, why);
@@ -340,6 +355,8 @@ static void choose(struct uhmm_space *sp, const struct watermarks *wm)
 	struct budget *b = &sp->budget;
 	struct worker *w = sp->w;
 
+	if (b->total_pages <= wm->told)
+		w->stuck_ns = 0;
 	if (b->total_pages <= wm->low) {
 		w->reclaiming = false;
 		return;
