@@ -8,7 +8,8 @@
 needs=/usr/bin/python3
 
 run() {
-	PYTHONWARNINGS='ignore:This process:DeprecationWarning' PYTHONHASHSEED=0 $WRAP /usr/bin/python3 "$SRC/scenario/mp.py" "$(pick 96 512)"
+	export PYTHONWARNINGS='ignore:This process:DeprecationWarning'
+	PYTHONHASHSEED=0 $WRAP /usr/bin/python3 "$SRC/scenario/mp.py" "$(pick 96 512)"
 	status=$?
 	cat orphan.txt
 	return $status
