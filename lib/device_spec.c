@@ -317,15 +317,16 @@ int spec_parse(const struct uhmm_driver *const *drivers, const char *text,
 	       struct spec *spec, char *error, size_t error_size)
 {
 	struct parser p = { drivers, text, spec, error, error_size };
+	size_t len = strlen(text);
 	char *layer, *next;
 	uint32_t i;
 	int r = 0;
 
 	memset(spec, 0, sizeof(*spec));
-	if (strlen(text) > SPEC_MAX)
+	if (len > SPEC_MAX)
 		return FAIL(&p, EINVAL, "it is longer than ", STR(SPEC_MAX),
 			    " characters");
-	strcpy(spec->text, text);
+	memcpy(spec->text, text, len + 1);
 	for (layer = spec->text; layer; layer = next) {
 		next = strchr(layer, '+');
 		if (next)

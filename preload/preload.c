@@ -75,6 +75,7 @@ static struct {
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept;     /* there is a keeper; under lock */
+	bool rest;     /* it shall end, or has; under lock */
 	struct usage usage;
 	/* Found at start, for the space: most programs need no more than the array. */
 	struct range exclude[EXCLUDE_MAX];
@@ -83,6 +84,7 @@ static struct {
 	uintptr_t data_start, data_end; /* our own data */
 	uint64_t device_look_ns;
 	bool hopeless;                    /* a space cannot be created here */
+	bool looks_for_leaks;             /* preload_looks_for_leaks() at start */
 	struct ctl_door door;             /* the supervisor zeroes its magic */
 } self __attribute__((section(".data"))); /* a page that is written to in any case */
 
@@ -97,7 +99,7 @@ static void say(void *ctx, const char *message)
 	ctl_message_put(self.ctl, os_pid(), message);
 }
 
-static void say_last(const char *message)
+void preload_say(const char *message)
 {
 	say(NULL, message);
 }
@@ -214,6 +216,11 @@ static struct uhmm_space *create_space(void)
 	};
 	struct uhmm_space *sp;
 
+	if (self.looks_for_leaks) {
+		say(NULL, "a process has LeakSanitizer, which stops all threads: it runs "
+			  "without a limit (see ASAN_OPTIONS=detect_leaks=0)");
+		return NULL;
+	}
 	touch_data();
 	if (open_device()) {
 		say(NULL, "a process could not open the device and runs without a limit");
@@ -240,6 +247,22 @@ static bool space_is_due(int64_t total, int64_t mine, const struct watermarks *w
 	return !self.hopeless && mine > wm->floor && total > wm->fence;
 }
 
+/* Creates the space if it is due. false: the keeper shall end. */
+static bool keep(bool due)
+{
+	bool rest;
+
+	uhmm_lock(&self.lock);
+	rest = self.rest;
+	if (due && !rest) {
+		self.space = create_space();
+		self.hopeless = !self.space;
+		CTL_STORE(&self.slot->managed, self.space ? 1 : 2);
+	}
+	uhmm_unlock(&self.lock);
+	return !rest;
+}
+
 static void keeper_loop(void)
 {
 	struct watermarks wm;
@@ -252,13 +275,8 @@ static void keeper_loop(void)
 		mine = os_rss_anon_pages(NULL);
 		total = share(NULL, NULL, mine > 0 ? mine : 0);
 		more = expect_pages();
-		if (space_is_due(total + more, mine + more, &wm)) {
-			uhmm_lock(&self.lock);
-			self.space = create_space();
-			self.hopeless = !self.space;
-			CTL_STORE(&self.slot->managed, self.space ? 1 : 2);
-			uhmm_unlock(&self.lock);
-		}
+		if (!keep(space_is_due(total + more, mine + more, &wm)))
+			return;
 		if (self.space)
 			reclaim_main(self.space);
 		if (more)
@@ -283,7 +301,7 @@ static void start_keeper(bool at_once)
 	if (self.kept)
 		return;
 	self.kept = true;
-	os_on_die = say_last;
+	os_on_die = preload_say;
 	os_hide_threads();
 	CTL_STORE(&self.slot->door, 0);
 	CTL_STORE(&self.door.magic, 0);
@@ -299,6 +317,55 @@ void preload_keep(void)
 	if (!CTL_LOAD(&self.door.magic))
 		return;
 	uhmm_lock(&self.lock);
+	start_keeper(true);
+	uhmm_unlock(&self.lock);
+}
+
+bool preload_has_space(void)
+{
+	return __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+}
+
+unsigned preload_threads(void)
+{
+	struct uhmm_space *sp = __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+
+	if (!sp)
+		return !!CTL_LOAD(&self.keeper.tid);
+	return !!CTL_LOAD(&sp->worker.tid) + !!CTL_LOAD(&sp->reader.tid);
+}
+
+static void ring_keeper(void)
+{
+	__atomic_fetch_add(&self.bell, 1, __ATOMIC_SEQ_CST);
+	os_wake(&self.bell, 1);
+}
+
+bool preload_rest(void)
+{
+	uint32_t tid;
+	bool rest;
+
+	uhmm_lock(&self.lock);
+	tid = CTL_LOAD(&self.keeper.tid);
+	rest = self.kept && !self.rest && !self.space && tid;
+	if (rest)
+		self.rest = true;
+	uhmm_unlock(&self.lock);
+	if (!rest)
+		return false;
+	ring_keeper();
+	os_thread_join(&self.keeper);
+	/* It has left its memory, but maybe not yet the process. */
+	while (sys3(SYS_tgkill, os_pid(), tid, 0) == 0)
+		os_yield();
+	return true;
+}
+
+void preload_go_on(void)
+{
+	uhmm_lock(&self.lock);
+	self.kept = self.rest = false;
 	start_keeper(true);
 	uhmm_unlock(&self.lock);
 }
@@ -322,8 +389,7 @@ bool preload_ring_keeper(int64_t pages)
 		preload_keep();
 	if (!__atomic_load_n(&self.kept, __ATOMIC_ACQUIRE))
 		return false;
-	__atomic_fetch_add(&self.bell, 1, __ATOMIC_SEQ_CST);
-	os_wake(&self.bell, 1);
+	ring_keeper();
 	preload_ring_worker();
 	return true;
 }
@@ -355,7 +421,7 @@ static bool may_wait(void)
 static void begin(void)
 {
 	uhmm_lock(&self.lock);
-	self.kept = false;
+	self.kept = self.rest = false;
 	if (may_wait() && door_open(&self.door, CTL_LOAD(&self.slot->claim)))
 		__atomic_store_n(&self.slot->door, (uintptr_t)&self.door,
 				 __ATOMIC_RELEASE);
@@ -565,6 +631,8 @@ static void __attribute__((constructor)) start(void)
 
 	if (!path || !set_up(path))
 		return;
+	libc_find();
+	self.looks_for_leaks = preload_looks_for_leaks();
 	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0)
 		begin();
 	errno = saved;

@@ -17,6 +17,24 @@ void preload_keep(void);
 /* Something may keep the supervisor from ringing: from now on nobody waits for it. */
 void preload_keep_all(void);
 
+bool preload_has_space(void);
+/* For the user to see, once. */
+void preload_say(const char *message);
+
+/* ---- alone.c: what a program would notice of our threads --------------------------- */
+
+/* The process would stop our threads to look at its memory. */
+bool preload_looks_for_leaks(void);
+/* Threads of this process that are ours. */
+unsigned preload_threads(void);
+/*
+ * Ends the keeper, for as long as the process has to be one thread; what the process uses
+ * is not looked at until preload_go_on(). false: there is none, or it has a space and
+ * cannot end.
+ */
+bool preload_rest(void);
+void preload_go_on(void);
+
 /* ---- expect.c: what is about to be filled at once ---------------------------------- */
 
 int64_t expect_pages(void);
@@ -28,6 +46,10 @@ void expect_after_fork(void);
 void preload_ring_worker(void);
 /* Makes the keeper look now. false: there is none, and none is needed for so little. */
 bool preload_ring_keeper(int64_t pages);
+
+/* ---- libc.c: what our threads call of libc, whatever the program has defined ------- */
+
+void libc_find(void);
 
 /* ---- door.c ----------------------------------------------------------------------- */
 

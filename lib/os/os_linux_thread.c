@@ -111,6 +111,7 @@ static void __attribute__((used)) hidden_main(struct launch *launch)
 {
 	name_thread(launch->name);
 	hurry_scheduler();
+	sys1(SYS_chdir, "/"); /* what the program works in can be unmounted */
 	launch->fn(launch->arg);
 }
 
@@ -170,8 +171,12 @@ __asm__(".text\n"
 
 static int start_hidden(struct os_thread *thread, const struct launch *launch)
 {
-	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
-			      CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
+	/*
+	 * Untraced: a debugger that stops all threads it knows of leaves us to bring
+	 * pages. Not CLONE_FS: setns() refuses who shares directories.
+	 */
+	unsigned long flags = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
+			      CLONE_SYSVSEM | CLONE_SETTLS | CLONE_UNTRACED |
 			      CLONE_CHILD_CLEARTID | CLONE_PARENT_SETTID;
 	char *stack = os_reserve(STACK_SIZE);
 	struct launch *top;

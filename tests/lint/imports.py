@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""imports.py NM PRELOAD: what libuhmm-preload.so takes from outside.
+
+A program may define any of it anew. What is called on our threads must not be among it:
+preload/libc.c has that. The rest is called on the program's threads, or before it starts.
+"""
+
+import subprocess
+import sys
+
+# Before the program starts.
+START = """
+__register_atfork close dl_iterate_phdr dlopen dlsym fcntl64 fcntl fstat64 fstat getenv
+getpid munmap open open64 stat stat64
+""".split()
+# In functions of libc that the preload wraps (alone.c, expect.c, wrap.c).
+WRAPPED = """
+__errno_location fdopen lseek lseek64 memfd_create read snprintf strrchr strstr strtol
+__isoc23_strtol syscall write
+""".split()
+# Never reached: threads of pthread_create(), LZ4's own allocation, a smashed stack.
+UNUSED = """
+__stack_chk_fail calloc free malloc pthread_attr_destroy pthread_attr_init
+pthread_attr_setstack pthread_create pthread_join
+""".split()
+# Weak: may be missing.
+WEAK = """
+_ITM_deregisterTMCloneTable _ITM_registerTMCloneTable __cxa_finalize __gmon_start__
+__lsan_do_leak_check
+""".split()
+
+
+def main():
+    out = subprocess.run([sys.argv[1], "-D", "--undefined-only", sys.argv[2]],
+                         check=True, capture_output=True, text=True).stdout
+    found = {line.split()[-1].split("@")[0] for line in out.splitlines()}
+    if "syscall" not in found:
+        sys.exit(f"imports.py: {sys.argv[1]} says nothing of {sys.argv[2]}")
+    unknown = sorted(found - set(START + WRAPPED + UNUSED + WEAK))
+    print("1..1")
+    for name in unknown:
+        print(f"# imports {name}(): define it in preload/libc.c, or say in "
+              "tests/lint/imports.py why no thread of ours calls it")
+    print(f"{'not ok' if unknown else 'ok'} 1 - imports of the preload")
+
+
+main()
