@@ -72,12 +72,19 @@ struct usage {
 	bool forks;        /* this process has forked, and may again */
 	bool split;        /* this process forked: a part of its share is the child's */
 	int64_t last_pages, last_rss; /* what usage_pages() said, and was told */
+	/* From the thread that forked; all else is the keeper's. */
+	bool forked;            /* atomic: since usage_pages() */
+	uint64_t forked_faults; /* atomic: up to then */
 };
 
-/* After fork: in the parent; in the child, which returns the share it begins with. */
+/* After fork in the parent, on any thread. */
 void usage_forked(struct usage *usage);
+/* In the child, which has no other thread yet. Returns the share it begins with. */
 int64_t usage_born(struct usage *usage);
-/* This process's part of the tree's memory, each shared page counted by its share. */
+/*
+ * This process's part of the tree's memory, each shared page counted by its share. For
+ * one thread, the keeper.
+ */
 int64_t usage_pages(struct usage *usage, int64_t rss_pages, const struct ctl *ctl);
 
 #endif

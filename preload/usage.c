@@ -54,29 +54,38 @@ static void set(struct usage *usage, int64_t pages, int64_t rss, uint64_t faults
 	usage->faults = faults;
 }
 
-static void begin_family(struct usage *usage)
+static void begin_family(struct usage *usage, uint64_t faults)
 {
 	if (!usage->family)
-		set(usage, usage->last_pages, usage->last_rss, os_minor_faults());
+		set(usage, usage->last_pages, usage->last_rss, faults);
 	usage->family = 1;
 	usage->next_ns = usage->again_ns = 0;
 }
 
 void usage_forked(struct usage *usage)
 {
-	begin_family(usage);
+	__atomic_store_n(&usage->forked_faults, os_minor_faults(), __ATOMIC_RELAXED);
+	__atomic_store_n(&usage->forked, true, __ATOMIC_RELEASE);
+}
+
+static void see_fork(struct usage *usage, uint64_t now)
+{
+	if (!__atomic_exchange_n(&usage->forked, false, __ATOMIC_ACQUIRE))
+		return;
+	begin_family(usage, __atomic_load_n(&usage->forked_faults, __ATOMIC_RELAXED));
 	usage->forks = true;
 	usage->split = true;
-	usage->hold_ns = os_now_ns() + HOLD_NS;
+	usage->hold_ns = now + HOLD_NS;
 }
 
 int64_t usage_born(struct usage *usage)
 {
 	int64_t part = usage->last_pages - left_to_us(usage->last_pages, usage->last_rss);
+	uint64_t faults = os_minor_faults();
 
-	usage->split = usage->forks = false;
-	begin_family(usage);
-	set(usage, part, usage->last_rss, os_minor_faults());
+	usage->forked = usage->split = usage->forks = false;
+	begin_family(usage, faults);
+	set(usage, part, usage->last_rss, faults);
 	return part;
 }
 
@@ -110,6 +119,7 @@ int64_t usage_pages(struct usage *usage, int64_t rss, const struct ctl *ctl)
 	uint32_t kin = CTL_LOAD(&ctl->kin);
 	bool changed;
 
+	see_fork(usage, now);
 	if (usage->family && !held(usage, ctl, now)) {
 		if (usage->split)
 			set(usage, left_to_us(estimate(usage, rss, faults), rss), rss,
