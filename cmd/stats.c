@@ -234,10 +234,22 @@ int summary_write_json(const struct summary *summary, int fd)
 	return err;
 }
 
+/* What the device takes of each byte, if with all on it the budget would be exceeded. */
+static double too_much(const struct summary *s)
+{
+	double in = (double)s->device_in, resident = (double)s->device_resident;
+	double all = (double)page_bytes(s->ctl->peak_pages) - resident + in;
+
+	if (!(in > 0) || all * resident / in <= (double)page_bytes(s->ctl->budget_pages))
+		return 0;
+	return resident / in;
+}
+
 void summary_warn(const struct summary *s)
 {
 	const uint64_t *n = s->counter;
 	const char *why = "it was used faster than it could be migrated";
+	double part = too_much(s);
 	char by[32], to[64];
 
 	if (!s->processes) {
@@ -253,9 +265,9 @@ void summary_warn(const struct summary *s)
 			 n[CTL_LOAD_FAILED], s->program);
 	if (!s->ctl->over_ns)
 		return;
-	if (s->device_in && s->device_resident > s->device_in / 2) {
+	if (part > 0) {
 		snprintf(to, sizeof(to), "it takes %.0f%% of its size on the device",
-			 100.0 * (double)s->device_resident / (double)s->device_in);
+			 100.0 * part);
 		why = to;
 	}
 	if (n[CTL_STORE_FAILED])

@@ -8,10 +8,11 @@
  *   1/64 of the budget, so that its share of a large one stays small.
  * - While relatives share pages since a fork, each write to one takes a page without a
  *   fault of ours, by all of them at once. What they take until it is noticed and made up
- *   for was seen to be 3-5% of the budget; SPARE of it is kept free for that.
+ *   for was seen to be 0-5% of the budget (tests/stress, mp in full); 1/SPARE of it is
+ *   kept free for that.
  * - The last pages in memory are worth most to the program, and where it does not
  *   compress well storing them frees little: a quarter of each page at four to three.
- *   Those that would free less than LEFT of the budget together stay. A budget that can
+ *   Those that would free less than 1/LEFT of the budget together stay. A budget that can
  *   be held is, within half of what is tolerated; one that cannot be is exceeded by a
  *   little more, and the program runs instead of crawling.
  * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is

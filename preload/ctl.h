@@ -328,7 +328,10 @@ static inline void ctl_publish_device(struct ctl_slot *slot, uint64_t pages,
 	CTL_STORE(&slot->fullest_resident, bytes_resident);
 }
 
-/* What the tree holds. */
+/*
+ * What the tree holds. An account may be below 0 for a moment: a child takes its part of
+ * its parent's off it, which may have become less in between.
+ */
 static inline int64_t ctl_usage_pages(const struct ctl *ctl)
 {
 	uint32_t nr = CTL_LOAD(&ctl->nr_slots);

@@ -81,8 +81,8 @@ static void end(size_t len)
 
 EXPORT int madvise(void *addr, size_t len, int advice)
 {
-	bool much = len >= EXPECT_MIN &&
-		    (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE);
+	bool much = len >= EXPECT_MIN && (advice == MADV_POPULATE_READ ||
+					  advice == MADV_POPULATE_WRITE);
 	int r;
 
 	if (much)
