@@ -82,6 +82,7 @@ static struct {
 	unsigned nr_exclude;
 	struct range_set *excluded;
 	uintptr_t data_start, data_end; /* our own data */
+	const char *path;               /* our own file */
 	uint64_t device_look_ns;
 	bool hopeless;                    /* a space cannot be created here */
 	bool looks_for_leaks;             /* preload_looks_for_leaks() at start */
@@ -321,6 +322,11 @@ void preload_keep(void)
 	uhmm_unlock(&self.lock);
 }
 
+const char *preload_path(void)
+{
+	return self.path;
+}
+
 bool preload_has_space(void)
 {
 	return __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
@@ -434,6 +440,7 @@ static void begin(void)
 
 static void before_fork(void)
 {
+	exec_bind();
 	uhmm_lock(&self.lock);
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	if (self.space)
@@ -589,6 +596,8 @@ static void exclude(uintptr_t start, uintptr_t end)
  */
 static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
+	const char *name = strrchr(info->dlpi_name, '/');
+	uintptr_t last = 0;
 	int *nr = arg, i;
 
 	(void)size;
@@ -602,10 +611,14 @@ static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 		if (start <= (uintptr_t)&self && (uintptr_t)&self < end) {
 			self.data_start = start;
 			self.data_end = end;
+			self.path = info->dlpi_name;
 		}
 		exclude(start & ~(PAGE_SIZE - 1),
 			(end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1));
+		last = end > last ? end : last;
 	}
+	if (name && !strcmp(name, "/libc.so.6"))
+		libc_found(info->dlpi_addr, last);
 	++*nr;
 	return 0;
 }
@@ -631,7 +644,7 @@ static void __attribute__((constructor)) start(void)
 
 	if (!path || !set_up(path))
 		return;
-	libc_find();
+	libc_bind();
 	self.looks_for_leaks = preload_looks_for_leaks();
 	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0)
 		begin();

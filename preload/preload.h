@@ -18,6 +18,8 @@ void preload_keep(void);
 void preload_keep_all(void);
 
 bool preload_has_space(void);
+/* This library's file, as LD_PRELOAD has it; NULL: this process is not of a tree. */
+const char *preload_path(void);
 /* For the user to see, once. */
 void preload_say(const char *message);
 
@@ -49,7 +51,15 @@ bool preload_ring_keeper(int64_t pages);
 
 /* ---- libc.c: what our threads call of libc, whatever the program has defined ------- */
 
-void libc_find(void);
+/* Where libc is loaded. */
+void libc_found(uintptr_t start, uintptr_t end);
+/* After that, before a thread of ours starts. */
+void libc_bind(void);
+
+/* ---- exec.c ------------------------------------------------------------------------ */
+
+/* What it needs from the dynamic linker, whose lock may be held in a forked child. */
+void exec_bind(void);
 
 /* ---- door.c ----------------------------------------------------------------------- */
 
