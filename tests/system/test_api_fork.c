@@ -34,9 +34,10 @@ static const char *fork_with_a_space(void)
 
 /*
  * AddressSanitizer's runtime (gcc 12) does not let go of its locks in a forked child:
- * where another thread begins at the time of the fork, none of the child ever starts.
+ * where another thread begins, or allocates, at the time of the fork, none of the child
+ * ever starts.
  */
-static const char *fork_beside_new_threads(void)
+static const char *fork_beside_busy_threads(void)
 {
 #if defined(__SANITIZE_ADDRESS__)
 	return "AddressSanitizer's locks stay taken in a child of fork()";
@@ -307,7 +308,7 @@ API_TEST(fork_while_threads_migrate_and_read, .timeout_s = 60)
 		o[i] = (struct other){ .b = &b, .stop = &stop, .seed = (unsigned)i + 1 };
 		CHECK_EQ(pthread_create(&o[i].thread, NULL, read_and_migrate, &o[i]), 0);
 	}
-	/* See fork_beside_new_threads(). */
+	/* See fork_beside_busy_threads(). */
 	for (i = 0; i < 2; i++)
 		CHECK_SOON(__atomic_load_n(&o[i].rounds, __ATOMIC_RELAXED));
 	while (forks--) {
@@ -355,7 +356,7 @@ API_TEST(fork_while_spaces_come_and_go, .timeout_s = 60)
 	struct other o = { .b = &b, .stop = &stop, .seed = delivery };
 	int forks = test_instrument() ? 5 : 25;
 
-	NEEDS_FORK(fork_beside_new_threads);
+	NEEDS_FORK(fork_beside_busy_threads);
 	b = make(delivery, 1);
 	CHECK_EQ(pthread_create(&o.thread, NULL, come_and_go, &o), 0);
 	while (forks--) {
@@ -408,7 +409,7 @@ API_TEST(fork_while_another_thread_faults_with_a_lock_of_libc, .timeout_s = 60)
 	pthread_t thread;
 	int i;
 
-	NEEDS_FORK(fork_with_a_space);
+	NEEDS_FORK(fork_beside_busy_threads);
 	space = api_space(delivery, 0);
 	for (i = 0; i < CHUNKS; i++) {
 		heap.chunk[i] = malloc(CHUNK_BYTES);
