@@ -16,20 +16,26 @@
 #include "preload/preload.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 #define VARIABLE "LD_PRELOAD="
 
+/* The next ones: libc's, or those of a library that the user preloads. */
 static struct {
+	__typeof__(execve) *execve;
+	__typeof__(execveat) *execveat;
 	__typeof__(execvpe) *execvpe;
+	__typeof__(fexecve) *fexecve;
 	__typeof__(posix_spawn) *posix_spawn, *posix_spawnp;
 } real __attribute__((section(".data")));
+
+#define BIND(name) (real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name))
 
 struct call {
 	int (*fn)(const struct call *call, char *const *envp);
@@ -43,12 +49,17 @@ struct call {
 
 void exec_bind(void)
 {
-	if (real.execvpe)
+	/* Bound last: who sees it sees the others. */
+	if (__atomic_load_n(&real.execve, __ATOMIC_ACQUIRE))
 		return;
-	real.posix_spawn = (__typeof__(real.posix_spawn))dlsym(RTLD_NEXT, "posix_spawn");
-	real.posix_spawnp =
-		(__typeof__(real.posix_spawnp))dlsym(RTLD_NEXT, "posix_spawnp");
-	real.execvpe = (__typeof__(real.execvpe))dlsym(RTLD_NEXT, "execvpe");
+	BIND(execveat);
+	BIND(execvpe);
+	BIND(fexecve);
+	BIND(posix_spawn);
+	BIND(posix_spawnp);
+	__atomic_store_n(&real.execve,
+			 (__typeof__(real.execve))dlsym(RTLD_NEXT, "execve"),
+			 __ATOMIC_RELEASE);
 }
 
 /* What an environment lacks. */
@@ -133,13 +144,24 @@ static int execute(const struct call *call, char *const *envp)
 
 static int do_execve(const struct call *call, char *const *envp)
 {
-	return (int)syscall(SYS_execve, call->file, call->argv, envp);
+	exec_bind();
+	return real.execve(call->file, call->argv, envp);
 }
 
 static int do_execveat(const struct call *call, char *const *envp)
 {
-	return (int)syscall(SYS_execveat, call->fd, call->file, call->argv, envp,
-			    call->flags);
+	exec_bind();
+	if (!real.execveat) { /* before glibc 2.34 */
+		errno = ENOSYS;
+		return -1;
+	}
+	return real.execveat(call->fd, call->file, call->argv, envp, call->flags);
+}
+
+static int do_fexecve(const struct call *call, char *const *envp)
+{
+	exec_bind();
+	return real.fexecve(call->fd, call->argv, envp);
 }
 
 static int do_execvpe(const struct call *call, char *const *envp)
@@ -178,7 +200,7 @@ EXPORT int execveat(int fd, const char *path, char *const argv[], char *const en
 
 EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 {
-	return execveat(fd, "", argv, envp, AT_EMPTY_PATH);
+	return execute(&(struct call){ do_fexecve, .fd = fd, .argv = argv }, envp);
 }
 
 /* The arguments up to a NULL; how many they are, without it. */
@@ -241,14 +263,14 @@ static int do_spawn(const struct call *call, char *const *envp)
 {
 	exec_bind();
 	return real.posix_spawn(call->pid, call->file, call->actions, call->attr,
-					 call->argv, envp);
+				call->argv, envp);
 }
 
 static int do_spawnp(const struct call *call, char *const *envp)
 {
 	exec_bind();
-	return real.posix_spawnp(call->pid, call->file, call->actions,
-					  call->attr, call->argv, envp);
+	return real.posix_spawnp(call->pid, call->file, call->actions, call->attr,
+				 call->argv, envp);
 }
 
 EXPORT int posix_spawn(pid_t *pid, const char *path,
