@@ -52,14 +52,25 @@ static int alone(long nr, long a, long b)
 	return r;
 }
 
+/* Children may be in another pid namespace now, where pids mean something else. */
+static int moved(int r)
+{
+	int saved = errno;
+
+	if (r == 0)
+		preload_look_at_pids();
+	errno = saved;
+	return r;
+}
+
 EXPORT int unshare(int flags)
 {
-	return alone(SYS_unshare, flags, 0);
+	return moved(alone(SYS_unshare, flags, 0));
 }
 
 EXPORT int setns(int fd, int nstype)
 {
-	return alone(SYS_setns, fd, nstype);
+	return moved(alone(SYS_setns, fd, nstype));
 }
 
 /* ---- LeakSanitizer ---------------------------------------------------------------- */

@@ -85,6 +85,7 @@ static struct {
 	const char *path;               /* our own file */
 	uint64_t device_look_ns;
 	bool hopeless;                    /* a space cannot be created here */
+	bool far_children;                /* in another pid namespace */
 	bool looks_for_leaks;             /* preload_looks_for_leaks() at start */
 	struct ctl_door door;             /* the supervisor zeroes its magic */
 } self __attribute__((section(".data"))); /* a page that is written to in any case */
@@ -506,7 +507,9 @@ static void after_fork_child(void)
 	self.bell = 0;
 	expect_after_fork();
 	self.device_look_ns = 0;
-	claim_slot();
+	self.slot = NULL;
+	if (!self.far_children)
+		claim_slot();
 	divide_usage(parent, parents_claim);
 	__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
 	if (!self.slot)
@@ -544,6 +547,15 @@ static bool same_pids(const struct ctl *ctl, int fd)
 		return true;
 	return !ctl->pid_ns || (stat("/proc/self/ns/pid", &st) == 0 &&
 				(uint64_t)st.st_ino == ctl->pid_ns);
+}
+
+void preload_look_at_pids(void)
+{
+	struct stat st;
+
+	if (self.ctl && self.ctl->pid_ns)
+		self.far_children = stat("/proc/self/ns/pid_for_children", &st) ||
+				    (uint64_t)st.st_ino != self.ctl->pid_ns;
 }
 
 /* NULL: there is none, or not for us. */

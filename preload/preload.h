@@ -36,6 +36,8 @@ unsigned preload_threads(void);
  */
 bool preload_rest(void);
 void preload_go_on(void);
+/* Whether children of this process have pids that the supervisor understands. */
+void preload_look_at_pids(void);
 
 /* ---- expect.c: what is about to be filled at once ---------------------------------- */
 

@@ -4,8 +4,8 @@
  *
  * It has functions of libc of its own, as allocators' and sanitizers' runtimes do, and
  * ends if a thread calls them that is not its own. It counts its threads where Python and
- * C++ programs do. And a child of it, while it is small, makes a user namespace, which
- * only a process of one thread may.
+ * C++ programs do. Children of it, while it is small, make namespaces: one for users,
+ * which only a process of one thread may, and one for pids.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -124,18 +124,35 @@ int getcpu(unsigned *cpu, unsigned *node)
 
 /* ---- what it does ----------------------------------------------------------------- */
 
-static void make_namespace(void)
+/* What the child does ends it. */
+static int in_child(void (*what)(void))
 {
 	int status;
 	pid_t pid = fork();
 
-	if (pid == 0) {
-		usleep(50000);
-		_exit(unshare(CLONE_NEWUSER) ? errno : 0);
-	}
+	if (pid == 0)
+		what();
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		exit(1);
-	printf("user namespace: status %x\n", status);
+	return status;
+}
+
+static void end(void)
+{
+	_exit(0);
+}
+
+static void make_user_namespace(void)
+{
+	usleep(50000); /* uhmm's thread is there by then */
+	_exit(unshare(CLONE_NEWUSER) ? errno : 0);
+}
+
+/* The child of the child has pid 1. */
+static void make_pid_namespace(void)
+{
+	usleep(50000);
+	_exit(unshare(CLONE_NEWPID) ? errno : in_child(end));
 }
 
 /* Under /proc/self. */
@@ -200,7 +217,8 @@ int main(int argc, char **argv)
 		fputs("usage: alone -m MIB\n", stderr);
 		return 2;
 	}
-	make_namespace();
+	printf("user namespace: status %x\n", in_child(make_user_namespace));
+	printf("pid namespace: status %x\n", in_child(make_pid_namespace));
 	if (pthread_create(&thread, NULL, fill_and_sum, &bytes))
 		return 1;
 	pthread_join(thread, NULL);
