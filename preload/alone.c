@@ -210,28 +210,36 @@ static __attribute__((noinline)) FILE *open_corrected(find_fn *find, const char 
 
 typedef FILE *open_fn(const char *path, const char *mode);
 
-static FILE *open_with(const char *name, const char *path, const char *mode)
+/* The next one, looked up once: libc's, or that of a library that the user preloads. */
+static open_fn *next_fopen __attribute__((section(".data")));
+static open_fn *next_fopen64 __attribute__((section(".data")));
+
+static FILE *open_with(open_fn **next, const char *name, const char *path,
+		       const char *mode)
 {
+	open_fn *libc = __atomic_load_n(next, __ATOMIC_RELAXED);
 	find_fn *find = finder(path);
 	int saved = errno;
 	FILE *file = NULL;
-	open_fn *libc;
 
 	if (find && mode[0] == 'r' && !strchr(mode, '+'))
 		file = open_corrected(find, path, mode);
 	errno = saved;
 	if (file)
 		return file;
-	libc = (open_fn *)dlsym(RTLD_NEXT, name);
+	if (!libc) {
+		libc = (open_fn *)dlsym(RTLD_NEXT, name);
+		__atomic_store_n(next, libc, __ATOMIC_RELAXED);
+	}
 	return libc(path, mode);
 }
 
 EXPORT FILE *fopen(const char *path, const char *mode)
 {
-	return open_with("fopen", path, mode);
+	return open_with(&next_fopen, "fopen", path, mode);
 }
 
 EXPORT FILE *fopen64(const char *path, const char *mode)
 {
-	return open_with("fopen64", path, mode);
+	return open_with(&next_fopen64, "fopen64", path, mode);
 }
