@@ -216,14 +216,20 @@ static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const 
  * Memory is filled faster than it can be stored: what is written for the first time since
  * a fork needs no fault that we could let wait. So everything is isolated, which is much
  * faster than storing; the program's threads come to wait for it wherever they touch it.
+ * Not what others share too, which must be copied; and no page is looked at twice, for
+ * where nearly all are shared that takes long and finds what was written meanwhile.
  */
 static unsigned stop_growth(struct uhmm_space *sp)
 {
+	struct hand *hand = &sp->w->hand;
+	uint64_t revolutions = hand->revolutions;
 	unsigned i, progress = 0;
 	int r = 1;
 
 	for (i = 0; i < HURRY_GROUPS && r > 0; i++) {
-		r = hand_isolate(sp, &sp->w->hand, true);
+		if (hand->shared || hand->revolutions != revolutions)
+			break;
+		r = hand_isolate(sp, hand, true);
 		if (r > 0)
 			progress += (unsigned)r;
 	}

@@ -477,25 +477,6 @@ static void claim_slot(void)
 		CTL_STORE(&self.slot->name[i], name[i]);
 }
 
-/*
- * The child's part of what the tree uses is taken off its parent's account at once. The
- * parent's keeper, which writes there, comes to the same by itself; if the parent has
- * ended meanwhile it is somebody else's account.
- */
-static void divide_usage(struct ctl_slot *parent, uint64_t claim)
-{
-	int64_t part = usage_born(&self.usage);
-
-	if (!self.space || !self.slot)
-		return;
-	CTL_STORE(&self.slot->usage_pages, part);
-	if (__atomic_load_n(&parent->claim, __ATOMIC_ACQUIRE) != claim)
-		return;
-	__atomic_fetch_sub(&parent->usage_pages, part, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&parent->claim, __ATOMIC_SEQ_CST) != claim)
-		__atomic_fetch_add(&parent->usage_pages, part, __ATOMIC_SEQ_CST);
-}
-
 static void after_fork_child(void)
 {
 	struct ctl_slot *parent = self.slot;
@@ -510,7 +491,7 @@ static void after_fork_child(void)
 	self.slot = NULL;
 	if (!self.far_children)
 		claim_slot();
-	divide_usage(parent, parents_claim);
+	usage_born(&self.usage, self.space ? self.slot : NULL, parent, parents_claim);
 	__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
 	if (!self.slot)
 		self.slot = &nowhere;

@@ -82,17 +82,21 @@ struct usage {
 	uint64_t again_ns; /* the same where it may have grown */
 	uint64_t hold_ns;  /* nobody is waited for any more; 0: nobody is */
 	bool forks;        /* this process has forked, and may again */
-	bool split;        /* this process forked: a part of its share is the child's */
+	uint32_t split;    /* children that have taken a part of this share */
 	int64_t last_pages, last_rss; /* what usage_pages() said, and was told */
 	/* From the thread that forked; all else is the keeper's. */
-	bool forked;            /* atomic: since usage_pages() */
+	uint32_t forked;        /* atomic: children since usage_pages() */
 	uint64_t forked_faults; /* atomic: up to then */
 };
 
 /* After fork in the parent, on any thread. */
 void usage_forked(struct usage *usage);
-/* In the child, which has no other thread yet. Returns the share it begins with. */
-int64_t usage_born(struct usage *usage);
+/*
+ * In the child, which has no other thread yet: its account, and its parent's, if that has
+ * the claim still. slot: NULL if it publishes none yet.
+ */
+void usage_born(struct usage *usage, struct ctl_slot *slot, struct ctl_slot *parent,
+		uint64_t claim);
 /*
  * This process's part of the tree's memory, each shared page counted by its share. For
  * one thread, the keeper.

@@ -12,10 +12,11 @@
  * what is resident does not change. But each is a fault. While there were as many as make
  * a difference the exact share is asked for more often. And shares change when a relative
  * forks, executes or ends: half a page for each of two is a third for each of three, and
- * until all have looked again some of it is counted twice, or by nobody. By
- * nobody would be taken for room: so a process that forked gives its child a part of its
- * own share, at the moment when the child has a slot to put it in, and until then nobody
- * looks.
+ * until all have looked again some of it is counted twice, or by nobody. By nobody would
+ * be taken for room: so the child begins with the share that will be its own, at the
+ * moment when it has a slot to put that in, its parent comes down to the same, and until
+ * then nobody looks. Others who share the pages come down when they look: until then they
+ * count too much.
  */
 #include "preload/preload.h"
 
@@ -65,28 +66,47 @@ static void begin_family(struct usage *usage, uint64_t faults)
 void usage_forked(struct usage *usage)
 {
 	__atomic_store_n(&usage->forked_faults, os_minor_faults(), __ATOMIC_RELAXED);
-	__atomic_store_n(&usage->forked, true, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&usage->forked, 1, __ATOMIC_RELEASE);
 }
 
 static void see_fork(struct usage *usage, uint64_t now)
 {
-	if (!__atomic_exchange_n(&usage->forked, false, __ATOMIC_ACQUIRE))
+	uint32_t forked = __atomic_exchange_n(&usage->forked, 0, __ATOMIC_ACQUIRE);
+
+	if (!forked)
 		return;
 	begin_family(usage, __atomic_load_n(&usage->forked_faults, __ATOMIC_RELAXED));
 	usage->forks = true;
-	usage->split = true;
+	usage->split += forked;
 	usage->hold_ns = now + HOLD_NS;
 }
 
-int64_t usage_born(struct usage *usage)
+/*
+ * From now on each of the two counts the same share of what the parent counted. The
+ * parent's keeper, which writes there, comes to that by itself; if the parent has ended
+ * meanwhile it is somebody else's account.
+ */
+void usage_born(struct usage *usage, struct ctl_slot *slot, struct ctl_slot *parent,
+		uint64_t claim)
 {
-	int64_t part = usage->last_pages - left_to_us(usage->last_pages, usage->last_rss);
+	bool known = slot && __atomic_load_n(&parent->claim, __ATOMIC_ACQUIRE) == claim;
+	int64_t whole = known ? CTL_LOAD(&parent->usage_pages) : usage->last_pages;
+	int64_t part = left_to_us(whole, usage->last_rss);
 	uint64_t faults = os_minor_faults();
 
-	usage->forked = usage->split = usage->forks = false;
+	usage->forked = usage->split = 0;
+	usage->forks = false;
 	begin_family(usage, faults);
 	set(usage, part, usage->last_rss, faults);
-	return part;
+	usage->last_pages = part;
+	if (!slot)
+		return;
+	CTL_STORE(&slot->usage_pages, part);
+	if (!known)
+		return;
+	__atomic_fetch_sub(&parent->usage_pages, whole - part, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&parent->claim, __ATOMIC_SEQ_CST) != claim)
+		__atomic_fetch_add(&parent->usage_pages, whole - part, __ATOMIC_SEQ_CST);
 }
 
 static void look(struct usage *usage, int64_t rss, uint64_t faults, uint64_t before)
@@ -121,10 +141,9 @@ int64_t usage_pages(struct usage *usage, int64_t rss, const struct ctl *ctl)
 
 	see_fork(usage, now);
 	if (usage->family && !held(usage, ctl, now)) {
-		if (usage->split)
+		for (; usage->split; usage->split--)
 			set(usage, left_to_us(estimate(usage, rss, faults), rss), rss,
 			    faults);
-		usage->split = false;
 		changed = kin != usage->kin || faults - usage->faults >= FAULTS_MATTER;
 		if (now >= usage->next_ns || (now >= usage->again_ns && changed)) {
 			usage->kin = kin;
