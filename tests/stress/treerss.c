@@ -9,7 +9,8 @@
  * whose parents have gone. Two sums are kept:
  *
  *	rss	RssAnon of every process: a page that N processes share counts N times.
- *	pss	each page counts once. While all processes but the largest hold little
+ *	pss	each page counts once, also that of processes which share all their
+ *		memory. While all processes but the largest hold little
  *		(4 MiB, or a 64th), rss is taken: an upper bound that costs nothing.
  *		Otherwise Pss_Anon of smaps_rollup is read, which walks page tables and so
  *		is done only when rss exceeds the peak of pss, at most every 50 ms and a
@@ -30,6 +31,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,6 +40,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -196,6 +199,19 @@ static void describe(void)
 	}
 }
 
+/*
+ * Whether an earlier process has the very same memory (vfork(), CLONE_VM): the kernel
+ * counts it for each in full. Where it cannot be asked, or may not be, so do we.
+ */
+static bool is_counted(int i)
+{
+	for (int j = 0; j < i; j++)
+		if (procs[j].anon_kb >= BIG_KB &&
+		    syscall(SYS_kcmp, procs[i].pid, procs[j].pid, KCMP_VM, 0, 0) == 0)
+			return true;
+	return false;
+}
+
 static uint64_t sum_pss_kb(void)
 {
 	uint64_t sum = 0;
@@ -207,6 +223,8 @@ static uint64_t sum_pss_kb(void)
 			sum += procs[i].anon_kb;
 			continue;
 		}
+		if (is_counted(i))
+			continue;
 		snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", procs[i].pid);
 		if (slurp(path, buf, sizeof(buf)) > 0)
 			sum += field_kb(buf, "Pss_Anon:");
