@@ -30,6 +30,14 @@ static void keep_area(void *ctx, uintptr_t addr, size_t len)
 		hand->keep[hand->nr_keep++] = (struct range){ addr, addr + len };
 }
 
+static void keep_held(void *ctx, uintptr_t addr, size_t len)
+{
+	struct hand *hand = ctx;
+
+	if (hand->nr_keep < HAND_THREADS + HAND_HELD)
+		hand->keep[hand->nr_keep++] = (struct range){ addr, addr + len };
+}
+
 /*
  * Pages from addr on, at most nr, before a kept area; 0 and *skip if addr is inside one.
  */
@@ -315,8 +323,8 @@ static void advance_beyond(struct hand *hand, uintptr_t addr, uint64_t which)
 	hand->offset = 0;
 }
 
-/* Isolates from the current extent; how many, or an error. */
-static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
+/* Isolates from the current extent, of one chunk; how many, or an error. */
+static int take_held(struct uhmm_space *sp, struct hand *hand, bool *folio)
 {
 	const struct os_extent *ext = &hand->extent[hand->next];
 	uintptr_t addr = ext->start + hand->offset * PAGE_SIZE;
@@ -362,6 +370,25 @@ static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
 	if (r != -EAGAIN)
 		advance_beyond(hand, addr, which);
 	return r == -EBUSY ? 0 : r;
+}
+
+/*
+ * The same. What the kernel listed when the pages were found may be of old threads: those
+ * that there are now are held to begin no sooner than this is over.
+ */
+static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
+{
+	uintptr_t chunk = current(hand) & ~(CHUNK_SIZE - 1);
+	uint32_t nr_keep = hand->nr_keep;
+	int r;
+
+	if (!sp->hooks.hold_threads)
+		return take_held(sp, hand, folio);
+	sp->hooks.hold_threads(sp->hooks.ctx, chunk, chunk + CHUNK_SIZE, keep_held, hand);
+	r = take_held(sp, hand, folio);
+	sp->hooks.release_threads(sp->hooks.ctx);
+	hand->nr_keep = nr_keep;
+	return r;
 }
 
 /*

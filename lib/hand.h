@@ -13,7 +13,9 @@
 #define HAND_EXTENTS 64
 /* Pages looked for at a time: what the lists below are good for before they get old. */
 #define HAND_SCAN_PAGES 1024
+/* Threads that the kernel lists; and areas of others in one chunk: each has 1 KiB. */
 #define HAND_THREADS 512
+#define HAND_HELD 2048
 
 struct hand {
 	uintptr_t at;            /* everything below was looked at in this revolution */
@@ -34,7 +36,7 @@ struct hand {
 	uint64_t revolutions;
 	uint64_t taken;          /* pages isolated in this revolution */
 	/* Memory the kernel writes when a thread ends: never isolated. */
-	struct range keep[HAND_THREADS];
+	struct range keep[HAND_THREADS + HAND_HELD];
 	uint32_t nr_keep;
 };
 

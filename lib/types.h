@@ -319,6 +319,14 @@ struct space_hooks {
 	int64_t (*expected)(void *ctx);
 	/* The fence is up, if there is need for it, for what was expected. */
 	void (*fenced)(void *ctx);
+	/*
+	 * Pages in [start, end) are about to be isolated: calls add with the memory of
+	 * threads there, which must stay. A thread that begins there later waits until
+	 * release_threads(), and then touches its memory.
+	 */
+	void (*hold_threads)(void *ctx, uintptr_t start, uintptr_t end,
+			     void (*add)(void *to, uintptr_t addr, size_t len), void *to);
+	void (*release_threads)(void *ctx);
 	/* One line for the user. */
 	void (*say)(void *ctx, const char *message);
 };

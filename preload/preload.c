@@ -214,7 +214,9 @@ static struct uhmm_space *create_space(void)
 			   .related = related,
 			   .say = say,
 			   .expected = expected,
-			   .fenced = fenced },
+			   .fenced = fenced,
+			   .hold_threads = threads_hold,
+			   .release_threads = threads_release },
 	};
 	struct uhmm_space *sp;
 
@@ -442,19 +444,17 @@ static void begin(void)
 static void before_fork(void)
 {
 	exec_bind();
+	threads_bind();
 	uhmm_lock(&self.lock);
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_prepare(self.space);
-	/* Without a keeper there is nobody else who could be inside. */
-	if (self.kept)
-		host_fork_prepare();
+	host_fork_prepare();
 }
 
 static void after_fork_parent(void)
 {
-	if (self.kept)
-		host_fork_done();
+	host_fork_done();
 	usage_forked(&self.usage);
 	CTL_STORE(&self.slot->forks, CTL_LOAD(&self.slot->forks) + 1);
 	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
@@ -482,11 +482,11 @@ static void after_fork_child(void)
 	struct ctl_slot *parent = self.slot;
 	uint64_t parents_claim = self.claim;
 
-	if (self.kept)
-		host_fork_done();
+	host_fork_done();
 	self.lock = (struct uhmm_lock){ 0 };
 	self.bell = 0;
 	expect_after_fork();
+	threads_after_fork();
 	self.device_look_ns = 0;
 	self.slot = NULL;
 	if (!self.far_children)

@@ -6,6 +6,7 @@
 #define UHMM_PRELOAD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "preload/ctl.h"
@@ -62,6 +63,20 @@ void libc_bind(void);
 
 /* What it needs from the dynamic linker, whose lock may be held in a forked child. */
 void exec_bind(void);
+
+/* ---- threads.c: what is not taken while a thread lives ----------------------------- */
+
+/*
+ * For the worker, which is about to take what is in [start, end): calls add with what
+ * must stay. What begins there waits until threads_release().
+ */
+void threads_hold(void *ctx, uintptr_t start, uintptr_t end,
+		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);
+void threads_release(void *ctx);
+/* What it needs from the dynamic linker; as exec_bind(). */
+void threads_bind(void);
+/* In the child. */
+void threads_after_fork(void);
 
 /* ---- door.c ----------------------------------------------------------------------- */
 

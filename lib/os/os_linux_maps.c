@@ -440,19 +440,23 @@ struct dirent_header {
  * page is silently lost. Every C library keeps the two in one struct, and the kernel
  * tells where the robust list's head is.
  */
-static void thread_area(long tid, void (*fn)(void *ctx, uintptr_t addr, size_t len),
+static long thread_area(long tid, void (*fn)(void *ctx, uintptr_t addr, size_t len),
 			void *ctx)
 {
 	uintptr_t head = 0;
 	size_t len = 0;
+	long r = sys3(SYS_get_robust_list, tid, &head, &len);
 
-	if (sys3(SYS_get_robust_list, tid, &head, &len) == 0 && head > THREAD_AREA)
+	if (r == 0 && head > THREAD_AREA)
 		fn(ctx, head - THREAD_AREA, 2 * THREAD_AREA);
+	return r;
 }
 
-void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx)
+/* Whether a thread that was listed has ended. */
+static bool list_threads(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx)
 {
 	char buf[2048] __attribute__((aligned(8)));
+	bool ended = false;
 	long n, at;
 
 	sys3(SYS_lseek, proc.task, 0, 0);
@@ -464,11 +468,21 @@ void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), 
 
 			for (s = d->name; *s >= '0' && *s <= '9'; s++)
 				tid = tid * 10 + (*s - '0');
-			if (tid)
-				thread_area(tid, fn, ctx);
+			if (tid && thread_area(tid, fn, ctx) == -ESRCH)
+				ended = true;
 			at += d->reclen;
 		}
 	}
+	return ended;
+}
+
+/* Where a thread ends while it is listed the kernel stops, or passes another by. */
+void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx)
+{
+	int tries = 4;
+
+	while (list_threads(fn, ctx) && --tries)
+		;
 }
 
 bool os_is_child_of(uint32_t maker, uint32_t child)
