@@ -15,9 +15,13 @@
 #include "lib/page.h"
 
 /*
- * How often a page is tried again while the program changes mappings, before it is BUSY.
+ * How often a page is tried again while the program changes mappings, before it is BUSY:
+ * at once at first, then after pauses, for the reader may be waiting for a processor.
+ * Less than 50 ms together.
  */
 #define TRIES 64
+#define TRIES_AT_ONCE 16
+#define PAUSE_MAX_NS INT64_C(1000000)
 
 struct piece {
 	struct uhmm_space *sp;
@@ -193,6 +197,20 @@ static void again(struct piece *p)
 	}
 }
 
+static void pause_before(unsigned try)
+{
+	unsigned doubled = try - TRIES_AT_ONCE;
+	uint32_t nothing = 0;
+	int64_t ns;
+
+	if (try < TRIES_AT_ONCE) {
+		os_yield();
+		return;
+	}
+	ns = INT64_C(20000) << (doubled < 8 ? doubled : 8);
+	os_wait(&nothing, 0, ns < PAUSE_MAX_NS ? ns : PAUSE_MAX_NS);
+}
+
 void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigned device,
 		  uint8_t *results, unsigned *done)
 {
@@ -216,7 +234,7 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 	}
 	gate_end_visit(&sp->world, &visit);
 	for (tries = 0; tries < TRIES && why == UHMM_MOVED && any_busy(&p); tries++) {
-		os_yield();
+		pause_before(tries);
 		gate_visit(&sp->world, &visit);
 		if (!device_open_at(sp, device))
 			why = UHMM_BUSY;

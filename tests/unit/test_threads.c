@@ -142,9 +142,9 @@ static void *until_told(void *arg)
 	return NULL;
 }
 
-TEST(a_thousand_threads)
+TEST(hundreds_of_threads)
 {
-	enum { MANY = 1000 };
+	enum { MANY = 400 }; /* valgrind has room for 500 */
 	static pthread_t thread[MANY];
 	int told = 0, i;
 
