@@ -15,8 +15,8 @@
  * then, and touches its memory: what had been taken before comes back.
  *
  * Nobody says when a thread has ended. A note is used again when the kernel does not know
- * its thread any more, which is looked at a few notes at a time by those that start one:
- * so there are about as many as there were threads at the same time.
+ * its thread any more, which those that start one look at, going round; so there are at
+ * most four times as many as there were threads at the same time, or the first few.
  *
  * A thread made by clone() without libc is kept as the kernel lists it, and so is the
  * first one.
@@ -58,13 +58,12 @@ struct note {
 /* Notes in the first block; each of the others has as many as all before it. */
 #define FIRST 64u
 #define BLOCKS 17u
-/* Notes looked at before there are made to be more of them. */
-#define TRIES 16u
 
 static struct {
 	struct note first[FIRST];
 	struct note *block[BLOCKS]; /* atomic; [1..] */
 	uint32_t next;              /* atomic: the note looked at next */
+	bool any;                   /* atomic: there were notes */
 	/* What is being taken; odd while it is. */
 	uint32_t taking; /* futex */
 	uint32_t waiting;
@@ -140,7 +139,8 @@ static struct note *get_note(void)
 	unsigned nr = nr_blocks(), i;
 
 	for (;;) {
-		for (i = 0; i < TRIES; i++) {
+		/* Half of them in a row are of threads that live: there are too few. */
+		for (i = 0; i < FIRST << (nr - 1) >> 1; i++) {
 			uint32_t at = __atomic_fetch_add(&threads.next, 1,
 							 __ATOMIC_RELAXED);
 			struct note *note = note_at(at, nr);
@@ -196,6 +196,7 @@ static void begin(struct note *note)
 {
 	const volatile char *mine = (void *)pthread_self();
 
+	__atomic_store_n(&threads.any, true, __ATOMIC_RELAXED);
 	__atomic_store_n(&note->at, (uintptr_t)mine, __ATOMIC_RELAXED);
 	__atomic_store_n(&note->tid, os_tid(), __ATOMIC_SEQ_CST);
 	wait_until_taken(note);
@@ -274,7 +275,7 @@ void threads_after_fork(void)
 {
 	unsigned b, nr = nr_blocks();
 
-	if (!threads.next)
+	if (!threads.any)
 		return;
 	for (b = 0; b < nr; b++)
 		memset(block(b), 0, block_size(b) * sizeof(struct note));
@@ -295,7 +296,7 @@ void threads_hold(void *ctx, uintptr_t start, uintptr_t end,
 	__atomic_store_n(&threads.end, end, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&threads.taking, 1, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&threads.next, __ATOMIC_RELAXED))
+	if (!__atomic_load_n(&threads.any, __ATOMIC_RELAXED))
 		return;
 	for (b = 0, nr = nr_blocks(); b < nr; b++) {
 		const struct note *note = block(b);

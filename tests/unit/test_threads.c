@@ -163,6 +163,34 @@ TEST(hundreds_of_threads)
 		CHECK_EQ(pthread_join(thread[i], NULL), 0);
 }
 
+static void *at_once(void *arg)
+{
+	return arg;
+}
+
+TEST(notes_do_not_become_more_than_there_are_threads)
+{
+	enum { STAY = 100, COME = 3000 };
+	static pthread_t thread[STAY];
+	pthread_t other;
+	int told = 0, i;
+
+	for (i = 0; i < STAY; i++)
+		CHECK_EQ(pthread_create(&thread[i], NULL, until_told, &told), 0);
+	for (i = 0; i < COME; i++) {
+		CHECK_EQ(pthread_create(&other, NULL, at_once, NULL), 0);
+		CHECK_EQ(pthread_join(other, NULL), 0);
+	}
+	named.nr = 0;
+	threads_hold(NULL, 0, UINTPTR_MAX / 2, name, &named);
+	threads_release(NULL);
+	CHECK_GE(named.nr, STAY);
+	CHECK_LE(named.nr, 4 * STAY);
+	__atomic_store_n(&told, 1, __ATOMIC_RELEASE);
+	for (i = 0; i < STAY; i++)
+		CHECK_EQ(pthread_join(thread[i], NULL), 0);
+}
+
 static void *fork_once(void *arg)
 {
 	pid_t pid = fork();
