@@ -444,7 +444,6 @@ static void begin(void)
 static void before_fork(void)
 {
 	exec_bind();
-	threads_bind();
 	uhmm_lock(&self.lock);
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	if (self.space)

@@ -73,8 +73,6 @@ void exec_bind(void);
 void threads_hold(void *ctx, uintptr_t start, uintptr_t end,
 		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);
 void threads_release(void *ctx);
-/* What it needs from the dynamic linker; as exec_bind(). */
-void threads_bind(void);
 /* In the child. */
 void threads_after_fork(void);
 

@@ -226,7 +226,11 @@ static int begin_c11(void *arg)
 
 #define BIND(name) (real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name))
 
-void threads_bind(void)
+/*
+ * The dynamic linker's lock may be held in the forked child of a process with threads; but
+ * to have them it came here.
+ */
+static void bind_real(void)
 {
 	/* Bound last: who sees it sees the other. */
 	if (__atomic_load_n(&real.pthread_create, __ATOMIC_ACQUIRE))
@@ -243,7 +247,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	struct note *note = new_note();
 	int r;
 
-	threads_bind();
+	bind_real();
 	if (!note)
 		return real.pthread_create(thread, attr, fn, arg);
 	note->fn.posix = fn;
@@ -259,7 +263,7 @@ EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 	struct note *note = new_note();
 	int r;
 
-	threads_bind();
+	bind_real();
 	if (!note)
 		return real.thrd_create(thread, fn, arg);
 	note->fn.c11 = fn;
