@@ -227,8 +227,8 @@ static int begin_c11(void *arg)
 #define BIND(name) (real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name))
 
 /*
- * The dynamic linker's lock may be held in the forked child of a process with threads; but
- * to have them it came here.
+ * The dynamic linker's lock may be held in the forked child of a process with threads;
+ * but to have them it came here.
  */
 static void bind_real(void)
 {
