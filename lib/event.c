@@ -447,6 +447,7 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 		} else if (ev[i].kind == OS_EVENT_FORK) {
 			if (b->nr_children == sizeof(b->child) / sizeof(b->child[0]))
 				event_apply_batch(sp);
+			__atomic_store_n(&sp->filling, true, __ATOMIC_RELAXED);
 			b->child[b->nr_children].uffd = ev[i].child;
 			b->child[b->nr_children++].after = b->nr;
 			*structural = true;

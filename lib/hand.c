@@ -30,12 +30,29 @@ static void keep_area(void *ctx, uintptr_t addr, size_t len)
 		hand->keep[hand->nr_keep++] = (struct range){ addr, addr + len };
 }
 
-static void keep_held(void *ctx, uintptr_t addr, size_t len)
+static void hold_area(void *ctx, uintptr_t addr, size_t len)
 {
 	struct hand *hand = ctx;
+	uintptr_t end = addr + len;
+	size_t i;
 
-	if (hand->nr_keep < HAND_THREADS + HAND_HELD)
-		hand->keep[hand->nr_keep++] = (struct range){ addr, addr + len };
+	for (addr &= ~(PAGE_SIZE - 1); addr < end; addr += PAGE_SIZE) {
+		i = (addr - hand->chunk) >> PAGE_SHIFT;
+		if (i < CHUNK_PAGES)
+			hand->held[i / 64] |= UINT64_C(1) << i % 64;
+	}
+}
+
+/* Pages from addr on, at most nr and all of one chunk, before one that is held. */
+static unsigned before_held(const struct hand *hand, uintptr_t addr, unsigned nr)
+{
+	size_t at = (addr - hand->chunk) >> PAGE_SHIFT;
+	unsigned i;
+
+	for (i = 0; i < nr; i++, at++)
+		if (at < CHUNK_PAGES && hand->held[at / 64] >> at % 64 & 1)
+			break;
+	return i;
 }
 
 /*
@@ -60,6 +77,8 @@ static unsigned before_kept(const struct hand *hand, uintptr_t addr, unsigned nr
 		}
 		nr = (unsigned)((start - addr) >> PAGE_SHIFT);
 	}
+	nr = before_held(hand, addr, nr);
+	*skip = !nr;
 	return nr;
 }
 
@@ -378,16 +397,16 @@ static int take_held(struct uhmm_space *sp, struct hand *hand, bool *folio)
  */
 static int take(struct uhmm_space *sp, struct hand *hand, bool *folio)
 {
-	uintptr_t chunk = current(hand) & ~(CHUNK_SIZE - 1);
-	uint32_t nr_keep = hand->nr_keep;
 	int r;
 
 	if (!sp->hooks.hold_threads)
 		return take_held(sp, hand, folio);
-	sp->hooks.hold_threads(sp->hooks.ctx, chunk, chunk + CHUNK_SIZE, keep_held, hand);
+	hand->chunk = current(hand) & ~(CHUNK_SIZE - 1);
+	memset(hand->held, 0, sizeof(hand->held));
+	sp->hooks.hold_threads(sp->hooks.ctx, hand->chunk, hand->chunk + CHUNK_SIZE,
+			       hold_area, hand);
 	r = take_held(sp, hand, folio);
 	sp->hooks.release_threads(sp->hooks.ctx);
-	hand->nr_keep = nr_keep;
 	return r;
 }
 

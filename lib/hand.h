@@ -13,9 +13,8 @@
 #define HAND_EXTENTS 64
 /* Pages looked for at a time: what the lists below are good for before they get old. */
 #define HAND_SCAN_PAGES 1024
-/* Threads that the kernel lists; and areas of others in one chunk: each has 1 KiB. */
+/* Threads that the kernel lists; of the others there may be more, see threads_hold(). */
 #define HAND_THREADS 512
-#define HAND_HELD 2048
 
 struct hand {
 	uintptr_t at;            /* everything below was looked at in this revolution */
@@ -36,8 +35,10 @@ struct hand {
 	uint64_t revolutions;
 	uint64_t taken;          /* pages isolated in this revolution */
 	/* Memory the kernel writes when a thread ends: never isolated. */
-	struct range keep[HAND_THREADS + HAND_HELD];
+	struct range keep[HAND_THREADS]; /* found with the extents */
 	uint32_t nr_keep;
+	uint64_t held[CHUNK_PAGES / 64]; /* bits: pages of the chunk that is taken from */
+	uintptr_t chunk;
 };
 
 /*

@@ -29,6 +29,12 @@
 /* Faults after which lingering is not tried again when it was in vain again and again. */
 #define LINGER_SKIP_MAX 64u
 
+/* For as long it may have lost its processor to who made the child. */
+#define READ_NS INT64_C(20000000)
+
+/* Nobody wakes who waits for it to finish. */
+#define FINISH_NS INT64_C(100000)
+
 struct linger {
 	bool worth;    /* what was read last was a fault */
 	unsigned skip; /* times not to try */
@@ -38,6 +44,27 @@ struct linger {
 void reader_kick(struct uhmm_space *sp)
 {
 	os_kick(sp->kicker);
+}
+
+bool reader_fills(struct uhmm_space *sp)
+{
+	uint32_t serving = __atomic_load_n(&sp->serving, __ATOMIC_SEQ_CST);
+	uint64_t until = serving & 1 ? os_now_ns() + READ_NS : 0;
+
+	while (serving & 1 && !__atomic_load_n(&sp->filling, __ATOMIC_RELAXED)) {
+		if (os_now_ns() > until)
+			return false;
+		serving = __atomic_load_n(&sp->serving, __ATOMIC_ACQUIRE);
+	}
+	return serving & 1;
+}
+
+void reader_finish(struct uhmm_space *sp)
+{
+	uint32_t serving = __atomic_load_n(&sp->serving, __ATOMIC_SEQ_CST);
+
+	while (serving & 1 && __atomic_load_n(&sp->serving, __ATOMIC_ACQUIRE) == serving)
+		os_wait(&sp->serving, serving, FINISH_NS);
 }
 
 static void serve(struct uhmm_space *sp)
@@ -50,6 +77,7 @@ static void serve(struct uhmm_space *sp)
 		os_die("the userfaultfd cannot be read any more");
 	for (i = 0; i < sp->batch->nr_faults; i++)
 		fault_deliver(sp, &sp->batch->fault[i], &buf);
+	__atomic_store_n(&sp->filling, false, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&sp->serving, 1, __ATOMIC_RELEASE);
 	budget_watch(sp);
 }

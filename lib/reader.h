@@ -12,6 +12,16 @@
 void reader_main(void *arg);
 /* The reader's: reads and serves until no event of the past is unread. */
 void reader_drain(struct uhmm_space *sp);
+/*
+ * Does the reader fill the child of a raw clone in? It may have read of one and not said
+ * so yet: that is waited for, without a system call, which may be forbidden by now.
+ */
+bool reader_fills(struct uhmm_space *sp);
+/*
+ * Waits until what the reader has read by now is applied, children of raw clones are
+ * filled in, and copies are freed. For who is not in the middle of a fork.
+ */
+void reader_finish(struct uhmm_space *sp);
 /* Makes the reader look up from its wait. */
 void reader_kick(struct uhmm_space *sp);
 

@@ -293,15 +293,6 @@ static int bring_back(struct uhmm_space *sp, unsigned device)
 	return r;
 }
 
-/* The reader may still have copies to free of pages that it has brought back. */
-static void wait_for_reader(struct uhmm_space *sp)
-{
-	uint32_t serving = __atomic_load_n(&sp->serving, __ATOMIC_SEQ_CST);
-
-	while (serving & 1 && __atomic_load_n(&sp->serving, __ATOMIC_ACQUIRE) == serving)
-		os_yield();
-}
-
 /*
  * With the world closed nobody but the reader is in the middle of something. False: a
  * page was stored by who had begun before the device was retiring.
@@ -317,7 +308,8 @@ static bool take_out(struct uhmm_space *sp, unsigned device)
 	gate_close(&sp->world);
 	empty = !find_next(sp, &on, 0);
 	if (empty) {
-		wait_for_reader(sp);
+		/* It may have copies to free of pages that it has brought back. */
+		reader_finish(sp);
 		__atomic_store_n(&sp->device[device], NULL, __ATOMIC_RELEASE);
 		__atomic_fetch_and(&sp->retiring, ~(1u << device), __ATOMIC_RELEASE);
 	}

@@ -495,6 +495,7 @@ struct uhmm_space {
 	struct fence fence;
 	struct recall recall;
 	uint32_t serving;          /* the reader's: odd while it works on what it read */
+	bool filling;              /* atomic: and that was the FORK of a child to fill */
 	struct os_thread reader, worker;
 	uint32_t stop;             /* enum space_stop */
 	uint32_t work;             /* futex: the worker's bell */

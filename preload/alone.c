@@ -33,8 +33,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
 /* ---- namespaces -------------------------------------------------------------------- */
 
 static int alone(long nr, long a, long b)

@@ -23,10 +23,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define EXPORT __attribute__((visibility("default")))
 #define VARIABLE "LD_PRELOAD="
 
-/* The next ones: libc's, or those of a library that the user preloads. */
 static struct {
 	__typeof__(execve) *execve;
 	__typeof__(execveat) *execveat;
@@ -34,8 +32,6 @@ static struct {
 	__typeof__(fexecve) *fexecve;
 	__typeof__(posix_spawn) *posix_spawn, *posix_spawnp;
 } real __attribute__((section(".data")));
-
-#define BIND(name) (real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name))
 
 struct call {
 	int (*fn)(const struct call *call, char *const *envp);
@@ -142,15 +138,21 @@ static int execute(const struct call *call, char *const *envp)
 
 /* ---- execve() and its family ------------------------------------------------------- */
 
-static int do_execve(const struct call *call, char *const *envp)
+static void before_exec(void)
 {
 	exec_bind();
+	preload_leave();
+}
+
+static int do_execve(const struct call *call, char *const *envp)
+{
+	before_exec();
 	return real.execve(call->file, call->argv, envp);
 }
 
 static int do_execveat(const struct call *call, char *const *envp)
 {
-	exec_bind();
+	before_exec();
 	if (!real.execveat) { /* before glibc 2.34 */
 		errno = ENOSYS;
 		return -1;
@@ -160,13 +162,13 @@ static int do_execveat(const struct call *call, char *const *envp)
 
 static int do_fexecve(const struct call *call, char *const *envp)
 {
-	exec_bind();
+	before_exec();
 	return real.fexecve(call->fd, call->argv, envp);
 }
 
 static int do_execvpe(const struct call *call, char *const *envp)
 {
-	exec_bind();
+	before_exec();
 	return real.execvpe(call->file, call->argv, envp);
 }
 

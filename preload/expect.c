@@ -24,8 +24,6 @@
 #include "lib/types.h"
 #include "preload/preload.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23

@@ -47,6 +47,7 @@
 #include "lib/page.h"
 #include "lib/policy.h"
 #include "lib/range.h"
+#include "lib/reader.h"
 #include "lib/reclaim.h"
 #include "lib/space.h"
 
@@ -409,6 +410,16 @@ void preload_keep_all(void)
 		__atomic_fetch_or(&self.ctl->eager, CTL_EAGER_NOBODY, __ATOMIC_RELAXED);
 }
 
+void preload_leave(void)
+{
+	struct uhmm_space *sp = __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+
+	/* In a child of vfork() or of a raw clone it is not our reader. */
+	if (sp && reader_fills(sp) &&
+	    sys3(SYS_tgkill, os_pid(), CTL_LOAD(&sp->reader.tid), 0) == 0)
+		reader_finish(sp);
+}
+
 /* ---- the door --------------------------------------------------------------------- */
 
 void door_main(void)
@@ -448,6 +459,7 @@ static void before_fork(void)
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_prepare(self.space);
+	/* Without a space too: the notes of threads lie in such memory. */
 	host_fork_prepare();
 }
 

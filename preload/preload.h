@@ -11,6 +11,11 @@
 
 #include "preload/ctl.h"
 
+/* What the program finds here before it finds libc's. */
+#define EXPORT __attribute__((visibility("default")))
+/* The next one behind that: libc's, or one of a library that the user preloads. */
+#define BIND(name) (real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name))
+
 struct uhmm_space;
 
 /* Starts the keeper if it has not been: in a moment it could not be any more. */
@@ -21,6 +26,8 @@ void preload_keep_all(void);
 bool preload_has_space(void);
 /* This library's file, as LD_PRELOAD has it; NULL: this process is not of a tree. */
 const char *preload_path(void);
+/* Before this process ends or becomes another: what our reader has begun, it finishes. */
+void preload_leave(void);
 /* For the user to see, once. */
 void preload_say(const char *message);
 

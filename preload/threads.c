@@ -34,8 +34,6 @@
 #include "lib/os/os.h"
 #include "lib/os/sys.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
 struct note {
 	uint32_t tid; /* atomic */
 	uintptr_t at; /* atomic */
@@ -70,7 +68,6 @@ static struct {
 	uintptr_t start, end;
 } threads __attribute__((section(".data")));
 
-/* The next ones: libc's, or those of a library that the user preloads. */
 static struct {
 	__typeof__(pthread_create) *pthread_create;
 	__typeof__(thrd_create) *thrd_create;
@@ -223,8 +220,6 @@ static int begin_c11(void *arg)
 	begin(note);
 	return fn(arg);
 }
-
-#define BIND(name) (real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name))
 
 /*
  * The dynamic linker's lock may be held in the forked child of a process with threads;

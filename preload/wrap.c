@@ -15,8 +15,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define EXPORT __attribute__((visibility("default")))
-
 EXPORT int prctl(int option, ...)
 {
 	unsigned long arg[4];

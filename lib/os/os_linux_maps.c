@@ -438,7 +438,8 @@ struct dirent_header {
  * When a thread ends the kernel clears its tid (what pthread_join() waits for) and walks
  * its robust list, both without being able to wait for a fault: a write to a migrated
  * page is silently lost. Every C library keeps the two in one struct, and the kernel
- * tells where the robust list's head is.
+ * tells where the robust list's head is. Under `uhmm run` threads of libc are known
+ * without it (preload/threads.c); the first one and those of a raw clone are not.
  */
 static long thread_area(long tid, void (*fn)(void *ctx, uintptr_t addr, size_t len),
 			void *ctx)
