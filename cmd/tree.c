@@ -355,6 +355,19 @@ static bool stderr_ready(void)
 	return poll(&fd, 1, 0) != 0;
 }
 
+/* Each process says by itself what is the matter: for the user it is one matter. */
+static bool said_before(struct tree *tree, const char *text)
+{
+	int i;
+
+	for (i = 0; i < TREE_SAID && tree->said[i][0]; i++)
+		if (!strcmp(tree->said[i], text))
+			return true;
+	if (i < TREE_SAID)
+		snprintf(tree->said[i], sizeof(tree->said[i]), "%s", text);
+	return false;
+}
+
 void tree_print_messages(struct tree *tree, bool last)
 {
 	struct ctl *ctl = tree->ctl;
@@ -367,7 +380,8 @@ void tree_print_messages(struct tree *tree, bool last)
 		       ctl, last || (tree->stuck_ns && now - tree->stuck_ns > STUCK_NS),
 		       &pid, text)) {
 		tree->stuck_ns = 0;
-		complain("%s", text);
+		if (!said_before(tree, text))
+			complain("%s", text);
 	}
 	if (CTL_LOAD(&ctl->taken_message) == CTL_LOAD(&ctl->next_message))
 		tree->stuck_ns = 0;

@@ -23,6 +23,9 @@
 #include <limits.h>
 #include <stdbool.h>
 
+/* Messages remembered, so that they are printed once. */
+#define TREE_SAID 16
+
 /*
  * Between two looks at the segment: short while processes come, long while none does. A
  * process that ended before it was seen counts as alive until the next look.
@@ -68,6 +71,7 @@ struct tree {
 	uint64_t looked_ns;         /* the last look */
 	unsigned tick_ms;           /* to the next */
 	uint64_t stuck_ns; /* since when the oldest message is incomplete; 0: it is not */
+	char said[TREE_SAID][CTL_MESSAGE_MAX]; /* those printed first */
 };
 
 /* Creates the segment in the first directory with room. 0, or -errno and a complaint. */

@@ -189,12 +189,29 @@ static int count(void)
 	return 3;
 }
 
+/* Each time another text: its number is behind it, from the second on. */
 static int say(const char *text, int times)
 {
 	struct ctl *ctl = map_ctl();
+	char numbered[CTL_MESSAGE_MAX];
 
-	for (int i = 0; i < times; i++)
+	ctl_message_put(ctl, (uint32_t)getpid(), text);
+	for (int i = 1; i < times; i++) {
+		snprintf(numbered, sizeof(numbered), "%s %d", text, i);
+		ctl_message_put(ctl, (uint32_t)getpid(), numbered);
+	}
+	wait_for_eof();
+	return 0;
+}
+
+static int say_twice(const char *text)
+{
+	struct ctl *ctl = map_ctl();
+
+	for (int i = 0; i < 2; i++) {
 		ctl_message_put(ctl, (uint32_t)getpid(), text);
+		ctl_message_put(ctl, (uint32_t)getpid(), "that");
+	}
 	wait_for_eof();
 	return 0;
 }
@@ -346,6 +363,8 @@ int main(int argc, char **argv)
 		return count();
 	if (!strcmp(mode, "say"))
 		return say(what, argc > 3 ? atoi(argv[3]) : 1);
+	if (!strcmp(mode, "say-twice"))
+		return say_twice(what);
 	if (!strcmp(mode, "say-half"))
 		return say_half();
 	if (!strcmp(mode, "exceed"))
