@@ -435,6 +435,17 @@ static unsigned enter_world(struct uhmm_space *sp)
 	return shard;
 }
 
+/* Children that the last thread made are filled in first. */
+static void end_with_program(struct uhmm_space *sp)
+{
+	int code;
+
+	if (!os_threads_ended(&code))
+		return;
+	reader_finish(sp);
+	os_exit(code);
+}
+
 void reclaim_main(void *arg)
 {
 	struct uhmm_space *sp = arg;
@@ -445,7 +456,9 @@ void reclaim_main(void *arg)
 		uint64_t sleep_ns = worker_step(sp);
 
 		gate_leave(&sp->world, shard);
-		if (sleep_ns)
-			os_wait(&sp->work, seen, (int64_t)sleep_ns);
+		if (!sleep_ns)
+			continue;
+		end_with_program(sp);
+		os_wait(&sp->work, seen, (int64_t)sleep_ns);
 	}
 }

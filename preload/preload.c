@@ -71,8 +71,12 @@ static struct {
 	uint64_t claim; /* of the slot: ours */
 	struct uhmm_device *device;
 	struct uhmm_space *space; /* set by the keeper, under lock */
-	/* starting the keeper and creating the space, against fork */
+	/*
+	 * Starting the keeper and creating the space, against fork. A program's thread
+	 * takes it with signals blocked: a handler may fork.
+	 */
 	struct uhmm_lock lock;
+	uint64_t signals; /* of the thread that forks; under lock */
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept;     /* there is a keeper; under lock */
@@ -93,6 +97,21 @@ static struct {
 
 /* Of a child when there are more processes than slots: it is counted nowhere. */
 static struct ctl_slot nowhere;
+
+static uint64_t lock_self(void)
+{
+	uint64_t signals;
+
+	os_block_signals(&signals);
+	uhmm_lock(&self.lock);
+	return signals;
+}
+
+static void unlock_self(uint64_t signals)
+{
+	uhmm_unlock(&self.lock);
+	os_restore_signals(&signals);
+}
 
 /* ---- what the tree sees ----------------------------------------------------------- */
 
@@ -272,6 +291,7 @@ static void keeper_loop(void)
 {
 	struct watermarks wm;
 	int64_t total, mine, more;
+	int code;
 
 	policy_watermarks((int64_t)self.ctl->budget_pages, false, &wm);
 	for (;;) {
@@ -286,6 +306,8 @@ static void keeper_loop(void)
 			reclaim_main(self.space);
 		if (more)
 			expect_looked();
+		if (os_threads_ended(&code))
+			os_exit(code);
 		os_wait(&self.bell, seen, (int64_t)policy_sleep_ns(&wm, total));
 	}
 }
@@ -319,11 +341,13 @@ static void start_keeper(bool at_once)
 
 void preload_keep(void)
 {
+	uint64_t signals;
+
 	if (!CTL_LOAD(&self.door.magic))
 		return;
-	uhmm_lock(&self.lock);
+	signals = lock_self();
 	start_keeper(true);
-	uhmm_unlock(&self.lock);
+	unlock_self(signals);
 }
 
 const char *preload_path(void)
@@ -353,15 +377,15 @@ static void ring_keeper(void)
 
 bool preload_rest(void)
 {
+	uint64_t signals = lock_self();
 	uint32_t tid;
 	bool rest;
 
-	uhmm_lock(&self.lock);
 	tid = CTL_LOAD(&self.keeper.tid);
 	rest = self.kept && !self.rest && !self.space && tid;
 	if (rest)
 		self.rest = true;
-	uhmm_unlock(&self.lock);
+	unlock_self(signals);
 	if (!rest)
 		return false;
 	ring_keeper();
@@ -374,10 +398,11 @@ bool preload_rest(void)
 
 void preload_go_on(void)
 {
-	uhmm_lock(&self.lock);
+	uint64_t signals = lock_self();
+
 	self.kept = self.rest = false;
 	start_keeper(true);
-	uhmm_unlock(&self.lock);
+	unlock_self(signals);
 }
 
 /* What a process without a keeper may fill: half of what is left when it is rung for. */
@@ -424,9 +449,10 @@ void preload_leave(void)
 
 void door_main(void)
 {
-	uhmm_lock(&self.lock);
+	uint64_t signals = lock_self();
+
 	start_keeper(true);
-	uhmm_unlock(&self.lock);
+	unlock_self(signals);
 }
 
 /* There is somebody to ring, and nothing in the way of who is rung. */
@@ -440,22 +466,27 @@ static bool may_wait(void)
 /* The process has just begun: by exec or by fork. */
 static void begin(void)
 {
-	uhmm_lock(&self.lock);
+	uint64_t signals = lock_self();
+
 	self.kept = self.rest = false;
 	if (may_wait() && door_open(&self.door, CTL_LOAD(&self.slot->claim)))
 		__atomic_store_n(&self.slot->door, (uintptr_t)&self.door,
 				 __ATOMIC_RELEASE);
 	else
 		start_keeper(false);
-	uhmm_unlock(&self.lock);
+	unlock_self(signals);
 }
 
 /* ---- fork ------------------------------------------------------------------------- */
 
-static void before_fork(void)
+void preload_before_fork(void)
 {
+	uint64_t signals;
+
 	exec_bind();
-	uhmm_lock(&self.lock);
+	clone_bind();
+	signals = lock_self();
+	self.signals = signals;
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_prepare(self.space);
@@ -463,7 +494,7 @@ static void before_fork(void)
 	host_fork_prepare();
 }
 
-static void after_fork_parent(void)
+void preload_after_fork_parent(void)
 {
 	host_fork_done();
 	usage_forked(&self.usage);
@@ -471,7 +502,7 @@ static void after_fork_parent(void)
 	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_parent(self.space);
-	uhmm_unlock(&self.lock);
+	unlock_self(self.signals);
 }
 
 static void claim_slot(void)
@@ -488,7 +519,22 @@ static void claim_slot(void)
 		CTL_STORE(&self.slot->name[i], name[i]);
 }
 
-static void after_fork_child(void)
+/* The space is the child's. */
+static bool take_over(void)
+{
+	self.space->counter = self.slot->counter;
+	CTL_STORE(&self.slot->managed, 1);
+	/* The keeper was the space's worker: the space has forgotten it. */
+	self.keeper = (struct os_thread){ 0 };
+	if (fork_child(self.space) == 0)
+		return true;
+	self.space = NULL;
+	self.hopeless = true;
+	CTL_STORE(&self.slot->managed, 2);
+	return false;
+}
+
+void preload_after_fork_child(void)
 {
 	struct ctl_slot *parent = self.slot;
 	uint64_t parents_claim = self.claim;
@@ -507,20 +553,12 @@ static void after_fork_child(void)
 	if (!self.slot)
 		self.slot = &nowhere;
 	CTL_STORE(&self.slot->forks, 1);
-	if (self.space) {
-		self.space->counter = self.slot->counter;
-		CTL_STORE(&self.slot->managed, 1);
-		/* The keeper was the space's worker: the space has forgotten it. */
-		self.keeper = (struct os_thread){ 0 };
-		if (fork_child(self.space) == 0)
-			return;
-		self.space = NULL;
-		self.hopeless = true;
-		CTL_STORE(&self.slot->managed, 2);
+	if (!self.space || !take_over()) {
+		if (self.kept)
+			os_thread_forget(&self.keeper);
+		begin();
 	}
-	if (self.kept)
-		os_thread_forget(&self.keeper);
-	begin();
+	os_restore_signals(&self.signals);
 }
 
 /* ---- start ------------------------------------------------------------------------ */
@@ -650,7 +688,8 @@ static void __attribute__((constructor)) start(void)
 		return;
 	libc_bind();
 	self.looks_for_leaks = preload_looks_for_leaks();
-	if (pthread_atfork(before_fork, after_fork_parent, after_fork_child) == 0)
+	if (pthread_atfork(preload_before_fork, preload_after_fork_parent,
+			   preload_after_fork_child) == 0)
 		begin();
 	errno = saved;
 }

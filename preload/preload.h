@@ -66,6 +66,19 @@ void libc_found(uintptr_t start, uintptr_t end);
 /* After that, before a thread of ours starts. */
 void libc_bind(void);
 
+/*
+ * Around what makes a child that gets a copy of our memory, on the thread that does it;
+ * the last of these in the child.
+ */
+void preload_before_fork(void);
+void preload_after_fork_parent(void);
+void preload_after_fork_child(void);
+
+/* ---- clone.c ----------------------------------------------------------------------- */
+
+/* As exec_bind(). */
+void clone_bind(void);
+
 /* ---- exec.c ------------------------------------------------------------------------ */
 
 /* What it needs from the dynamic linker, whose lock may be held in a forked child. */

@@ -120,14 +120,17 @@ static bool claim_note(struct note *note)
 static bool add_block(unsigned i)
 {
 	size_t size = block_size(i) * sizeof(struct note);
-	struct note *none = NULL, *notes = uhmm_host_map(size);
+	struct note *none = NULL, *notes;
+	uint64_t signals;
 
-	if (!notes)
-		return false;
-	if (!__atomic_compare_exchange_n(&threads.block[i], &none, notes, false,
-					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+	/* A handler may fork, and waits then for who is inside the allocator. */
+	os_block_signals(&signals);
+	notes = uhmm_host_map(size);
+	if (notes && !__atomic_compare_exchange_n(&threads.block[i], &none, notes, false,
+						  __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		uhmm_host_unmap(notes, size);
-	return true;
+	os_restore_signals(&signals);
+	return notes;
 }
 
 /* NULL: no memory, or more threads than any machine starts. */

@@ -275,6 +275,13 @@ void os_wake(uint32_t *word, int nr);
 uint64_t os_now_ns(void); /* monotonic */
 uint64_t os_random(void);
 
+/*
+ * For a thread of ours: have all threads of the program ended? Without us the process
+ * would have ended with the last of them, with *code as its status.
+ */
+bool os_threads_ended(int *code);
+/* Ends the process, without a word. */
+void os_exit(int code) __attribute__((noreturn));
 /* Ends the process at once: it must not run on without us. */
 void os_die(const char *message) __attribute__((noreturn));
 

@@ -21,6 +21,10 @@ void os_hide_threads(void);
 /* Forgets what os_attach() opened, without closing it. */
 void os_detach(void);
 
+/* By a thread of ours: first of all, and last of all. */
+void os_linux_thread_begins(void);
+void os_linux_thread_ends(void);
+
 /* Is addr inside something os_reserve() returned? */
 bool os_is_reserved(uintptr_t addr);
 

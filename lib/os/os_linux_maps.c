@@ -21,6 +21,8 @@
 #include "lib/os/sys.h"
 #include "lib/os/uapi.h"
 
+#define STATM "/proc/thread-self/statm"
+
 /* What the kernel writes when a thread ends lies this close to its robust list head. */
 #define THREAD_AREA 4096
 
@@ -55,9 +57,10 @@ int os_attach(void)
 
 	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == pid)
 		return 0;
-	reopen(&proc.maps, "/proc/self/maps", 0);
-	reopen(&proc.pagemap, "/proc/self/pagemap", 0);
-	reopen(&proc.statm, "/proc/self/statm", 0);
+	/* /proc/self is the first thread's, and that may have ended. */
+	reopen(&proc.maps, "/proc/thread-self/maps", 0);
+	reopen(&proc.pagemap, "/proc/thread-self/pagemap", 0);
+	reopen(&proc.statm, STATM, 0);
 	reopen(&proc.task, "/proc/self/task", O_DIRECTORY);
 	if (proc.maps < 0 || proc.pagemap < 0 || proc.statm < 0 || proc.task < 0)
 		return -ENOENT;
@@ -303,16 +306,16 @@ size_t os_linux_filled(uintptr_t start, size_t len)
 }
 
 /* statm: size resident shared ...; anonymous is resident less shared. */
-int64_t os_rss_anon_pages(int64_t *mapped_pages)
+/* Fields of statm, in pages; all 0 where the thread that opened it has ended. */
+static int read_statm(int64_t field[3])
 {
 	char buf[128];
 	long n = sys4(SYS_pread64, proc.statm, buf, sizeof(buf) - 1, 0);
-	int64_t field[3] = { 0 };
 	int i = 0;
 	char *s;
 
 	if (n <= 0)
-		return n < 0 ? n : -EIO;
+		return n < 0 ? (int)n : -EIO;
 	buf[n] = 0;
 	for (s = buf; *s && i < 3; s++) {
 		if (*s == ' ')
@@ -320,6 +323,20 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 		else
 			field[i] = field[i] * 10 + (*s - '0');
 	}
+	return 0;
+}
+
+int64_t os_rss_anon_pages(int64_t *mapped_pages)
+{
+	int64_t field[3] = { 0 };
+	int r = read_statm(field);
+
+	if (r || !field[0]) {
+		reopen(&proc.statm, STATM, 0);
+		r = read_statm(field);
+	}
+	if (r)
+		return r;
 	if (mapped_pages)
 		*mapped_pages = field[0];
 	return field[1] - field[2];
@@ -329,7 +346,7 @@ int64_t os_pss_anon_pages(void)
 {
 	char buf[2048], *s;
 	int64_t kib = 0;
-	int fd = open_self("/proc/self/smaps_rollup", 0);
+	int fd = open_self("/proc/thread-self/smaps_rollup", 0);
 	long n;
 
 	if (fd < 0)
@@ -394,7 +411,7 @@ void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), vo
 	char buf[4096 + 512];
 	size_t len = 0;
 	uintptr_t start = 0, end = 0;
-	int fd = open_self("/proc/self/smaps", 0);
+	int fd = open_self("/proc/thread-self/smaps", 0);
 	long n;
 
 	if (fd < 0)

@@ -112,7 +112,9 @@ static void __attribute__((used)) hidden_main(struct launch *launch)
 	name_thread(launch->name);
 	hurry_scheduler();
 	sys1(SYS_chdir, "/"); /* what the program works in can be unmounted */
+	os_linux_thread_begins();
 	launch->fn(launch->arg);
+	os_linux_thread_ends();
 }
 
 /* Returns the tid in the parent; the child calls hidden_main(launch) and exits. */
@@ -232,7 +234,9 @@ static void *ordinary_main(void *arg)
 
 	block(~UINT64_C(0), &old);
 	name_thread(o->launch.name);
+	os_linux_thread_begins();
 	o->launch.fn(o->launch.arg);
+	os_linux_thread_ends();
 	return NULL;
 }
 

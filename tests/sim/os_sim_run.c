@@ -659,6 +659,17 @@ uint64_t os_random(void)
 	return mix(&rng[1]);
 }
 
+bool os_threads_ended(int *code)
+{
+	(void)code;
+	return false;
+}
+
+void os_exit(int code)
+{
+	sim_fail("the library ended the process with status %d", code);
+}
+
 void os_die(const char *message)
 {
 	sim_fail("the library ended the process: %s", message);

@@ -26,6 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "raw.h"
+
 #define ALT_STACK ((size_t)64 << 10)
 #define CHILD_CHECKS 64
 #define SIGNAL_NS 700000 /* between two signals */
@@ -98,19 +100,30 @@ static void child_with_child(struct churn *c, int fd, bool orphan)
 	child_work(c, fd);
 }
 
+static pid_t make_child(int kind)
+{
+	switch (kind) {
+	case 3:
+		return raw_fork();
+	case 4:
+		return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+	case 5:
+		return _Fork();
+	default:
+		return fork();
+	}
+}
+
 void op_fork(struct churn *c)
 {
 	uint64_t how = rng_next(&c->rng), seed = rng_next(&c->rng);
-	int fds[2], kind = (int)(how % 4);
+	int fds[2], kind = (int)(how % 6);
 	pid_t pid;
 
 	child_wait(c);
 	if (pipe2(fds, O_CLOEXEC) != 0)
 		fail("pipe2: %m");
-	if (kind == 3)
-		pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, NULL, NULL, 0);
-	else
-		pid = fork();
+	pid = make_child(kind);
 	if (pid < 0)
 		fail("fork: %m");
 	if (pid == 0) {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * leave MIB: a process that makes a child by a raw clone, and leaves at once.
+ * leave MIB: a process that makes a child without fork(), and leaves at once.
  *
- * Such a child runs no fork handlers: what was migrated somebody has to fill in for it.
- * The process fills an eighth of MIB, then uses all of MIB for something else, so that
- * the first is migrated, then clones, and ends or executes another program. The child
- * looks at its memory then. Once for each way to leave.
+ * No fork handlers of libc run for such a child: what was migrated somebody has to hand
+ * over to it, or to fill in. The process fills an eighth of MIB, then uses all of MIB for
+ * something else, so that the first is migrated, then makes the child, and ends or
+ * executes another program. The child looks at its memory then.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,13 +20,38 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "raw.h"
+
 #define WORD sizeof(uint64_t)
 #define PASSES 3
+#define STACK ((size_t)256 << 10)
 
-enum way { LEAVE_EXIT, LEAVE__EXIT, LEAVE__EXIT2, LEAVE_EXEC, LEAVE_VFORK, WAYS };
+enum maker { RAW, SYSCALL, CLONE, _FORK };
+enum way { EXIT, _EXIT, _EXIT2, EXEC, EXIT_AFTER_VFORK };
 
-static const char *const names[] = { "exit", "_exit", "_Exit", "execv",
-				     "exit after vfork" };
+static const struct {
+	const char *name;
+	enum maker maker;
+	enum way way;
+} runs[] = {
+	{ "bare clone, exit()", RAW, EXIT },
+	{ "bare clone, _exit()", RAW, _EXIT },
+	{ "bare clone, _Exit()", RAW, _EXIT2 },
+	{ "bare clone, execv()", RAW, EXEC },
+	{ "bare clone, vfork(), exit()", RAW, EXIT_AFTER_VFORK },
+	{ "syscall(SYS_clone), _exit()", SYSCALL, _EXIT },
+	{ "syscall(SYS_clone), execv()", SYSCALL, EXEC },
+	{ "clone(), _exit()", CLONE, _EXIT },
+	{ "clone(), execv()", CLONE, EXEC },
+	{ "_Fork(), _exit()", _FORK, _EXIT },
+};
+
+/* What the child looks at, and where it says what it found. */
+struct look {
+	uint64_t *p;
+	size_t nr;
+	int to;
+};
 
 static void fail(const char *what)
 {
@@ -38,6 +64,19 @@ static uint64_t word(size_t i)
 	return i / 16 * UINT64_C(0x9e3779b97f4a7c15) >> 40;
 }
 
+static uint64_t *fill(size_t size)
+{
+	uint64_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t i;
+
+	if (p == MAP_FAILED)
+		fail("mmap");
+	for (i = 0; i < size / WORD; i++)
+		p[i] = word(i);
+	return p;
+}
+
 /* The first word that is not as it was written, or nr. */
 static size_t wrong(const uint64_t *p, size_t nr)
 {
@@ -48,18 +87,29 @@ static size_t wrong(const uint64_t *p, size_t nr)
 	return i;
 }
 
+static void use(size_t size)
+{
+	uint64_t *p = fill(size);
+	int i;
+
+	for (i = 0; i < PASSES; i++)
+		if (wrong(p, size / WORD) != size / WORD)
+			fail("memory that was written is not there");
+	munmap(p, size);
+}
+
 static void leave(enum way way)
 {
 	char *argv[] = { (char *)"true", NULL };
 
 	switch (way) {
-	case LEAVE_EXEC:
+	case EXEC:
 		execv("/bin/true", argv);
 		fail("execv");
 		break;
-	case LEAVE__EXIT:
+	case _EXIT:
 		_exit(0);
-	case LEAVE__EXIT2:
+	case _EXIT2:
 		_Exit(0);
 	default:
 		exit(0);
@@ -80,64 +130,58 @@ static void spawn(void)
 		fail("vfork");
 }
 
-static uint64_t *fill(size_t size)
+static int child(void *arg)
 {
-	uint64_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t i;
+	const struct look *look = arg;
+	size_t found = wrong(look->p, look->nr);
 
-	if (p == MAP_FAILED)
-		fail("mmap");
-	for (i = 0; i < size / WORD; i++)
-		p[i] = word(i);
-	return p;
-}
-
-static void use(size_t size)
-{
-	uint64_t *p = fill(size);
-	int i;
-
-	for (i = 0; i < PASSES; i++)
-		if (wrong(p, size / WORD) != size / WORD)
-			fail("memory that was written is not there");
-	munmap(p, size);
-}
-
-/* In the process that leaves; the child writes what it found. */
-static void make_and_leave(size_t size, enum way way, int to)
-{
-	uint64_t *p = fill(size / 8);
-	size_t found;
-	pid_t pid;
-
-	use(size);
-	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, NULL, NULL, 0);
-	if (pid < 0)
-		fail("clone");
-	if (pid > 0) {
-		if (way == LEAVE_VFORK)
-			spawn();
-		leave(way);
-	}
-	found = wrong(p, size / 8 / WORD);
-	if (write(to, &found, sizeof(found)) != sizeof(found))
+	if (write(look->to, &found, sizeof(found)) != sizeof(found))
 		fail("write");
 	_exit(0);
 }
 
-int main(int argc, char **argv)
+static pid_t make_child(enum maker maker, struct look *look)
 {
-	size_t size = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) << 20, found;
-	int fd[2], way, status, bad = 0;
+	switch (maker) {
+	case RAW:
+		return raw_fork();
+	case SYSCALL:
+		return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+	case CLONE:
+		return clone(child, (char *)malloc(STACK) + STACK, SIGCHLD, look);
+	default:
+		return _Fork();
+	}
+}
+
+static void make_and_leave(size_t size, enum maker maker, enum way way, int to)
+{
+	struct look look = { fill(size / 8), size / 8 / WORD, to };
 	pid_t pid;
 
-	for (way = 0; way < WAYS; way++) {
+	use(size);
+	pid = make_child(maker, &look);
+	if (pid < 0)
+		fail("a child");
+	if (pid == 0)
+		child(&look);
+	if (way == EXIT_AFTER_VFORK)
+		spawn();
+	leave(way);
+}
+
+int main(int argc, char **argv)
+{
+	size_t size = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) << 20, found, i;
+	int fd[2], status, bad = 0;
+	pid_t pid;
+
+	for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
 		if (pipe2(fd, O_CLOEXEC))
 			fail("pipe2");
 		pid = fork();
 		if (pid == 0)
-			make_and_leave(size, (enum way)way, fd[1]);
+			make_and_leave(size, runs[i].maker, runs[i].way, fd[1]);
 		close(fd[1]);
 		if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
 			fail("fork");
@@ -145,7 +189,7 @@ int main(int argc, char **argv)
 			fail("read");
 		close(fd[0]);
 		bad |= found != size / 8 / WORD;
-		printf("%s: %s\n", names[way],
+		printf("%s: %s\n", runs[i].name,
 		       found == size / 8 / WORD ? "all is there" : "LOST");
 		fflush(stdout);
 	}
