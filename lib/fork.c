@@ -47,23 +47,38 @@ static void ask(struct uhmm_space *sp, uint32_t phase)
 
 /* ---- the forking thread ----------------------------------------------------------- */
 
+/* What parent and child share. False: there are no descriptors left, or no memory. */
+static bool share(struct fork_state *fs)
+{
+	fs->shared = os_map_shared(sizeof(*fs->shared));
+	if (fs->shared && os_lifeline(fs->lifeline)) {
+		os_unmap_shared(fs->shared, sizeof(*fs->shared));
+		fs->shared = NULL;
+	}
+	return fs->shared;
+}
+
 void fork_prepare(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
-
 	uint64_t signals;
 
 	if (sp->pid != os_pid() || sp->unusable)
 		return;
 	os_block_signals(&signals);
 	gate_close(&sp->world);
+	if (!share(fs)) {
+		/* Else the child has copies of our descriptors, and cannot know. */
+		if (!sp->private_files)
+			os_die("no memory or descriptors left to follow a fork()");
+		gate_open(&sp->world);
+		os_restore_signals(&signals);
+		return;
+	}
 	fs->signals = signals;
 	fs->forker = os_tid();
 	fs->ready = 0;
 	fs->early_uffd = -1;
-	fs->shared = os_map_shared(sizeof(*fs->shared));
-	if (!fs->shared || os_lifeline(fs->lifeline))
-		os_die("no memory or descriptors left to follow a fork()");
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
@@ -90,7 +105,7 @@ void fork_parent(struct uhmm_space *sp)
 	struct fork_state *fs = &sp->fork;
 	uint64_t signals;
 
-	if (sp->pid != os_pid() || sp->unusable)
+	if (sp->pid != os_pid() || sp->unusable || !fs->shared)
 		return;
 	wait_for_child(sp);
 	ask(sp, FORK_OVER);

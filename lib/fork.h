@@ -31,10 +31,16 @@
 int fork_init(struct uhmm_space *sp);
 void fork_fini(struct uhmm_space *sp);
 
-/* pthread_atfork handlers of a space, on the forking thread. */
+/*
+ * pthread_atfork handlers of a space, on the forking thread. Where nothing can be
+ * prepared the child is as one of a raw clone.
+ */
 void fork_prepare(struct uhmm_space *sp);
 void fork_parent(struct uhmm_space *sp);
-/* 0, or -errno: the space is unusable here, but memory is complete. */
+/*
+ * 0, or -errno: the space is unusable here, but memory is complete; -EMFILE: or will be,
+ * as a raw clone's.
+ */
 int fork_child(struct uhmm_space *sp);
 
 /* The reader's part: returns when the world may move again. */

@@ -110,6 +110,9 @@ static void settle_in(struct uhmm_space *sp)
 
 	if (sp->private_files)
 		r = os_private_files();
+	/* It waits for the world. There may be no thread to be had: better known now. */
+	if (!r && sp->delivery == UHMM_DELIVERY_THREAD)
+		r = os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
 	sp->uffd = -1;
 	if (!r)
 		r = take_over(sp);
@@ -130,9 +133,8 @@ static void child_main(void *arg)
 	struct fork_state *fs = &sp->fork;
 
 	settle_in(sp);
-	if (fs->result == 0 &&
-	    os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker"))
-		os_die("a forked child could not start a thread");
+	if (fs->result)
+		__atomic_store_n(&sp->stop, STOP_BOTH, __ATOMIC_RELEASE);
 	__atomic_store_n(&fs->ready, 1, __ATOMIC_RELEASE);
 	os_wake(&fs->ready, INT_MAX);
 	if (fs->result == 0)
@@ -147,8 +149,11 @@ static void settle_in_on_reader(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
-	if (os_thread_start(&sp->reader, child_main, sp, "uhmm-reader"))
-		os_die("a forked child could not start a thread");
+	fs->result = os_thread_start(&sp->reader, child_main, sp, "uhmm-reader");
+	if (fs->result) {
+		be_filled(sp);
+		return;
+	}
 	while (!__atomic_load_n(&fs->ready, __ATOMIC_ACQUIRE))
 		os_wait(&fs->ready, 0, -1);
 }
@@ -183,8 +188,10 @@ int fork_child(struct uhmm_space *sp)
 	bool by_thread = sp->delivery == UHMM_DELIVERY_THREAD;
 	uint64_t signals;
 
-	if (sp->unusable || __atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE)
+	if (sp->unusable)
 		return 0;
+	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE)
+		return -EMFILE;
 	/* Else the handler takes us for the parent: not before we have our own. */
 	if (by_thread)
 		sp->pid = os_pid();

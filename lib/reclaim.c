@@ -453,7 +453,8 @@ void reclaim_main(void *arg)
 	while (__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) == STOP_NONE) {
 		uint32_t seen = __atomic_load_n(&sp->work, __ATOMIC_SEQ_CST);
 		unsigned shard = enter_world(sp);
-		uint64_t sleep_ns = worker_step(sp);
+		bool stopped = __atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) != STOP_NONE;
+		uint64_t sleep_ns = stopped ? 0 : worker_step(sp);
 
 		gate_leave(&sp->world, shard);
 		if (!sleep_ns)

@@ -77,6 +77,7 @@ static struct {
 	 */
 	struct uhmm_lock lock;
 	uint64_t signals; /* of the thread that forks; under lock */
+	uint32_t pid; /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept;     /* there is a keeper; under lock */
@@ -343,7 +344,7 @@ void preload_keep(void)
 {
 	uint64_t signals;
 
-	if (!CTL_LOAD(&self.door.magic))
+	if (!CTL_LOAD(&self.door.magic) || self.pid != os_pid())
 		return;
 	signals = lock_self();
 	start_keeper(true);
@@ -528,6 +529,8 @@ static bool take_over(void)
 	self.keeper = (struct os_thread){ 0 };
 	if (fork_child(self.space) == 0)
 		return true;
+	say(NULL, "a forked process had no descriptors or threads left and runs without "
+		  "a limit");
 	self.space = NULL;
 	self.hopeless = true;
 	CTL_STORE(&self.slot->managed, 2);
@@ -546,6 +549,7 @@ void preload_after_fork_child(void)
 	threads_after_fork();
 	self.device_look_ns = 0;
 	self.slot = NULL;
+	self.pid = os_pid();
 	if (!self.far_children)
 		claim_slot();
 	usage_born(&self.usage, self.space ? self.slot : NULL, parent, parents_claim);
@@ -563,22 +567,6 @@ void preload_after_fork_child(void)
 
 /* ---- start ------------------------------------------------------------------------ */
 
-/*
- * Pids mean the same here as for the supervisor, or nobody knows. Its lock shows its pid
- * as it is seen from here, which is much cheaper than to look at /proc.
- */
-static bool same_pids(const struct ctl *ctl, int fd)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	struct stat st;
-
-	if (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK &&
-	    lock.l_pid == (pid_t)CTL_LOAD(&ctl->supervisor_pid))
-		return true;
-	return !ctl->pid_ns || (stat("/proc/self/ns/pid", &st) == 0 &&
-				(uint64_t)st.st_ino == ctl->pid_ns);
-}
-
 void preload_look_at_pids(void)
 {
 	struct stat st;
@@ -586,30 +574,6 @@ void preload_look_at_pids(void)
 	if (self.ctl && self.ctl->pid_ns)
 		self.far_children = stat("/proc/self/ns/pid_for_children", &st) ||
 				    (uint64_t)st.st_ino != self.ctl->pid_ns;
-}
-
-/* NULL: there is none, or not for us. */
-static struct ctl *map_ctl(const char *path)
-{
-	struct ctl *ctl = NULL;
-	struct stat st;
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st) == 0 && (size_t)st.st_size >= sizeof(*ctl)) {
-		ctl = mmap(NULL, sizeof(*ctl), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		if (ctl == MAP_FAILED)
-			ctl = NULL;
-	}
-	if (ctl && (__atomic_load_n(&ctl->magic, __ATOMIC_ACQUIRE) != CTL_MAGIC ||
-		    ctl->version != CTL_VERSION || ctl->size != sizeof(*ctl) ||
-		    !same_pids(ctl, fd))) {
-		munmap(ctl, sizeof(*ctl));
-		ctl = NULL;
-	}
-	close(fd);
-	return ctl;
 }
 
 static void exclude(uintptr_t start, uintptr_t end)
@@ -669,9 +633,10 @@ static bool set_up(const char *path)
 {
 	int nr_objects = 0;
 
-	self.ctl = map_ctl(path);
+	self.ctl = segment_map(path);
 	if (!self.ctl)
 		return false;
+	self.pid = os_pid();
 	claim_slot();
 	if (!self.slot)
 		return false;

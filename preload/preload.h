@@ -96,6 +96,11 @@ void threads_release(void *ctx);
 /* In the child. */
 void threads_after_fork(void);
 
+/* ---- segment.c -------------------------------------------------------------------- */
+
+/* NULL: there is none, or not for us. */
+struct ctl *segment_map(const char *path);
+
 /* ---- door.c ----------------------------------------------------------------------- */
 
 /* false: there are no doors on this machine. */
