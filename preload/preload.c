@@ -378,10 +378,13 @@ static void ring_keeper(void)
 
 bool preload_rest(void)
 {
-	uint64_t signals = lock_self();
+	uint64_t signals;
 	uint32_t tid;
 	bool rest;
 
+	if (self.pid != os_pid())
+		return false;
+	signals = lock_self();
 	tid = CTL_LOAD(&self.keeper.tid);
 	rest = self.kept && !self.rest && !self.space && tid;
 	if (rest)
