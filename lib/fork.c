@@ -58,13 +58,13 @@ static bool share(struct fork_state *fs)
 	return fs->shared;
 }
 
-void fork_prepare(struct uhmm_space *sp)
+bool fork_prepare(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 	uint64_t signals;
 
 	if (sp->pid != os_pid() || sp->unusable)
-		return;
+		return true;
 	os_block_signals(&signals);
 	gate_close(&sp->world);
 	if (!share(fs)) {
@@ -73,7 +73,7 @@ void fork_prepare(struct uhmm_space *sp)
 			os_die("no memory or descriptors left to follow a fork()");
 		gate_open(&sp->world);
 		os_restore_signals(&signals);
-		return;
+		return false;
 	}
 	fs->signals = signals;
 	fs->forker = os_tid();
@@ -82,6 +82,7 @@ void fork_prepare(struct uhmm_space *sp)
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
+	return true;
 }
 
 /* Until the child has taken over, is gone, or never was. */

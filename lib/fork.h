@@ -32,10 +32,11 @@ int fork_init(struct uhmm_space *sp);
 void fork_fini(struct uhmm_space *sp);
 
 /*
- * pthread_atfork handlers of a space, on the forking thread. Where nothing can be
- * prepared the child is as one of a raw clone.
+ * pthread_atfork handlers of a space, on the forking thread. False: nothing could be
+ * prepared, and the child is as one of a raw clone. Then the reader is at work while it
+ * is made, and the caller keeps no lock that it needs.
  */
-void fork_prepare(struct uhmm_space *sp);
+bool fork_prepare(struct uhmm_space *sp);
 void fork_parent(struct uhmm_space *sp);
 /*
  * 0, or -errno: the space is unusable here, but memory is complete; -EMFILE: or will be,

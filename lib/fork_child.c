@@ -68,14 +68,15 @@ static int take_over(struct uhmm_space *sp)
 	unsigned i;
 	int r = os_attach();
 
-	if (!r)
-		r = receive(sp);
 	if (r)
 		return r;
 	sp->kicker = os_kicker_open();
 	if (sp->kicker < 0)
 		return sp->kicker;
 	r = frames_after_fork(sp);
+	/* Last of what may fail: with that we are on our own. */
+	if (!r)
+		r = receive(sp);
 	for (i = 1; !r && i <= sp->nr_devices; i++)
 		r = sp->device[i] ? device_after_fork(sp->device[i]) : 0;
 	if (r)

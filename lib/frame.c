@@ -534,7 +534,8 @@ static int open_trash(struct uhmm_space *sp)
 	struct frames *f = &sp->frames;
 	int r;
 
-	f->trash_uffd = os_uffd_open(sp->user_only ? OS_UFFD_USER_ONLY : 0);
+	/* Nobody faults there. And this any user may, also who was root before. */
+	f->trash_uffd = os_uffd_open(OS_UFFD_USER_ONLY);
 	if (f->trash_uffd < 0)
 		return f->trash_uffd;
 	r = os_uffd_register(f->trash_uffd, (uintptr_t)f->trash, TRASH_SIZE);

@@ -334,6 +334,11 @@ void host_fork_done(void)
 	uhmm_unlock(&host.lock);
 }
 
+void host_forget(void)
+{
+	memset(&host, 0, sizeof(host));
+}
+
 void host_stat(struct host_stat *stat)
 {
 	uhmm_lock(&host.lock);

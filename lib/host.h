@@ -28,6 +28,11 @@
  */
 void host_fork_prepare(void);
 void host_fork_done(void);
+/*
+ * In a child that was made without that: what was mapped stays as it is and is never
+ * unmapped, what is mapped from now on comes from elsewhere.
+ */
+void host_forget(void);
 
 struct host_stat {
 	uint64_t bytes_reserved; /* address space */

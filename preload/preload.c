@@ -77,6 +77,7 @@ static struct {
 	 */
 	struct uhmm_lock lock;
 	uint64_t signals; /* of the thread that forks; under lock */
+	bool prepared;    /* it does not leave it to the reader; under lock */
 	uint32_t pid; /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
@@ -492,15 +493,16 @@ void preload_before_fork(void)
 	signals = lock_self();
 	self.signals = signals;
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
-	if (self.space)
-		fork_prepare(self.space);
+	self.prepared = !self.space || fork_prepare(self.space);
 	/* Without a space too: the notes of threads lie in such memory. */
-	host_fork_prepare();
+	if (self.prepared)
+		host_fork_prepare();
 }
 
 void preload_after_fork_parent(void)
 {
-	host_fork_done();
+	if (self.prepared)
+		host_fork_done();
 	usage_forked(&self.usage);
 	CTL_STORE(&self.slot->forks, CTL_LOAD(&self.slot->forks) + 1);
 	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
@@ -526,14 +528,21 @@ static void claim_slot(void)
 /* The space is the child's. */
 static bool take_over(void)
 {
+	int r;
+
 	self.space->counter = self.slot->counter;
 	CTL_STORE(&self.slot->managed, 1);
 	/* The keeper was the space's worker: the space has forgotten it. */
 	self.keeper = (struct os_thread){ 0 };
-	if (fork_child(self.space) == 0)
+	r = fork_child(self.space);
+	if (r == 0)
 		return true;
-	say(NULL, "a forked process had no descriptors or threads left and runs without "
-		  "a limit");
+	say(NULL, r == -EMFILE ? "a forked process runs without a limit: it had no "
+				 "descriptors left" :
+		  r == -EAGAIN ? "a forked process runs without a limit: it could not "
+				 "start a thread" :
+				 "a forked process runs without a limit: it may not look "
+				 "at itself in /proc, or there is no memory");
 	self.space = NULL;
 	self.hopeless = true;
 	CTL_STORE(&self.slot->managed, 2);
@@ -545,7 +554,10 @@ void preload_after_fork_child(void)
 	struct ctl_slot *parent = self.slot;
 	uint64_t parents_claim = self.claim;
 
-	host_fork_done();
+	if (self.prepared)
+		host_fork_done();
+	else
+		host_forget();
 	self.lock = (struct uhmm_lock){ 0 };
 	self.bell = 0;
 	expect_after_fork();

@@ -2,12 +2,14 @@
 /*
  * Functions of libc that we wrap, because after them the supervisor may not be able to
  * make this process start its keeper: those that lead to a seccomp filter or take system
- * calls over, and those that make a process be traced (there is one tracer at a time).
+ * calls over, those that make a process be traced (there is one tracer at a time), and
+ * those that give privileges up, which the keeper keeps if it is there before.
  * Each does what libc's does. A program that calls the kernel by itself is not seen; if
  * that makes a difference, the user is told.
  */
 #include "preload/preload.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
@@ -52,4 +54,45 @@ EXPORT long ptrace(enum __ptrace_request request, ...)
 		return word;
 	}
 	return r;
+}
+
+/* ---- set*uid() -------------------------------------------------------------------- */
+
+/* libc sets those of all threads that it knows of. */
+static struct {
+	__typeof__(setuid) *setuid;
+	__typeof__(setreuid) *setreuid;
+	__typeof__(setresuid) *setresuid;
+	__typeof__(seteuid) *seteuid;
+} real __attribute__((section(".data")));
+
+#define BEFORE(name)                                                                     \
+	do {                                                                             \
+		if (!real.name)                                                          \
+			BIND(name);                                                      \
+		preload_keep();                                                          \
+	} while (0)
+
+EXPORT int setuid(uid_t uid)
+{
+	BEFORE(setuid);
+	return real.setuid(uid);
+}
+
+EXPORT int seteuid(uid_t uid)
+{
+	BEFORE(seteuid);
+	return real.seteuid(uid);
+}
+
+EXPORT int setreuid(uid_t ruid, uid_t euid)
+{
+	BEFORE(setreuid);
+	return real.setreuid(ruid, euid);
+}
+
+EXPORT int setresuid(uid_t ruid, uid_t euid, uid_t suid)
+{
+	BEFORE(setresuid);
+	return real.setresuid(ruid, euid, suid);
 }

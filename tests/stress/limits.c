@@ -2,9 +2,10 @@
 /*
  * limits MIB: fork() where the process may have nothing more.
  *
- * No descriptor is left to it, or its user may have no thread beside it and its child.
- * fork() needs neither. The process fills an eighth of MIB, then uses all of MIB for
- * something else, so that the first is migrated, and its children look at that.
+ * No descriptor is left to it, or its user may have no thread beside it and its child, or
+ * it was root and is not any more. fork() needs nothing of that. The process fills an
+ * eighth of MIB, then uses all of MIB for something else, so that the first is migrated,
+ * and its children look at that.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -74,6 +76,20 @@ static void no_threads(void)
 		fail("setuid");
 }
 
+static void no_root(void)
+{
+	if (setuid(NOBODY))
+		fail("setuid");
+}
+
+/* As servers do that want to leave a core. */
+static void no_root_dumpable(void)
+{
+	no_root();
+	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
+		fail("prctl");
+}
+
 static void run(size_t size, const char *name, void (*limit)(void))
 {
 	uint64_t *p = fill(size / 8), *more = fill(size);
@@ -97,19 +113,31 @@ static void run(size_t size, const char *name, void (*limit)(void))
 	_exit(0);
 }
 
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} limits[] = {
+	{ "no descriptors", no_files },
+	{ "no threads", no_threads },
+	{ "not root", no_root },
+	{ "not root, dumpable", no_root_dumpable },
+};
+
 int main(int argc, char **argv)
 {
 	size_t size = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) << 20;
 
-	if (fork() == 0)
-		run(size, "no descriptors", no_files);
-	wait(NULL);
-	if (getuid()) {
-		puts("no threads: only root can try");
-		return 0;
+	size_t i;
+
+	for (i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		if (i && getuid()) {
+			printf("%s: only root can try\n", limits[i].name);
+			fflush(stdout);
+			continue;
+		}
+		if (fork() == 0)
+			run(size, limits[i].name, limits[i].fn);
+		wait(NULL);
 	}
-	if (fork() == 0)
-		run(size, "no threads", no_threads);
-	wait(NULL);
 	return 0;
 }
