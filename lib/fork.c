@@ -17,9 +17,6 @@
 #include "lib/range.h"
 #include "lib/reader.h"
 
-/* How long the parent waits before it looks whether the child is still alive. */
-#define LOOK_NS INT64_C(20000000)
-
 static uint32_t phase_of(struct uhmm_space *sp)
 {
 	return __atomic_load_n(&sp->fork.phase, __ATOMIC_ACQUIRE);

@@ -28,6 +28,9 @@
 
 #include "lib/types.h"
 
+/* How long the parent waits before it looks whether the child is still alive. */
+#define LOOK_NS INT64_C(20000000)
+
 int fork_init(struct uhmm_space *sp);
 void fork_fini(struct uhmm_space *sp);
 

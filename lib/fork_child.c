@@ -93,13 +93,18 @@ static int take_over(struct uhmm_space *sp)
 static void be_filled(struct uhmm_space *sp)
 {
 	uint32_t *outcome = &sp->fork.shared->outcome, pending = FORK_PENDING;
+	uint32_t parent = os_parent_pid();
 
 	__atomic_compare_exchange_n(outcome, &pending, FORK_UNABLE, false,
 				    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 	os_wake(outcome, INT_MAX);
-	while (__atomic_load_n(outcome, __ATOMIC_ACQUIRE) != FORK_FILLED)
-		if (os_wait(outcome, FORK_UNABLE, INT64_C(5000000000)) == -ETIMEDOUT)
-			os_die("a forked child could not get its memory from its parent");
+	while (__atomic_load_n(outcome, __ATOMIC_ACQUIRE) != FORK_FILLED) {
+		/* As long as it takes: there may be much, or the parent is stopped. */
+		os_wait(outcome, FORK_UNABLE, LOOK_NS);
+		if (os_parent_pid() != parent &&
+		    __atomic_load_n(outcome, __ATOMIC_ACQUIRE) != FORK_FILLED)
+			os_die("a forked child lost its parent before it had its memory");
+	}
 }
 
 /* Ends with the space working, but for its threads, or with all memory filled in. */

@@ -257,6 +257,7 @@ uint32_t os_tid(void);
  */
 bool os_is_child_of(uint32_t maker, uint32_t child);
 uint32_t os_pid(void);
+uint32_t os_parent_pid(void); /* another one when the parent has ended */
 int os_nr_cpus(void);
 /*
  * The CPU this thread runs on, or any number that threads running at the same time

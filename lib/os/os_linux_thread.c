@@ -318,6 +318,11 @@ uint32_t os_pid(void)
 	return (uint32_t)sys0(SYS_getpid);
 }
 
+uint32_t os_parent_pid(void)
+{
+	return (uint32_t)sys0(SYS_getppid);
+}
+
 int os_nr_cpus(void)
 {
 	uint64_t mask[128] = { 0 }; /* 8,192 CPUs */

@@ -600,6 +600,12 @@ uint32_t os_pid(void)
 	return sim_current->mm->pid;
 }
 
+/* Simulated parents live on. */
+uint32_t os_parent_pid(void)
+{
+	return 1;
+}
+
 int os_nr_cpus(void)
 {
 	return 2;
