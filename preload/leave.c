@@ -33,14 +33,19 @@ EXPORT void _Exit(int status)
 	_exit(status);
 }
 
+void leave_bind(void)
+{
+	if (!real.pthread_exit)
+		BIND(pthread_exit);
+}
+
 /*
  * The supervisor looks at a process, and rings at its door, by its first thread. When
  * that goes and others stay, there has to be a keeper.
  */
 EXPORT void pthread_exit(void *result)
 {
-	if (!real.pthread_exit)
-		BIND(pthread_exit);
+	leave_bind();
 	if (os_tid() == os_pid())
 		preload_keep();
 	real.pthread_exit(result);

@@ -489,7 +489,12 @@ void preload_before_fork(void)
 	uint64_t signals;
 
 	exec_bind();
-	clone_bind();
+	/* Without them nobody holds the dynamic linker's lock, here or in the child. */
+	if (threads_any()) {
+		clone_bind();
+		leave_bind();
+		wrap_bind();
+	}
 	signals = lock_self();
 	self.signals = signals;
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);

@@ -95,6 +95,14 @@ void threads_hold(void *ctx, uintptr_t start, uintptr_t end,
 void threads_release(void *ctx);
 /* In the child. */
 void threads_after_fork(void);
+/* There were more than the first one. */
+bool threads_any(void);
+
+/* ---- leave.c, wrap.c -------------------------------------------------------------- */
+
+/* As exec_bind(). */
+void leave_bind(void);
+void wrap_bind(void);
 
 /* ---- segment.c -------------------------------------------------------------------- */
 

@@ -272,6 +272,11 @@ EXPORT int thrd_create(thrd_t *thread, thrd_start_t fn, void *arg)
 	return r;
 }
 
+bool threads_any(void)
+{
+	return __atomic_load_n(&threads.any, __ATOMIC_RELAXED);
+}
+
 /* Of the threads there were, the one that forked is left. */
 void threads_after_fork(void)
 {

@@ -66,33 +66,43 @@ static struct {
 	__typeof__(seteuid) *seteuid;
 } real __attribute__((section(".data")));
 
-#define BEFORE(name)                                                                     \
-	do {                                                                             \
-		if (!real.name)                                                          \
-			BIND(name);                                                      \
-		preload_keep();                                                          \
-	} while (0)
+void wrap_bind(void)
+{
+	if (__atomic_load_n(&real.setuid, __ATOMIC_ACQUIRE))
+		return;
+	BIND(setreuid);
+	BIND(setresuid);
+	BIND(seteuid);
+	__atomic_store_n(&real.setuid, (__typeof__(setuid) *)dlsym(RTLD_NEXT, "setuid"),
+			 __ATOMIC_RELEASE);
+}
+
+static void before_set(void)
+{
+	wrap_bind();
+	preload_keep();
+}
 
 EXPORT int setuid(uid_t uid)
 {
-	BEFORE(setuid);
+	before_set();
 	return real.setuid(uid);
 }
 
 EXPORT int seteuid(uid_t uid)
 {
-	BEFORE(seteuid);
+	before_set();
 	return real.seteuid(uid);
 }
 
 EXPORT int setreuid(uid_t ruid, uid_t euid)
 {
-	BEFORE(setreuid);
+	before_set();
 	return real.setreuid(ruid, euid);
 }
 
 EXPORT int setresuid(uid_t ruid, uid_t euid, uid_t suid)
 {
-	BEFORE(setresuid);
+	before_set();
 	return real.setresuid(ruid, euid, suid);
 }

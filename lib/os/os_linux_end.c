@@ -25,6 +25,9 @@ static void add_ours(uint32_t nr)
 					    __ATOMIC_RELAXED));
 }
 
+/* The first thread was not the last. */
+static bool outlived __attribute__((section(".data")));
+
 void os_linux_thread_begins(void)
 {
 	add_ours(1);
@@ -52,7 +55,6 @@ static long stat_field(const char *at, int n)
 
 bool os_threads_ended(int *code)
 {
-	static bool outlived; /* the first thread is not the last */
 	char buf[1024], *at;
 	uintptr_t robust = 0;
 	size_t size;
