@@ -78,6 +78,7 @@ static struct {
 	struct uhmm_lock lock;
 	uint64_t signals; /* of the thread that forks; under lock */
 	bool prepared;    /* it does not leave it to the reader; under lock */
+	bool foreign;     /* it is the child of a raw clone; under lock */
 	uint32_t pid; /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
@@ -487,8 +488,13 @@ static void begin(void)
 void preload_before_fork(void)
 {
 	uint64_t signals;
+	bool foreign;
 
 	exec_bind();
+	foreign = self.pid != os_pid();
+	/* It may be in another pid namespace. */
+	if (foreign)
+		preload_look_at_pids();
 	/* Without them nobody holds the dynamic linker's lock, here or in the child. */
 	if (threads_any()) {
 		clone_bind();
@@ -498,7 +504,8 @@ void preload_before_fork(void)
 	signals = lock_self();
 	self.signals = signals;
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
-	self.prepared = !self.space || fork_prepare(self.space);
+	self.foreign = foreign;
+	self.prepared = !foreign && (!self.space || fork_prepare(self.space));
 	/* Without a space too: the notes of threads lie in such memory. */
 	if (self.prepared)
 		host_fork_prepare();
@@ -530,11 +537,17 @@ static void claim_slot(void)
 		CTL_STORE(&self.slot->name[i], name[i]);
 }
 
-/* The space is the child's. */
+/* The space is the child's. False: it has none now. */
 static bool take_over(void)
 {
 	int r;
 
+	/* Memory is complete, and what is ours is as it was in somebody else. */
+	if (self.foreign) {
+		self.space = NULL;
+		self.device = NULL;
+		return false;
+	}
 	self.space->counter = self.slot->counter;
 	CTL_STORE(&self.slot->managed, 1);
 	/* The keeper was the space's worker: the space has forgotten it. */

@@ -20,7 +20,7 @@
 
 #define PAGE 4096
 #define LOOKS 64
-#define ROUND_US 400
+#define ROUND_US 3000
 
 static struct {
 	unsigned char *p;
