@@ -149,15 +149,25 @@ static uint64_t flags_of(long nr, long a)
 	}
 }
 
+/* Without a fault: the kernel reads the mask, then finds that there is no such `how`. */
+static bool is_readable(const void *word)
+{
+	return sys4(SYS_rt_sigprocmask, -1, word, 0, sizeof(uint64_t)) == -EINVAL;
+}
+
+/* Whoever asks the kernel with what is no address is to get its EFAULT. */
+static bool has_own_stack(const struct clone_args *args, size_t size)
+{
+	return size < CLONE_ARGS_SIZE_VER0 || !args || !is_readable(&args->flags) ||
+	       !is_readable(&args->stack) || args->stack;
+}
+
 /* A child that is to run on another stack returns from there, and not to us. */
 bool clone_is_fork(long nr, long a, long b)
 {
-	const struct clone_args *args = (const void *)a;
-
 	if (nr == SYS_clone && b)
 		return false;
-	if (nr == SYS_clone3 &&
-	    (!args || b < (long)CLONE_ARGS_SIZE_VER0 || args->stack))
+	if (nr == SYS_clone3 && has_own_stack((const void *)a, (size_t)b))
 		return false;
 	return is_fork(flags_of(nr, a));
 }

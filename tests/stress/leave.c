@@ -15,15 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "raw.h"
+#include "words.h"
 
-#define WORD sizeof(uint64_t)
-#define PASSES 3
 #define STACK ((size_t)256 << 10)
 
 enum maker { RAW, SYSCALL, CLONE, _FORK };
@@ -49,54 +47,9 @@ static const struct {
 /* What the child looks at, and where it says what it found. */
 struct look {
 	uint64_t *p;
-	size_t nr;
+	size_t size;
 	int to;
 };
-
-static void fail(const char *what)
-{
-	perror(what);
-	_exit(1);
-}
-
-static uint64_t word(size_t i)
-{
-	return i / 16 * UINT64_C(0x9e3779b97f4a7c15) >> 40;
-}
-
-static uint64_t *fill(size_t size)
-{
-	uint64_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t i;
-
-	if (p == MAP_FAILED)
-		fail("mmap");
-	for (i = 0; i < size / WORD; i++)
-		p[i] = word(i);
-	return p;
-}
-
-/* The first word that is not as it was written, or nr. */
-static size_t wrong(const uint64_t *p, size_t nr)
-{
-	size_t i;
-
-	for (i = 0; i < nr && p[i] == word(i); i++)
-		;
-	return i;
-}
-
-static void use(size_t size)
-{
-	uint64_t *p = fill(size);
-	int i;
-
-	for (i = 0; i < PASSES; i++)
-		if (wrong(p, size / WORD) != size / WORD)
-			fail("memory that was written is not there");
-	munmap(p, size);
-}
 
 static void leave(enum way way)
 {
@@ -105,7 +58,7 @@ static void leave(enum way way)
 	switch (way) {
 	case EXEC:
 		execv("/bin/true", argv);
-		fail("execv");
+		words_fail("execv");
 		break;
 	case _EXIT:
 		_exit(0);
@@ -127,16 +80,16 @@ static void spawn(void)
 		_exit(127);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
-		fail("vfork");
+		words_fail("vfork");
 }
 
 static int child(void *arg)
 {
 	const struct look *look = arg;
-	size_t found = wrong(look->p, look->nr);
+	char found = words_wrong(look->p, look->size) ? 'n' : 'y';
 
-	if (write(look->to, &found, sizeof(found)) != sizeof(found))
-		fail("write");
+	if (write(look->to, &found, 1) != 1)
+		words_fail("write");
 	_exit(0);
 }
 
@@ -156,13 +109,13 @@ static pid_t make_child(enum maker maker, struct look *look)
 
 static void make_and_leave(size_t size, enum maker maker, enum way way, int to)
 {
-	struct look look = { fill(size / 8), size / 8 / WORD, to };
+	struct look look = { words_fill(size / 8), size / 8, to };
 	pid_t pid;
 
-	use(size);
+	words_use(size);
 	pid = make_child(maker, &look);
 	if (pid < 0)
-		fail("a child");
+		words_fail("a child");
 	if (pid == 0)
 		child(&look);
 	if (way == EXIT_AFTER_VFORK)
@@ -172,25 +125,25 @@ static void make_and_leave(size_t size, enum maker maker, enum way way, int to)
 
 int main(int argc, char **argv)
 {
-	size_t size = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) << 20, found, i;
+	size_t size = (argc > 1 ? strtoul(argv[1], NULL, 10) : 64) << 20, i;
 	int fd[2], status, bad = 0;
+	char found;
 	pid_t pid;
 
 	for (i = 0; i < sizeof(runs) / sizeof(runs[0]); i++) {
 		if (pipe2(fd, O_CLOEXEC))
-			fail("pipe2");
+			words_fail("pipe2");
 		pid = fork();
 		if (pid == 0)
 			make_and_leave(size, runs[i].maker, runs[i].way, fd[1]);
 		close(fd[1]);
 		if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
-			fail("fork");
-		if (read(fd[0], &found, sizeof(found)) != sizeof(found))
-			fail("read");
+			words_fail("fork");
+		if (read(fd[0], &found, 1) != 1)
+			words_fail("read");
 		close(fd[0]);
-		bad |= found != size / 8 / WORD;
-		printf("%s: %s\n", runs[i].name,
-		       found == size / 8 / WORD ? "all is there" : "LOST");
+		bad |= found != 'y';
+		printf("%s: %s\n", runs[i].name, found == 'y' ? "all is there" : "LOST");
 		fflush(stdout);
 	}
 	return bad;

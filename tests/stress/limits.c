@@ -12,57 +12,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define WORD sizeof(uint64_t)
+#include "words.h"
+
 #define CHILDREN 3
 #define FILES 64
 #define NOBODY 54321 /* has no other process */
-
-static void fail(const char *what)
-{
-	perror(what);
-	_exit(1);
-}
-
-static uint64_t word(size_t i)
-{
-	return i / 16 * UINT64_C(0x9e3779b97f4a7c15) >> 40;
-}
-
-static uint64_t *fill(size_t size)
-{
-	uint64_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	size_t i;
-
-	if (p == MAP_FAILED)
-		fail("mmap");
-	for (i = 0; i < size / WORD; i++)
-		p[i] = word(i);
-	return p;
-}
-
-static int wrong(const uint64_t *p, size_t size)
-{
-	size_t i;
-
-	for (i = 0; i < size / WORD; i++)
-		if (p[i] != word(i))
-			return 1;
-	return 0;
-}
 
 static void no_files(void)
 {
 	struct rlimit limit = { FILES, FILES };
 
 	if (setrlimit(RLIMIT_NOFILE, &limit))
-		fail("setrlimit");
+		words_fail("setrlimit");
 	while (open("/dev/null", O_RDONLY) >= 0)
 		;
 }
@@ -73,13 +39,13 @@ static void no_threads(void)
 	struct rlimit limit = { 2, 2 };
 
 	if (setuid(NOBODY) || setrlimit(RLIMIT_NPROC, &limit))
-		fail("setuid");
+		words_fail("setuid");
 }
 
 static void no_root(void)
 {
 	if (setuid(NOBODY))
-		fail("setuid");
+		words_fail("setuid");
 }
 
 /* As servers do that want to leave a core. */
@@ -87,28 +53,26 @@ static void no_root_dumpable(void)
 {
 	no_root();
 	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0))
-		fail("prctl");
+		words_fail("prctl");
 }
 
 static void run(size_t size, const char *name, void (*limit)(void))
 {
-	uint64_t *p = fill(size / 8), *more = fill(size);
+	uint64_t *p = words_fill(size / 8);
 	int status, i;
 	pid_t pid;
 
-	if (wrong(more, size))
-		fail("memory that was written is not there");
-	munmap(more, size);
+	words_use(size);
 	limit();
 	for (i = 0; i < CHILDREN; i++) {
 		pid = fork();
 		if (pid == 0)
-			_exit(wrong(p, size / 8));
+			_exit(words_wrong(p, size / 8));
 		if (pid < 0 || waitpid(pid, &status, 0) != pid)
-			fail("fork");
+			words_fail("fork");
 		printf("%s: status %x\n", name, (unsigned)status);
 	}
-	printf("%s: %s\n", name, wrong(p, size / 8) ? "LOST" : "all is there");
+	printf("%s: %s\n", name, words_wrong(p, size / 8) ? "LOST" : "all is there");
 	fflush(stdout);
 	_exit(0);
 }
