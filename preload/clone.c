@@ -55,11 +55,10 @@ static void after(long pid)
 /* As exec_bind() says. */
 void clone_bind(void)
 {
-	if (__atomic_load_n(&real.clone, __ATOMIC_ACQUIRE))
+	if (IS_BOUND(clone))
 		return;
 	BIND(_Fork);
-	__atomic_store_n(&real.clone, (__typeof__(real.clone))dlsym(RTLD_NEXT, "clone"),
-			 __ATOMIC_RELEASE);
+	BIND_LAST(clone);
 }
 
 /* ---- _Fork() ----------------------------------------------------------------------- */

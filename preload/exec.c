@@ -45,17 +45,14 @@ struct call {
 
 void exec_bind(void)
 {
-	/* Bound last: who sees it sees the others. */
-	if (__atomic_load_n(&real.execve, __ATOMIC_ACQUIRE))
+	if (IS_BOUND(execve))
 		return;
 	BIND(execveat);
 	BIND(execvpe);
 	BIND(fexecve);
 	BIND(posix_spawn);
 	BIND(posix_spawnp);
-	__atomic_store_n(&real.execve,
-			 (__typeof__(real.execve))dlsym(RTLD_NEXT, "execve"),
-			 __ATOMIC_RELEASE);
+	BIND_LAST(execve);
 }
 
 /* What an environment lacks. */

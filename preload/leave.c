@@ -35,8 +35,8 @@ EXPORT void _Exit(int status)
 
 void leave_bind(void)
 {
-	if (!real.pthread_exit)
-		BIND(pthread_exit);
+	if (!IS_BOUND(pthread_exit))
+		BIND_LAST(pthread_exit);
 }
 
 /*

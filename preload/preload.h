@@ -15,6 +15,11 @@
 #define EXPORT __attribute__((visibility("default")))
 /* The next one behind that: libc's, or one of a library that the user preloads. */
 #define BIND(name) (real.name = (__typeof__(real.name))dlsym(RTLD_NEXT, #name))
+/* The last of several: who sees it bound sees the others. */
+#define BIND_LAST(name)                                                                  \
+	__atomic_store_n(&real.name, (__typeof__(real.name))dlsym(RTLD_NEXT, #name),     \
+			 __ATOMIC_RELEASE)
+#define IS_BOUND(name) (__atomic_load_n(&real.name, __ATOMIC_ACQUIRE) != NULL)
 
 struct uhmm_space;
 

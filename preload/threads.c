@@ -230,13 +230,10 @@ static int begin_c11(void *arg)
  */
 static void bind_real(void)
 {
-	/* Bound last: who sees it sees the other. */
-	if (__atomic_load_n(&real.pthread_create, __ATOMIC_ACQUIRE))
+	if (IS_BOUND(pthread_create))
 		return;
 	BIND(thrd_create);
-	__atomic_store_n(&real.pthread_create,
-			 (__typeof__(pthread_create) *)dlsym(RTLD_NEXT, "pthread_create"),
-			 __ATOMIC_RELEASE);
+	BIND_LAST(pthread_create);
 }
 
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,

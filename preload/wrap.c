@@ -68,13 +68,12 @@ static struct {
 
 void wrap_bind(void)
 {
-	if (__atomic_load_n(&real.setuid, __ATOMIC_ACQUIRE))
+	if (IS_BOUND(setuid))
 		return;
 	BIND(setreuid);
 	BIND(setresuid);
 	BIND(seteuid);
-	__atomic_store_n(&real.setuid, (__typeof__(setuid) *)dlsym(RTLD_NEXT, "setuid"),
-			 __ATOMIC_RELEASE);
+	BIND_LAST(setuid);
 }
 
 static void before_set(void)
