@@ -12,10 +12,8 @@
 # A scenario is a file scenario/NAME.sh, sourced here. It may set needs (files that must
 # exist), percent and budget, define prepare (once, in $INPUT), and defines run (in an
 # empty directory), which puts $WRAP before the program to be judged and returns its
-# status. beyond=PERCENT: so much more than the budget may be used for a moment, because
-# what fork() shares is copied without a fault of ours. budget=told: the contents cannot
-# be compressed enough; over the budget is accepted if uhmm says so on stderr. pick SMALL
-# FULL prints one of the two.
+# status. budget=told: the contents cannot be compressed enough; over the budget is
+# accepted if uhmm says so on stderr. pick SMALL FULL prints one of the two.
 usage() {
 	cat <<'END'
 usage: run-one.sh NAME [OPTION VALUE]... [--tap] [--keep]
@@ -92,7 +90,7 @@ result() {
 	exit "$1"
 }
 
-needs= budget=held beyond=0
+needs= budget=held
 . "$SRC/scenario/$name.sh"
 for file in $needs; do
 	[ -e "$file" ] || result 77 SKIP "needs $file"
@@ -138,7 +136,7 @@ fi
 peak=$(field "$first" peak_pss_anon_kb)
 : "${memory:=$((${peak:-0} * percent / 100 / 1024))}"
 tolerance=$((memory / 20 > 16 ? memory / 20 : 16))
-allowed=$(((memory + tolerance + memory * beyond / 100) * 1024))
+allowed=$(((memory + tolerance) * 1024))
 
 if [ "$uhmm" = none ]; then
 	run_in "$second"

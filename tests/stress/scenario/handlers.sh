@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # Signal handlers that fork, whatever they interrupt.
-beyond=50
 run() {
 	$WRAP "$BIN/handlers" "$(pick 3 30)" "$(pick 96 512)"
 }
