@@ -5,9 +5,11 @@
  * Each child maps MIB: with MAP_POPULATE, or plainly and then populated for reading or
  * for writing, or read page by page. All must be zeros. Then each word is written and
  * checked twice. What was populated for reading has the kernel's zero page everywhere, so
- * writing takes memory without a fault that userfaultfd sees. Ends with 1 at the first
- * wrong word.
+ * writing takes memory without a fault that userfaultfd sees. Where it is locked, which
+ * fills it too, that is three eighths of MIB, and the rest was written before. Ends with
+ * 1 at the first wrong word.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -22,14 +24,20 @@
 #endif
 
 static const char *const way[] = { "MAP_POPULATE", "MADV_POPULATE_READ",
-				   "MADV_POPULATE_WRITE", "reads" };
+				   "MADV_POPULATE_WRITE", "reads",
+				   "MAP_LOCKED",   "mlock" };
 #define WAYS (sizeof(way) / sizeof(way[0]))
+#define LOCKED 4 /* the first that locks */
 
 static uint64_t *map(size_t len, unsigned how)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (how == 0 ? MAP_POPULATE : 0);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (how == 0 ? MAP_POPULATE : 0) |
+		    (how == LOCKED ? MAP_LOCKED : 0);
 	uint64_t *p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags, -1, 0);
 
+	/* Who may not lock so much is told so; nothing is tested then. */
+	if (p == MAP_FAILED && how == LOCKED && (errno == EPERM || errno == EAGAIN))
+		p = mmap(NULL, len, PROT_READ | PROT_WRITE, flags & ~MAP_LOCKED, -1, 0);
 	if (p == MAP_FAILED) {
 		perror("populate: mmap");
 		exit(1);
@@ -39,6 +47,8 @@ static uint64_t *map(size_t len, unsigned how)
 		madvise(p, len, MADV_POPULATE_READ);
 	if (how == 2)
 		madvise(p, len, MADV_POPULATE_WRITE);
+	if (how == LOCKED + 1)
+		mlock(p, len);
 	return p;
 }
 
@@ -62,30 +72,42 @@ static void check(const uint64_t *p, size_t nr, size_t step, uint64_t key, unsig
 	}
 }
 
+static void write_all(uint64_t *p, size_t nr, uint64_t key)
+{
+	for (size_t i = 0; i < nr; i++)
+		p[i] = value(key, i);
+}
+
 static void child(size_t len, unsigned how)
 {
-	size_t nr = len / sizeof(uint64_t);
-	uint64_t *p = map(len, how);
+	size_t locked = how >= LOCKED ? len / 8 * 3 & ~(PAGE_WORDS * sizeof(uint64_t) - 1) :
+					len;
+	size_t nr = locked / sizeof(uint64_t), nr_cold = (len - locked) / sizeof(uint64_t);
+	uint64_t *cold = nr_cold ? map(len - locked, LOCKED - 1) : NULL, *p;
 
+	write_all(cold, nr_cold, 4);
+	p = map(locked, how);
 	check(p, nr, PAGE_WORDS, 0, how);
 	for (uint64_t key = 1; key <= 2; key++) {
-		for (size_t i = 0; i < nr; i++)
-			p[i] = value(key, i);
+		write_all(p, nr, key);
 		check(p, nr, 1, key, how);
 	}
-	munmap(p, len);
+	check(cold, nr_cold, 1, 4, how);
+	munmap(p, locked);
+	if (cold)
+		munmap(cold, len - locked);
 	/* As much at the same place: not the same mapping. */
+	nr = len / sizeof(uint64_t);
 	p = map(len, 1);
 	check(p, nr, PAGE_WORDS, 0, 1);
-	for (size_t i = 0; i < nr; i++)
-		p[i] = value(3, i);
+	write_all(p, nr, 3);
 	check(p, nr, 1, 3, 1);
 }
 
 int main(int argc, char **argv)
 {
 	size_t mib = 96;
-	unsigned nr = 4;
+	unsigned nr = WAYS;
 	int opt, status;
 
 	while ((opt = getopt(argc, argv, "m:n:")) != -1) {
