@@ -38,7 +38,7 @@
 /* .data, as all that is touched late: .bss may become one mapping with the program's. */
 static struct {
 	int64_t pages;
-	uint32_t all;   /* calls of mlockall() under way: all that is mapped is expected */
+	uint32_t all; /* calls of mlockall() under way: all that is mapped is expected */
 	uint32_t looks; /* futex: times that the keeper looked at what is expected */
 } expect __attribute__((section(".data")));
 
@@ -97,8 +97,8 @@ static void end(size_t len)
 
 EXPORT int madvise(void *addr, size_t len, int advice)
 {
-	bool much = len >= EXPECT_MIN && (advice == MADV_POPULATE_READ ||
-					  advice == MADV_POPULATE_WRITE);
+	bool much = len >= EXPECT_MIN &&
+		    (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE);
 	int r;
 
 	if (much)

@@ -79,7 +79,7 @@ static struct {
 	uint64_t signals; /* of the thread that forks; under lock */
 	bool prepared;    /* it does not leave it to the reader; under lock */
 	bool foreign;     /* it is the child of a raw clone; under lock */
-	uint32_t pid; /* whose threads these are: not those of a vfork() child */
+	uint32_t pid;     /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept;     /* there is a keeper; under lock */
@@ -636,7 +636,8 @@ static void exclude(uintptr_t start, uintptr_t end)
 static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	const char *name = strrchr(info->dlpi_name, '/');
-	uintptr_t last = 0;
+	uintptr_t first = UINTPTR_MAX, last = 0;
+	bool ours = false;
 	int *nr = arg, i;
 
 	(void)size;
@@ -651,11 +652,16 @@ static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
 			self.data_start = start;
 			self.data_end = end;
 			self.path = info->dlpi_name;
+			ours = true;
 		}
-		exclude(start & ~(PAGE_SIZE - 1),
-			(end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1));
+		start &= ~(PAGE_SIZE - 1);
+		end = (end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+		exclude(start, end);
+		first = start < first ? start : first;
 		last = end > last ? end : last;
 	}
+	if (ours)
+		preload_seal((void *)first, last - first);
 	if (name && !strcmp(name, "/libc.so.6"))
 		libc_found(info->dlpi_addr, last);
 	++*nr;

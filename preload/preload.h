@@ -35,6 +35,8 @@ const char *preload_path(void);
 void preload_leave(void);
 /* For the user to see, once. */
 void preload_say(const char *message);
+/* Whole pages that stay mapped as they are for as long as the process lives. */
+void preload_seal(void *start, size_t len);
 
 /* ---- alone.c: what a program would notice of our threads --------------------------- */
 
@@ -127,13 +129,13 @@ struct usage {
 	int family;        /* pages may be shared with a relative: since a fork */
 	int64_t pss_pages; /* last exact share, and the resident pages at that time */
 	int64_t rss_pages;
-	uint64_t faults;   /* up to then */
-	uint32_t kin;      /* ctl->kin then */
-	uint64_t next_ns;  /* when the exact share may be asked for again */
-	uint64_t again_ns; /* the same where it may have grown */
-	uint64_t hold_ns;  /* nobody is waited for any more; 0: nobody is */
-	bool forks;        /* this process has forked, and may again */
-	uint32_t split;    /* children that have taken a part of this share */
+	uint64_t faults;              /* up to then */
+	uint32_t kin;                 /* ctl->kin then */
+	uint64_t next_ns;             /* when the exact share may be asked for again */
+	uint64_t again_ns;            /* the same where it may have grown */
+	uint64_t hold_ns;             /* nobody is waited for any more; 0: nobody is */
+	bool forks;                   /* this process has forked, and may again */
+	uint32_t split;               /* children that have taken a part of this share */
 	int64_t last_pages, last_rss; /* what usage_pages() said, and was told */
 	/* From the thread that forked; all else is the keeper's. */
 	uint32_t forked;        /* atomic: children since usage_pages() */

@@ -44,6 +44,8 @@ struct ctl *segment_map(const char *path)
 		munmap(ctl, sizeof(*ctl));
 		ctl = NULL;
 	}
+	if (ctl)
+		preload_seal(ctl, sizeof(*ctl));
 	close(fd);
 	return ctl;
 }

@@ -23,9 +23,9 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-static const char *const way[] = { "MAP_POPULATE", "MADV_POPULATE_READ",
+static const char *const way[] = { "MAP_POPULATE",        "MADV_POPULATE_READ",
 				   "MADV_POPULATE_WRITE", "reads",
-				   "MAP_LOCKED",   "mlock" };
+				   "MAP_LOCKED",          "mlock" };
 #define WAYS (sizeof(way) / sizeof(way[0]))
 #define LOCKED 4 /* the first that locks */
 
@@ -80,9 +80,11 @@ static void write_all(uint64_t *p, size_t nr, uint64_t key)
 
 static void child(size_t len, unsigned how)
 {
-	size_t locked = how >= LOCKED ? len / 8 * 3 & ~(PAGE_WORDS * sizeof(uint64_t) - 1) :
-					len;
-	size_t nr = locked / sizeof(uint64_t), nr_cold = (len - locked) / sizeof(uint64_t);
+	size_t locked = how >= LOCKED ?
+				len / 8 * 3 & ~(PAGE_WORDS * sizeof(uint64_t) - 1) :
+				len;
+	size_t nr = locked / sizeof(uint64_t),
+	       nr_cold = (len - locked) / sizeof(uint64_t);
 	uint64_t *cold = nr_cold ? map(len - locked, LOCKED - 1) : NULL, *p;
 
 	write_all(cold, nr_cold, 4);
