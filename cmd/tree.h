@@ -50,12 +50,12 @@ struct tree_sample {
 	int64_t pages; /* its part of the tree's memory */
 	/* Its share of pages that relatives have too, and what it had in all then. */
 	int64_t pss_pages, rss_pages;
-	uint64_t share_ns; /* when that may be asked for again */
+	uint64_t share_ns;       /* when that may be asked for again */
 	uint64_t again_share_ns; /* the same where relatives came or went */
 	uint32_t kin;            /* ctl->kin when it was last asked for */
-	uint32_t alone;    /* slot->forks when it had none in common */
-	uint64_t rung_ns;  /* when it was rung first */
-	uint64_t again_ns; /* when it may be rung again */
+	uint32_t alone;          /* slot->forks when it had none in common */
+	uint64_t rung_ns;        /* when it was rung first */
+	uint64_t again_ns;       /* when it may be rung again */
 	bool said;
 };
 

@@ -25,8 +25,8 @@ static void print_stats(struct uhmm_space *space, const char *when)
 
 int main(void)
 {
-	static const char *const names[] = { "moved",  "already there", "holes", "pinned",
-					     "busy",   "unmovable",     "full",  "lost" };
+	static const char *const names[] = { "moved", "already there", "holes", "pinned",
+					     "busy",  "unmovable",     "full",  "lost" };
 	static uint8_t results[NR_PAGES];
 	size_t count[8] = { 0 }, i;
 	struct uhmm_space *space;

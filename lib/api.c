@@ -420,8 +420,8 @@ int uhmm_stats_get(struct uhmm_space *sp, struct uhmm_stats *stats)
 		.dropped = counted(sp, COUNT_DROPPED),
 		.skip_pinned = counted(sp, COUNT_SKIP_PINNED),
 		.unshared = counted(sp, COUNT_UNSHARED),
-		.now_probation =
-			__atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED),
+		.now_probation = __atomic_load_n(&sp->frames.nr_probation,
+						 __ATOMIC_RELAXED),
 		.metadata_bytes = page_table_bytes(sp),
 	};
 	int64_t rss = os_rss_anon_pages(NULL);

@@ -22,8 +22,9 @@ void die_of_result(const char *where, int64_t result) __attribute__((noreturn));
 #define assert_result(expr, result)                                                      \
 	do {                                                                             \
 		if (__builtin_expect(!(expr), 0))                                        \
-			die_of_result("internal error: " __FILE__ ":" ASSERT_STR(        \
-					      __LINE__) ": " #expr, result);             \
+			die_of_result("internal error: " __FILE__                        \
+				      ":" ASSERT_STR(__LINE__) ": " #expr,               \
+				      result);                                           \
 	} while (0)
 
 #endif

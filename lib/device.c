@@ -177,7 +177,10 @@ static void peek_complete(struct uhmm_batch *batch)
 int device_peek(struct uhmm_device *dev, struct uhmm_io *io)
 {
 	struct uhmm_batch batch = {
-		.op = UHMM_OP_LOAD, .nr = 1, .io = io, .complete = peek_complete,
+		.op = UHMM_OP_LOAD,
+		.nr = 1,
+		.io = io,
+		.complete = peek_complete,
 		.flags = UHMM_BATCH_FROZEN,
 	};
 

@@ -225,8 +225,8 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 	if (entry_state(e) == PAGE_PROBATION)
 		frame_set_owner(rm->sp, entry_payload(e), to);
 	/* Through a busy state, like any page that changes its place. */
-	assert_always(page_change(rm->sp, there, to, &none,
-				  entry_make(PAGE_ISOLATING, 0, 0)));
+	assert_always(
+		page_change(rm->sp, there, to, &none, entry_make(PAGE_ISOLATING, 0, 0)));
 	page_settle(rm->sp, there, to, e);
 	to_none(rm->sp, entry, addr, e);
 	return 0;

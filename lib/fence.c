@@ -112,8 +112,7 @@ bool fence_raise(struct uhmm_space *sp, struct range_set *news)
 	for (; nr < FENCE_MAX && next_run(sp, at, &run); at = run.end) {
 		while (i < nr_old && old[i].start < run.start)
 			i++;
-		if (!(i < nr_old && old[i].start == run.start &&
-		      old[i].end == run.end)) {
+		if (!(i < nr_old && old[i].start == run.start && old[i].end == run.end)) {
 			uint32_t before = i ? i - 1 : 0;
 
 			r = put_up(sp, &run);

@@ -47,11 +47,11 @@ struct fill {
 	struct uhmm_space *sp;
 	int uffd;
 	uint64_t nr;
-	struct range_set wiped;  /* empty in the child, and meant to be */
-	struct range_set fresh;  /* where the child has another mapping, and registered */
-	bool moved[EVENTS_MAX];  /* the child has seen this REMAP of sp->batch */
-	uint32_t after;          /* events of sp->batch read before the child's */
-	uint32_t settled;        /* of these, the first that it has certainly seen */
+	struct range_set wiped; /* empty in the child, and meant to be */
+	struct range_set fresh; /* where the child has another mapping, and registered */
+	bool moved[EVENTS_MAX]; /* the child has seen this REMAP of sp->batch */
+	uint32_t after;         /* events of sp->batch read before the child's */
+	uint32_t settled;       /* of these, the first that it has certainly seen */
 	/* Events of one epoch may have been read in another order than they happened. */
 	uint32_t epoch[EVENTS_MAX];
 	uint32_t nr_events, nr_waiting;

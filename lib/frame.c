@@ -271,7 +271,7 @@ void frame_group_give(struct uhmm_space *sp, uint32_t g)
 	if (f->group[g].kind == GROUP_FOLIO && on_list(f, g)) {
 		/* It was never taken: uhmm_migrate() stores a folio where it is. */
 	} else if (f->group[g].kind == GROUP_FOLIO ||
-	    __atomic_load_n(&f->group[g].present, __ATOMIC_ACQUIRE)) {
+		   __atomic_load_n(&f->group[g].present, __ATOMIC_ACQUIRE)) {
 		if (f->group[g].kind != GROUP_FOLIO)
 			f->group[g].kind = GROUP_PROBATION;
 		probation_prepend(f, g);

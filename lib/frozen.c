@@ -26,8 +26,9 @@ static struct frozen_record *append(struct frozen_log *log, uint32_t kind, uintp
 	n = log->nr;
 	/* A few milliseconds' worth of faults and events is far below it. */
 	assert_always(n < FROZEN_MAX);
-	log->record[n] = (struct frozen_record){ .kind = kind, .from = from, .to = to,
-						 .len = len };
+	log->record[n] = (struct frozen_record){
+		.kind = kind, .from = from, .to = to, .len = len
+	};
 	__atomic_store_n(&log->nr, n + 1, __ATOMIC_RELEASE);
 	uhmm_unlock(&log->lock);
 	return &log->record[n];
@@ -91,7 +92,9 @@ static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, ent
 			    char *buf)
 {
 	struct uhmm_io io = {
-		.page = entry_payload(e), .buf = buf, .len = PAGE_SIZE,
+		.page = entry_payload(e),
+		.buf = buf,
+		.len = PAGE_SIZE,
 	};
 	int64_t r;
 
@@ -225,8 +228,7 @@ static void apply_fill(struct uhmm_space *sp, const struct frozen_record *r,
 		       struct wiped *verify)
 {
 	if (verify && !child_discarded(sp, r->from) &&
-	    copy_patiently(sp, verify, r->from, r->to) == -ENOENT &&
-	    r->to != r->from)
+	    copy_patiently(sp, verify, r->from, r->to) == -ENOENT && r->to != r->from)
 		copy_patiently(sp, verify, r->to, r->to);
 	forget_page(sp, r->to);
 }
@@ -236,7 +238,7 @@ bool frozen_to_event(const struct frozen_record *r, struct os_event *ev)
 	if (!is_structural(r))
 		return false;
 	*ev = (struct os_event){
-		.kind = r->kind == FROZEN_REMAP	 ? OS_EVENT_REMAP :
+		.kind = r->kind == FROZEN_REMAP  ? OS_EVENT_REMAP :
 			r->kind == FROZEN_REMOVE ? OS_EVENT_REMOVE :
 						   OS_EVENT_UNMAP,
 		.from = r->from,
@@ -296,8 +298,8 @@ static bool is_there(struct uhmm_space *sp, uintptr_t addr)
  * had been something else before, that does not tell: then the move counts as later, for
  * our log does not have it.
  */
-static bool has_moved(struct uhmm_space *sp, const struct frozen_log *log,
-		      uint32_t first, uint32_t i)
+static bool has_moved(struct uhmm_space *sp, const struct frozen_log *log, uint32_t first,
+		      uint32_t i)
 {
 	const struct frozen_record *r = &log->record[i];
 

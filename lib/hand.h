@@ -17,23 +17,23 @@
 #define HAND_THREADS 512
 
 struct hand {
-	uintptr_t at;            /* everything below was looked at in this revolution */
+	uintptr_t at; /* everything below was looked at in this revolution */
 	struct os_extent extent[HAND_EXTENTS];
-	int nr, next;            /* extents found, and which is being worked on */
+	int nr, next; /* extents found, and which is being worked on */
 	enum os_scan_what what;
-	unsigned flags;          /* of isolate_pages() */
-	uintptr_t end;           /* where it wraps; 0: at the end of all memory */
-	uint32_t offset;         /* pages of it done */
-	uint32_t group[2];       /* being filled, by executable, or GROUP_NIL */
-	bool copied;             /* what was isolated last, from what fork shares */
-	uint64_t forks;          /* of this process, when the extents were found */
-	uint32_t refused;        /* space->nr_refused when this revolution began */
-	bool look;               /* some were: it is looked at before, who has them */
-	bool met_shared;         /* pages that others have too, in this revolution */
-	unsigned shared;         /* groups of those to take, as there was nothing else */
-	uintptr_t shared_at;     /* where they are looked for next */
+	unsigned flags;      /* of isolate_pages() */
+	uintptr_t end;       /* where it wraps; 0: at the end of all memory */
+	uint32_t offset;     /* pages of it done */
+	uint32_t group[2];   /* being filled, by executable, or GROUP_NIL */
+	bool copied;         /* what was isolated last, from what fork shares */
+	uint64_t forks;      /* of this process, when the extents were found */
+	uint32_t refused;    /* space->nr_refused when this revolution began */
+	bool look;           /* some were: it is looked at before, who has them */
+	bool met_shared;     /* pages that others have too, in this revolution */
+	unsigned shared;     /* groups of those to take, as there was nothing else */
+	uintptr_t shared_at; /* where they are looked for next */
 	uint64_t revolutions;
-	uint64_t taken;          /* pages isolated in this revolution */
+	uint64_t taken; /* pages isolated in this revolution */
 	/* Memory the kernel writes when a thread ends: never isolated. */
 	struct range keep[HAND_THREADS]; /* found with the extents */
 	uint32_t nr_keep;

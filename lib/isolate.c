@@ -38,13 +38,13 @@ struct isolation {
 	struct chunk *chunk;
 	uint32_t group;
 	unsigned flags;
-	uint64_t left;     /* pages asked for that were not looked at yet */
-	uint64_t refused;  /* pages that MOVE found busy: shared or pinned */
-	uint64_t wanted;   /* pages whose sleepers must be woken */
+	uint64_t left;    /* pages asked for that were not looked at yet */
+	uint64_t refused; /* pages that MOVE found busy: shared or pinned */
+	uint64_t wanted;  /* pages whose sleepers must be woken */
 	uint8_t *results;
-	uintptr_t base;    /* the page of bit and result 0 */
+	uintptr_t base; /* the page of bit and result 0 */
 	unsigned isolated;
-	int error;         /* -EAGAIN, -EINVAL: ends the run */
+	int error; /* -EAGAIN, -EINVAL: ends the run */
 };
 
 static void report(struct isolation *is, uintptr_t addr, enum uhmm_result result)
@@ -379,8 +379,12 @@ int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results)
 {
 	struct isolation is = {
-		.sp = sp, .vma = vma, .group = group, .flags = flags,
-		.results = results, .base = addr,
+		.sp = sp,
+		.vma = vma,
+		.group = group,
+		.flags = flags,
+		.results = results,
+		.base = addr,
 	};
 	unsigned before;
 	int r;

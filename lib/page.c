@@ -126,9 +126,9 @@ static bool flag_busy(entry_t *entry, entry_t flag)
 	entry_t e = entry_load(entry);
 
 	while (entry_busy(e)) {
-		if ((e & flag) || __atomic_compare_exchange_n(entry, &e, e | flag, false,
-							      __ATOMIC_ACQ_REL,
-							      __ATOMIC_ACQUIRE))
+		if ((e & flag) ||
+		    __atomic_compare_exchange_n(entry, &e, e | flag, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			return true;
 	}
 	return false;

@@ -22,9 +22,9 @@ struct watermarks {
 	int64_t floor;      /* a process that uses less is left alone */
 	int64_t ring_below; /* room at which a fault wakes the worker */
 	int64_t limit;
-	int64_t full;       /* faults are given room up to here: the limit, or below it */
-	int64_t hurry;      /* above full, towards what is tolerated */
-	int64_t told;       /* above the limit: who is stuck there says so */
+	int64_t full;  /* faults are given room up to here: the limit, or below it */
+	int64_t hurry; /* above full, towards what is tolerated */
+	int64_t told;  /* above the limit: who is stuck there says so */
 };
 
 /* related: pages may be shared with other processes since a fork, or soon. */

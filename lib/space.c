@@ -155,9 +155,8 @@ int space_add_device(struct uhmm_space *sp, struct uhmm_device *dev)
 	uint32_t n;
 
 	uhmm_lock(&sp->device_lock);
-	for (n = 1; n < SPACE_DEVICES &&
-		    __atomic_load_n(&sp->device[n], __ATOMIC_RELAXED);
-	     n++)
+	for (n = 1;
+	     n < SPACE_DEVICES && __atomic_load_n(&sp->device[n], __ATOMIC_RELAXED); n++)
 		;
 	if (n < SPACE_DEVICES) {
 		sp->device_age[n] = ++sp->device_clock;

@@ -55,14 +55,14 @@
  * check is 7 bits drawn from a value, because values have no other checksum; 0 for
  * objects.
  */
-#define SLOT_MOVING     UINT64_C(1)
-#define SLOT_PIN        (UINT64_C(1) << 1)
-#define SLOT_PINS_MAX   31u
-#define SLOT_PINS       (SLOT_PIN * SLOT_PINS_MAX)
+#define SLOT_MOVING UINT64_C(1)
+#define SLOT_PIN (UINT64_C(1) << 1)
+#define SLOT_PINS_MAX 31u
+#define SLOT_PINS (SLOT_PIN * SLOT_PINS_MAX)
 #define SLOT_LANE_SHIFT 6
 #define SLOT_CLASS_SHIFT 12
 #define SLOT_ADDR_SHIFT 20
-#define HANDLE_VALUE    UINT64_C(1)
+#define HANDLE_VALUE UINT64_C(1)
 #define HANDLE_INDEX_SHIFT 8
 
 /* A page of slots: what shards own, and what is given back when it is wholly free. */
@@ -74,11 +74,11 @@
 #define STORE_CHUNKS (1u << 19)
 
 struct store_group {
-	uint32_t prev, next;  /* of the shard's groups that have a free slot */
-	uint16_t first_free;  /* 1 + index, or 0 */
+	uint32_t prev, next; /* of the shard's groups that have a free slot */
+	uint16_t first_free; /* 1 + index, or 0 */
 	uint16_t nr_used;
-	uint16_t nr_touched;  /* slots from here on have never been used */
-	uint16_t shard;       /* atomic: read without the lock, to find it */
+	uint16_t nr_touched; /* slots from here on have never been used */
+	uint16_t shard;      /* atomic: read without the lock, to find it */
 };
 
 struct store_chunk {
@@ -90,9 +90,9 @@ struct store_chunk {
 
 struct store_shard {
 	struct uhmm_lock lock;
-	uint32_t partial;     /* list of groups with a free slot */
-	uint32_t nr_partial;  /* atomic: others look before they take one */
-	uint64_t nr_used;     /* slots of its groups; moves along with a group */
+	uint32_t partial;    /* list of groups with a free slot */
+	uint32_t nr_partial; /* atomic: others look before they take one */
+	uint64_t nr_used;    /* slots of its groups; moves along with a group */
 } __attribute__((aligned(64)));
 
 /* ---- spans and classes (store_class.c) ----------------------------------------- */
@@ -113,9 +113,9 @@ struct store_object {
 struct store_span {
 	struct store_span *prev, *next;
 	uint64_t used[SPAN_WORDS];
-	uint32_t writing;    /* atomic: places taken whose slots are not yet published */
+	uint32_t writing; /* atomic: places taken whose slots are not yet published */
 	uint16_t nr_used;
-	uint8_t nr_touched;  /* pages from the start that take memory */
+	uint8_t nr_touched; /* pages from the start that take memory */
 	uint8_t list;
 	uint16_t class;
 	uint16_t lane;
@@ -137,10 +137,10 @@ _Static_assert(sizeof(struct store_span) == 64, "a span's header is one cache li
 
 struct store_class {
 	struct uhmm_lock lock;
-	uint32_t size;       /* of an object with its header */
-	uint32_t capacity;   /* objects of a span */
+	uint32_t size;     /* of an object with its header */
+	uint32_t capacity; /* objects of a span */
 	uint32_t span_pages;
-	uint32_t partial;    /* a bit for each list below SPAN_FULL that is not empty */
+	uint32_t partial; /* a bit for each list below SPAN_FULL that is not empty */
 	struct store_span *list[SPAN_LISTS];
 	uint64_t nr_spans;
 	uint64_t nr_objects;
@@ -157,22 +157,22 @@ struct store_lane {
 /* ---- the store ----------------------------------------------------------------- */
 
 struct uhmm_store {
-	uint64_t limit_pages;     /* 0: none */
-	uint64_t charged_pages;   /* atomic; counts only if there is a limit */
-	uint32_t futile;          /* atomic: compacting was in vain, no free since */
-	uint32_t cursor;          /* atomic: where compaction goes on */
+	uint64_t limit_pages;   /* 0: none */
+	uint64_t charged_pages; /* atomic; counts only if there is a limit */
+	uint32_t futile;        /* atomic: compacting was in vain, no free since */
+	uint32_t cursor;        /* atomic: where compaction goes on */
 	/* lanes: published with release, never taken away */
 	struct uhmm_lock lanes_lock;
-	uint32_t nr_lanes;        /* atomic; a power of two */
+	uint32_t nr_lanes; /* atomic; a power of two */
 	uint32_t max_lanes;
-	uint32_t contended;       /* atomic: locks not had at once, since the last lane */
+	uint32_t contended; /* atomic: locks not had at once, since the last lane */
 	struct store_lane *lane[STORE_LANES];
 	/* slots */
 	struct uhmm_lock groups_lock;
-	uint32_t nr_shards;       /* a power of two */
-	uint32_t nr_groups;       /* ever made; atomic, changed under groups_lock */
-	uint32_t empty_group;     /* list of groups without memory; under groups_lock */
-	uint64_t slot_pages;      /* that take memory; under groups_lock */
+	uint32_t nr_shards;        /* a power of two */
+	uint32_t nr_groups;        /* ever made; atomic, changed under groups_lock */
+	uint32_t empty_group;      /* list of groups without memory; under groups_lock */
+	uint64_t slot_pages;       /* that take memory; under groups_lock */
 	struct store_chunk *chunk; /* STORE_CHUNKS, memory as it is written */
 	struct store_shard shard[STORE_SHARDS];
 };
@@ -207,7 +207,7 @@ static inline uint64_t slot_make(const struct store_object *object, uint32_t cla
 				 uint32_t lane)
 {
 	return (uint64_t)(uintptr_t)object >> 4 << SLOT_ADDR_SHIFT |
-	       (uint64_t)class << SLOT_CLASS_SHIFT | (uint64_t)lane << SLOT_LANE_SHIFT;
+	       (uint64_t) class << SLOT_CLASS_SHIFT | (uint64_t)lane << SLOT_LANE_SHIFT;
 }
 
 static inline uint32_t slot_class(uint64_t slot)

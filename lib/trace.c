@@ -13,7 +13,11 @@ void trace_page(struct uhmm_space *sp, uintptr_t addr, entry_t from, entry_t to)
 
 	(void)sp;
 	*r = (struct trace_record){
-		.seq = seq, .tid = os_tid(), .addr = addr, .from = from, .to = to,
+		.seq = seq,
+		.tid = os_tid(),
+		.addr = addr,
+		.from = from,
+		.to = to,
 	};
 }
 #endif

@@ -72,28 +72,28 @@ enum page_state {
 	PAGE_ISOLATING = 1, /* busy: being moved out */
 	/* payload: frame. Out of the page table, bytes in the frame. */
 	PAGE_PROBATION = 2,
-	PAGE_STORING = 3,   /* busy; payload: frame. A device is reading the frame. */
-	PAGE_DEVICE = 4,    /* payload: device page */
-	PAGE_LOADING = 5,   /* busy; payload: frame or device page, see FROM_FRAME */
-	PAGE_POISONED = 6,  /* the bytes are lost; whoever touches it gets SIGBUS */
+	PAGE_STORING = 3,  /* busy; payload: frame. A device is reading the frame. */
+	PAGE_DEVICE = 4,   /* payload: device page */
+	PAGE_LOADING = 5,  /* busy; payload: frame or device page, see FROM_FRAME */
+	PAGE_POISONED = 6, /* the bytes are lost; whoever touches it gets SIGBUS */
 	PAGE_NR_STATES,
 };
 
-#define ENTRY_STATE      UINT64_C(0xf)
-#define ENTRY_WANTED     (UINT64_C(1) << 4)
-#define ENTRY_WAITERS    (UINT64_C(1) << 5)
-#define ENTRY_HOT_SHIFT  6
-#define ENTRY_HOT        (UINT64_C(3) << ENTRY_HOT_SHIFT)
-#define ENTRY_DEV_SHIFT  8
-#define ENTRY_DEV        (UINT64_C(15) << ENTRY_DEV_SHIFT)
+#define ENTRY_STATE UINT64_C(0xf)
+#define ENTRY_WANTED (UINT64_C(1) << 4)
+#define ENTRY_WAITERS (UINT64_C(1) << 5)
+#define ENTRY_HOT_SHIFT 6
+#define ENTRY_HOT (UINT64_C(3) << ENTRY_HOT_SHIFT)
+#define ENTRY_DEV_SHIFT 8
+#define ENTRY_DEV (UINT64_C(15) << ENTRY_DEV_SHIFT)
 #define ENTRY_FROM_FRAME (UINT64_C(1) << 12)
 /*
  * DEVICE: the generation it was stored in, so that a fault can tell whether that was a
  * short time ago. Time is told by stores: a generation is as many as there are frames,
  * by GENERATIONS. Older ones than the bits can tell look young in one case of 25.
  */
-#define ENTRY_GEN_SHIFT  13
-#define ENTRY_GEN_MASK   UINT64_C(127)
+#define ENTRY_GEN_SHIFT 13
+#define ENTRY_GEN_MASK UINT64_C(127)
 #define GENERATIONS 16
 /*
  * A quarter of what may be isolated, which is the budget: had there been that much more
@@ -111,10 +111,10 @@ enum page_state {
  */
 struct chunk {
 	uint32_t lock;
-	uint32_t refaults;  /* policy: device refaults since the hand last passed */
+	uint32_t refaults; /* policy: device refaults since the hand last passed */
 	entry_t folio;
-	entry_t *page;      /* CHUNK_PAGES, or NULL; freed only with the gate closed */
-	uint16_t *pins;     /* CHUNK_PAGES counts, or NULL; under lock */
+	entry_t *page;  /* CHUNK_PAGES, or NULL; freed only with the gate closed */
+	uint16_t *pins; /* CHUNK_PAGES counts, or NULL; under lock */
 };
 
 /* Addresses below 2^47 (x86-64 and arm64 programs that do not ask for more). */
@@ -148,10 +148,10 @@ enum group_kind {
 };
 
 struct frame_group {
-	uint32_t prev, next;       /* free or probation list */
-	uint32_t kind;             /* enum group_kind; under frames.lock */
-	uint32_t nr_used;          /* slots handed out, while OPEN */
-	uint64_t present;          /* slots with a page in them; atomic */
+	uint32_t prev, next;          /* free or probation list */
+	uint32_t kind;                /* enum group_kind; under frames.lock */
+	uint32_t nr_used;             /* slots handed out, while OPEN */
+	uint64_t present;             /* slots with a page in them; atomic */
 	uintptr_t owner[GROUP_PAGES]; /* frame_owner() */
 };
 
@@ -170,14 +170,14 @@ struct frame_block {
 
 struct frames {
 	struct uhmm_lock lock;
-	char *base;            /* registered on the space's uffd */
+	char *base; /* registered on the space's uffd */
 	uint32_t nr_groups;
 	struct frame_group *group;
 	struct frame_block *block;
-	uint32_t free_block[BLOCK_KINDS]; /* list heads */
-	uint32_t free_group[2];           /* the same, by executable */
+	uint32_t free_block[BLOCK_KINDS];        /* list heads */
+	uint32_t free_group[2];                  /* the same, by executable */
 	uint32_t probation_head, probation_tail; /* oldest first */
-	uint64_t nr_probation; /* pages in PROBATION; atomic */
+	uint64_t nr_probation;                   /* pages in PROBATION; atomic */
 	/* registered on trash_uffd: what is moved there is dropped */
 	char *trash;
 	/* groups moved there since the last drop, by executable */
@@ -277,7 +277,7 @@ struct fault_bufs {
 struct fence {
 	struct uhmm_lock lock;
 	uint32_t nr;
-	bool forgotten;      /* since the walk that is under way began */
+	bool forgotten; /* since the walk that is under way began */
 	/* FENCE_MAX, sorted by start; as many again for the next walk */
 	struct range *known;
 };
@@ -292,17 +292,17 @@ struct recall {
 };
 
 struct budget {
-	int64_t limit_pages;   /* 0: none; atomic */
+	int64_t limit_pages; /* 0: none; atomic */
 	/*
 	 * Pages that may still be filled before usage is looked at again; atomic. Below
 	 * one, a fault that needs memory is parked until the worker has made room.
 	 */
 	int64_t room_pages;
-	int64_t usage_pages;   /* of the process, last seen */
-	int64_t total_pages;   /* of all who share the budget, last seen */
+	int64_t usage_pages;      /* of the process, last seen */
+	int64_t total_pages;      /* of all who share the budget, last seen */
 	int64_t ring_below_pages; /* room at which the worker is woken */
-	uint32_t rung;         /* it has been, since it last looked */
-	uint32_t stuck;        /* reclaim finds nothing more to take */
+	uint32_t rung;            /* it has been, since it last looked */
+	uint32_t stuck;           /* reclaim finds nothing more to take */
 	bool lend; /* the reader's: what it resolves now cannot wait for room */
 };
 
@@ -374,23 +374,23 @@ struct frozen_log {
 /* What parent and child both see from the fork until the child has taken over. */
 struct fork_shared {
 	struct os_handover_name name;
-	uint32_t outcome;            /* enum fork_outcome; futex */
-	struct frozen_log child;     /* what was done to the child's memory */
+	uint32_t outcome;        /* enum fork_outcome; futex */
+	struct frozen_log child; /* what was done to the child's memory */
 	/* structural events read meanwhile, in either's past */
 	struct frozen_log suspect;
 };
 
 enum fork_outcome {
 	FORK_PENDING = 0,
-	FORK_TAKEN,   /* the child's reader is at work */
-	FORK_UNABLE,  /* the child could not take over: fill its memory in */
-	FORK_FILLED,  /* that was done */
+	FORK_TAKEN,  /* the child's reader is at work */
+	FORK_UNABLE, /* the child could not take over: fill its memory in */
+	FORK_FILLED, /* that was done */
 };
 
 struct fork_state {
-	uint32_t phase;      /* enum fork_phase; futex */
-	uint32_t forker;     /* tid of the forking thread */
-	uint32_t ready;      /* child: its reader has taken over; futex */
+	uint32_t phase;         /* enum fork_phase; futex */
+	uint32_t forker;        /* tid of the forking thread */
+	uint32_t ready;         /* child: its reader has taken over; futex */
 	struct frozen_log *log; /* what was done to the parent's memory while frozen */
 	/*
 	 * Inline delivery: threads that fault while the space is frozen, one by one, and
@@ -399,12 +399,12 @@ struct fork_state {
 	struct uhmm_lock frozen_lock;
 	char *frozen_page; /* under frozen_lock */
 	struct fork_shared *shared;
-	struct fill *fill;      /* the reader's, for children that are filled in */
-	int result;          /* child: of taking over */
+	struct fill *fill; /* the reader's, for children that are filled in */
+	int result;        /* child: of taking over */
 	int lifeline[2];
 	uint64_t signals; /* the forking thread's mask: nothing of the program runs on it
 			      * while it keeps the world closed */
-	int early_uffd;      /* child, inline delivery: received before its time, or -1 */
+	int early_uffd;   /* child, inline delivery: received before its time, or -1 */
 	/* the reader's */
 	int listener, child_uffd;
 	uint32_t child_seen; /* records of log from before the child's copy */
@@ -425,7 +425,7 @@ struct event_batch {
 	uint32_t nr, nr_faults, nr_arrived;
 	struct os_event event[EVENTS_MAX]; /* structural, in the order they were read */
 	bool applied[EVENTS_MAX];
-	struct range arrived[EVENTS_MAX];  /* where this batch's REMAPs led */
+	struct range arrived[EVENTS_MAX]; /* where this batch's REMAPs led */
 	struct os_event fault[EVENTS_MAX];
 	/* Children of raw clones whose memory is to be filled in. */
 	struct {
@@ -463,11 +463,11 @@ enum space_stop {
 
 struct uhmm_space {
 	/* Set at creation. */
-	uint32_t delivery;      /* enum uhmm_delivery */
-	bool whole;             /* every private anonymous mapping is managed */
-	bool user_only;         /* userfaultfd does not serve the kernel's own accesses */
-	bool fork_events;       /* EVENT_FORK is permitted */
-	bool private_files;     /* our threads have a file table of their own */
+	uint32_t delivery;  /* enum uhmm_delivery */
+	bool whole;         /* every private anonymous mapping is managed */
+	bool user_only;     /* userfaultfd does not serve the kernel's own accesses */
+	bool fork_events;   /* EVENT_FORK is permitted */
+	bool private_files; /* our threads have a file table of their own */
 	/* a child that could not take over: nothing is migrated */
 	bool unusable;
 	int uffd, kicker;
@@ -478,14 +478,14 @@ struct uhmm_space {
 	struct gate world, gate;
 	struct page_table table;
 	uint32_t wait_queue[WAIT_BUCKETS];
-	unsigned gen_shift;        /* a generation is 2^gen_shift stores */
+	unsigned gen_shift; /* a generation is 2^gen_shift stores */
 	struct frames frames;
 	/* [1..], acquire; set NULL with the world closed, numbers are used again */
 	struct uhmm_device *device[SPACE_DEVICES];
-	uint32_t nr_devices;       /* those open are at most this */
-	uint32_t retiring;         /* bits: being closed, nothing is stored on them */
+	uint32_t nr_devices; /* those open are at most this */
+	uint32_t retiring;   /* bits: being closed, nothing is stored on them */
 	uint64_t device_age[SPACE_DEVICES], device_clock; /* when it was opened */
-	struct uhmm_lock device_lock; /* opening, and who closes */
+	struct uhmm_lock device_lock;                     /* opening, and who closes */
 
 	struct budget budget;
 	struct range_set managed;  /* !whole */
@@ -494,13 +494,13 @@ struct uhmm_space {
 	struct streams streams;
 	struct fence fence;
 	struct recall recall;
-	uint32_t serving;          /* the reader's: odd while it works on what it read */
-	bool filling;              /* atomic: and that was the FORK of a child to fill */
+	uint32_t serving; /* the reader's: odd while it works on what it read */
+	bool filling;     /* atomic: and that was the FORK of a child to fill */
 	struct os_thread reader, worker;
-	uint32_t stop;             /* enum space_stop */
-	uint32_t work;             /* futex: the worker's bell */
-	uint32_t inline_room;      /* futex: counts when there may be room again */
-	uint32_t nr_refused;       /* times that pages were found pinned or shared */
+	uint32_t stop;        /* enum space_stop */
+	uint32_t work;        /* futex: the worker's bell */
+	uint32_t inline_room; /* futex: counts when there may be room again */
+	uint32_t nr_refused;  /* times that pages were found pinned or shared */
 	/*
 	 * The thread of ours that touches memory of the program; see isolate.c. Held
 	 * while it faults: the reader takes no such lock.
@@ -509,8 +509,8 @@ struct uhmm_space {
 	uint32_t unsharer; /* its tid; atomic */
 	struct fork_state fork;
 
-	struct worker *w;          /* the worker's own state; reclaim.c */
-	char *reader_buf;          /* UHMM_BATCH_MAX pages */
+	struct worker *w; /* the worker's own state; reclaim.c */
+	char *reader_buf; /* UHMM_BATCH_MAX pages */
 	/*
 	 * UHMM_BATCH_MAX pages never written, for filling holes. Not in .bss: the kernel
 	 * may make one mapping of that and the program's, which we would register.

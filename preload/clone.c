@@ -193,9 +193,9 @@ __asm__(".text\n"
 	"syscall:\n"
 	"	.cfi_startproc\n" /* a thread may be cancelled in it, and unwinds */
 	"	endbr64\n"
-	"	cmpq	$56, %rdi\n"  /* SYS_clone */
+	"	cmpq	$56, %rdi\n" /* SYS_clone */
 	"	je	1f\n"
-	"	cmpq	$57, %rdi\n"  /* SYS_fork */
+	"	cmpq	$57, %rdi\n" /* SYS_fork */
 	"	je	1f\n"
 	"	cmpq	$435, %rdi\n" /* SYS_clone3 */
 	"	je	1f\n"

@@ -31,8 +31,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CTL_ENV     "UHMM_CTL"
-#define CTL_MAGIC   UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
+#define CTL_ENV "UHMM_CTL"
+#define CTL_MAGIC UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
 #define CTL_VERSION 2u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
@@ -45,31 +45,31 @@
 
 /* What every process counts. Order is the order of --stats=json. */
 enum ctl_counter {
-	CTL_FAULT_PROBATION,  /* faults resolved by moving the frame back */
-	CTL_FAULT_DEVICE,     /* faults resolved by loading */
-	CTL_FAULT_ZERO,       /* faults on memory never written */
-	CTL_FAULT_BUSY,       /* faults that met a page in transition */
-	CTL_FAULT_PARKED,     /* faults that waited for memory to be freed */
-	CTL_REFAULT,          /* pages that came back soon after they had been stored */
-	CTL_PREFETCH,         /* pages loaded without being asked for */
-	CTL_ZERO_FILLED,      /* pages zero-filled */
-	CTL_ISOLATED,         /* pages moved out of the page table */
-	CTL_ISOLATED_FOLIO,   /* of those, as part of a 2 MiB folio */
-	CTL_RESTORED,         /* pages moved back from probation */
-	CTL_STORED,           /* pages stored on a device */
-	CTL_LOADED,           /* pages loaded from a device */
-	CTL_STORE_FAILED,     /* pages the device refused: they stayed in memory */
-	CTL_LOAD_FAILED,      /* pages that were lost: poisoned */
-	CTL_DROPPED,          /* migrated pages the program unmapped or discarded */
-	CTL_SKIP_PINNED,      /* pages skipped because they were pinned */
+	CTL_FAULT_PROBATION, /* faults resolved by moving the frame back */
+	CTL_FAULT_DEVICE,    /* faults resolved by loading */
+	CTL_FAULT_ZERO,      /* faults on memory never written */
+	CTL_FAULT_BUSY,      /* faults that met a page in transition */
+	CTL_FAULT_PARKED,    /* faults that waited for memory to be freed */
+	CTL_REFAULT,         /* pages that came back soon after they had been stored */
+	CTL_PREFETCH,        /* pages loaded without being asked for */
+	CTL_ZERO_FILLED,     /* pages zero-filled */
+	CTL_ISOLATED,        /* pages moved out of the page table */
+	CTL_ISOLATED_FOLIO,  /* of those, as part of a 2 MiB folio */
+	CTL_RESTORED,        /* pages moved back from probation */
+	CTL_STORED,          /* pages stored on a device */
+	CTL_LOADED,          /* pages loaded from a device */
+	CTL_STORE_FAILED,    /* pages the device refused: they stayed in memory */
+	CTL_LOAD_FAILED,     /* pages that were lost: poisoned */
+	CTL_DROPPED,         /* migrated pages the program unmapped or discarded */
+	CTL_SKIP_PINNED,     /* pages skipped because they were pinned */
 	/* pages made exclusive after fork so that they could move */
 	CTL_UNSHARED,
 	CTL_EVENT_FORK,
 	CTL_EVENT_REMAP,
 	CTL_EVENT_REMOVE,
 	CTL_EVENT_UNMAP,
-	CTL_FORK_HANDOVER,    /* forked children that took over their own pages */
-	CTL_FORK_FILLED,      /* pages filled in for children that could not */
+	CTL_FORK_HANDOVER, /* forked children that took over their own pages */
+	CTL_FORK_FILLED,   /* pages filled in for children that could not */
 	CTL_NR_COUNTERS,
 };
 
@@ -93,9 +93,9 @@ struct ctl_slot {
 		};
 		uint64_t claim; /* both, for compare-and-swap */
 	};
-	uint32_t managed;    /* 1 once the process migrates; 2: it cannot, see messages */
-	uint32_t writer;     /* tid of the thread that writes usage; 0: not known yet */
-	uint32_t forks;      /* of it, and the one it came from: pages may be shared */
+	uint32_t managed; /* 1 once the process migrates; 2: it cannot, see messages */
+	uint32_t writer;  /* tid of the thread that writes usage; 0: not known yet */
+	uint32_t forks;   /* of it, and the one it came from: pages may be shared */
 	/*
 	 * Address of its ctl_door: it has no keeper, and the supervisor looks at what it
 	 * uses. 0: it has one, and says so itself.
@@ -115,7 +115,7 @@ struct ctl_slot {
 } __attribute__((aligned(1024)));
 
 #define CTL_EAGER_NOBODY 1u
-#define CTL_EAGER_NEAR   2u
+#define CTL_EAGER_NEAR 2u
 
 struct ctl_message {
 	uint32_t ready; /* its number + 1 after text was written, release */
@@ -124,13 +124,13 @@ struct ctl_message {
 };
 
 struct ctl {
-	uint64_t magic;          /* written last, release */
+	uint64_t magic; /* written last, release */
 	uint32_t version;
-	uint32_t size;           /* sizeof(struct ctl) */
+	uint32_t size; /* sizeof(struct ctl) */
 	/* set by the supervisor before any other process sees the segment */
 	uint64_t budget_pages;
 	uint32_t supervisor_pid;
-	uint32_t debug;          /* UHMM_DEBUG level for messages */
+	uint32_t debug; /* UHMM_DEBUG level for messages */
 	/*
 	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another
 	 * namespace mean nothing here, so a process in one claims no slot and does not
@@ -139,8 +139,8 @@ struct ctl {
 	uint64_t pid_ns;
 	char device[CTL_SPEC_MAX];
 	/* shared */
-	uint32_t pressure;       /* counts; a futex that sleeping workers wait on */
-	uint32_t nr_slots;       /* slots ever used are below this */
+	uint32_t pressure; /* counts; a futex that sleeping workers wait on */
+	uint32_t nr_slots; /* slots ever used are below this */
 	/*
 	 * Forks whose child has not claimed its slot yet: a hint, that the tree lives on
 	 * even if no slot is taken. Added to before fork, taken from by the child. A fork
@@ -155,10 +155,10 @@ struct ctl {
 	uint32_t eager;
 	/* What processes without a keeper use: the supervisor's sum. */
 	int64_t watched_pages;
-	int64_t peak_pages;      /* largest sum of usage_pages seen */
+	int64_t peak_pages; /* largest sum of usage_pages seen */
 	/* Written by the supervisor, which looks ten times a second: */
-	uint64_t over_ns;        /* time the tree was above budget and tolerance */
-	int64_t over_pages;      /* by how much at most */
+	uint64_t over_ns;   /* time the tree was above budget and tolerance */
+	int64_t over_pages; /* by how much at most */
 	/* counters and device totals of processes that have ended; see ctl_fold() */
 	uint64_t ended[CTL_NR_COUNTERS];
 	uint64_t ended_fullest_in, ended_fullest_stored, ended_fullest_resident;
@@ -185,10 +185,9 @@ static inline uint64_t ctl_tolerance_pages(uint64_t budget_pages)
 	return share > 4096 ? share : 4096;
 }
 
-
 /* ---- slots ------------------------------------------------------------------------ */
 
-#define CTL_LOAD(p_)      __atomic_load_n((p_), __ATOMIC_RELAXED)
+#define CTL_LOAD(p_) __atomic_load_n((p_), __ATOMIC_RELAXED)
 #define CTL_STORE(p_, v_) __atomic_store_n((p_), (v_), __ATOMIC_RELAXED)
 
 /* The two halves of ctl_slot.claim. */

@@ -23,8 +23,9 @@
 /* As in meson.build. bcmp() is what clang makes of a memcmp() that is compared to 0. */
 #define EACH(X)                                                                          \
 	X(bcmp)                                                                          \
-	X(clock_gettime) X(getcpu) X(memchr) X(memcmp) X(memcpy) X(memmove) X(memset)    \
-		X(strchr) X(strcmp) X(strlen) X(strncmp)
+	X(clock_gettime)                                                                 \
+	X(getcpu) X(memchr) X(memcmp) X(memcpy) X(memmove) X(memset) X(strchr) X(strcmp) \
+		X(strlen) X(strncmp)
 
 #define REAL(name) extern __typeof__(name) __real_##name, __wrap_##name;
 #define FIELD(name) __typeof__(name) *name;

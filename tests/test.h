@@ -106,8 +106,9 @@ static inline int test_compare(struct test_value a, struct test_value b)
 
 #define TEST_VALUE(x_)                                                                   \
 	test_value((uintmax_t)(x_),                                                      \
-		   _Generic((x_), char: (char)-1 < 0, signed char: 1, short: 1, int: 1,  \
-			    long: 1, long long: 1, default: 0))
+		   _Generic((x_), char                                                   \
+			    : (char)-1 < 0, signed char : 1, short : 1, int : 1,         \
+			      long : 1, long long : 1, default : 0))
 
 /* Integers and pointers, each evaluated once. */
 #define CHECK_OP(a_, op_, b_)                                                            \

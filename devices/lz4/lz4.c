@@ -278,7 +278,7 @@ static void load(struct lz4 *lz4, struct uhmm_batch *batch)
 
 	for (i = 0; i < batch->nr; i++) {
 		batch->io[i].result = load_page(lz4, &batch->io[i],
-						  batch->flags & UHMM_BATCH_FROZEN);
+						batch->flags & UHMM_BATCH_FROZEN);
 		failed += batch->io[i].result != 0;
 	}
 	add(&c->loads, batch->nr - failed);

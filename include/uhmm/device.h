@@ -53,11 +53,11 @@ enum uhmm_op {
  * completes; buf is aligned to UHMM_PAGE_SIZE when len is UHMM_PAGE_SIZE.
  */
 struct uhmm_io {
-	uint64_t page;   /* STORE: out. LOAD, FREE: in. */
-	void *buf;       /* STORE: source. LOAD: destination. */
-	uint32_t len;    /* bytes; UHMM_PAGE_SIZE from the core, less from a layer above;
+	uint64_t page;  /* STORE: out. LOAD, FREE: in. */
+	void *buf;      /* STORE: source. LOAD: destination. */
+	uint32_t len;   /* bytes; UHMM_PAGE_SIZE from the core, less from a layer above;
 	                  * LOAD: what was stored */
-	int32_t result;  /* out: 0, or
+	int32_t result; /* out: 0, or
 	                  *   -ENOSPC  STORE: the device is full
 	                  *   -ENOMEM  STORE: no memory for the copy
 	                  *   -EIO     LOAD: what came back is not what was stored, or
@@ -78,33 +78,33 @@ struct uhmm_io {
 
 struct uhmm_batch {
 	enum uhmm_op op;
-	uint32_t nr;          /* entries of io, 1..UHMM_BATCH_MAX */
+	uint32_t nr; /* entries of io, 1..UHMM_BATCH_MAX */
 	struct uhmm_io *io;
 	void (*complete)(struct uhmm_batch *batch);
-	void *cookie;         /* the submitter's */
+	void *cookie; /* the submitter's */
 	uint32_t flags;
 };
 
 struct uhmm_device; /* an open device; opaque */
 
 struct uhmm_device_stat {
-	size_t size;                 /* sizeof, set by the caller */
-	uint64_t pages;              /* stored now */
-	uint64_t pages_same;         /* of those, zero or same-filled: no bytes kept */
-	uint64_t pages_raw;          /* of those, incompressible: kept as they are */
-	uint64_t bytes_in;           /* bytes of the pages stored now, as they came */
-	uint64_t bytes_stored;       /* bytes of the objects that hold them */
-	uint64_t bytes_resident;     /* memory the device occupies for all of it */
-	uint64_t bytes_metadata;     /* of bytes_resident, indexes and headers */
+	size_t size;                   /* sizeof, set by the caller */
+	uint64_t pages;                /* stored now */
+	uint64_t pages_same;           /* of those, zero or same-filled: no bytes kept */
+	uint64_t pages_raw;            /* of those, incompressible: kept as they are */
+	uint64_t bytes_in;             /* bytes of the pages stored now, as they came */
+	uint64_t bytes_stored;         /* bytes of the objects that hold them */
+	uint64_t bytes_resident;       /* memory the device occupies for all of it */
+	uint64_t bytes_metadata;       /* of bytes_resident, indexes and headers */
 	uint64_t stores, loads, frees; /* pages ever */
-	uint64_t store_failures;     /* pages refused, -ENOSPC and -ENOMEM */
-	uint64_t load_failures;      /* pages that did not verify or could not be read */
+	uint64_t store_failures;       /* pages refused, -ENOSPC and -ENOMEM */
+	uint64_t load_failures; /* pages that did not verify or could not be read */
 };
 
 enum uhmm_option_type {
-	UHMM_OPTION_SIZE,   /* bytes, with K M G T suffixes */
+	UHMM_OPTION_SIZE, /* bytes, with K M G T suffixes */
 	UHMM_OPTION_UINT,
-	UHMM_OPTION_BOOL,   /* on, off, true, false, 1, 0 */
+	UHMM_OPTION_BOOL, /* on, off, true, false, 1, 0 */
 	UHMM_OPTION_STRING,
 };
 
@@ -130,9 +130,9 @@ struct uhmm_device_args {
 
 /* flags of a driver */
 #define UHMM_DRIVER_RECLAIM_SAFE 0x1u /* see the head of this file */
-#define UHMM_DRIVER_LAYER        0x2u /* needs a device below: `name+...` */
-#define UHMM_DRIVER_MAY_LAYER    0x4u /* can stand alone or on a device below */
-#define UHMM_DRIVER_MEMORY       0x8u /* keeps pages in RAM of this process */
+#define UHMM_DRIVER_LAYER 0x2u        /* needs a device below: `name+...` */
+#define UHMM_DRIVER_MAY_LAYER 0x4u    /* can stand alone or on a device below */
+#define UHMM_DRIVER_MEMORY 0x8u       /* keeps pages in RAM of this process */
 
 enum uhmm_thread_model {
 	UHMM_THREAD_SERIALIZE = 0, /* one submit at a time, the core sees to it */
@@ -145,11 +145,11 @@ enum uhmm_thread_model {
  */
 struct uhmm_driver {
 	size_t size;
-	const char *name;              /* [a-z][a-z0-9]*, what a spec calls it */
-	const char *summary;           /* one line for `uhmm devices` */
+	const char *name;                  /* [a-z][a-z0-9]*, what a spec calls it */
+	const char *summary;               /* one line for `uhmm devices` */
 	const struct uhmm_option *options; /* ends with a NULL name; NULL: none */
 	uint32_t flags;
-	uint32_t thread_model;         /* enum uhmm_thread_model */
+	uint32_t thread_model; /* enum uhmm_thread_model */
 	uint32_t batch; /* pages per batch it likes best, 1..UHMM_BATCH_MAX: a batch's
 	                 * pages cannot be faulted while it is stored */
 

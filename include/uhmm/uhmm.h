@@ -67,9 +67,9 @@ enum uhmm_delivery {
 };
 
 struct uhmm_space_config {
-	size_t size;           /* sizeof(struct uhmm_space_config) */
-	uint32_t delivery;     /* enum uhmm_delivery */
-	uint32_t flags;        /* 0 */
+	size_t size;       /* sizeof(struct uhmm_space_config) */
+	uint32_t delivery; /* enum uhmm_delivery */
+	uint32_t flags;    /* 0 */
 	/*
 	 * Resident anonymous memory of the process, device copies in RAM included, in
 	 * bytes; 0: no budget. The space reclaims from ranges given to uhmm_manage().
@@ -116,19 +116,19 @@ int uhmm_device_close(struct uhmm_space *space, struct uhmm_device *dev);
 
 /* Per page: what uhmm_migrate() did. */
 enum uhmm_result {
-	UHMM_MOVED = 0,      /* it is now where it was asked to be */
-	UHMM_ALREADY = 1,    /* it was there before */
-	UHMM_HOLE = 2,       /* never written (or discarded): nothing to move */
+	UHMM_MOVED = 0,   /* it is now where it was asked to be */
+	UHMM_ALREADY = 1, /* it was there before */
+	UHMM_HOLE = 2,    /* never written (or discarded): nothing to move */
 	/* pinned by the kernel (O_DIRECT, io_uring) or by uhmm_advise */
 	UHMM_PINNED = 3,
-	UHMM_BUSY = 4,       /* in transition, or the program was changing the mapping */
+	UHMM_BUSY = 4, /* in transition, or the program was changing the mapping */
 	/*
 	 * not private anonymous memory that can be read and written; or locked, or
 	 * another space's
 	 */
 	UHMM_UNMOVABLE = 5,
-	UHMM_FULL = 6,       /* the device (or, moving back, memory) has no room */
-	UHMM_LOST = 7,       /* the device cannot give it back: poisoned, SIGBUS */
+	UHMM_FULL = 6, /* the device (or, moving back, memory) has no room */
+	UHMM_LOST = 7, /* the device cannot give it back: poisoned, SIGBUS */
 };
 
 /*
@@ -148,7 +148,7 @@ enum uhmm_advice {
 	UHMM_ADVISE_WILLNEED = 2, /* bring back now */
 	/* bring back and keep: counted, each PIN needs an UNPIN */
 	UHMM_ADVISE_PIN = 3,
-	UHMM_ADVISE_UNPIN = 4,    /* undo one PIN of exactly these pages */
+	UHMM_ADVISE_UNPIN = 4, /* undo one PIN of exactly these pages */
 };
 
 /*
@@ -173,26 +173,26 @@ int uhmm_budget_set(struct uhmm_space *space, uint64_t budget_bytes);
 
 /* Pages unless the name says otherwise. All since the space was created, or now. */
 struct uhmm_stats {
-	size_t size;                 /* sizeof(struct uhmm_stats), set by the caller */
-	uint64_t fault_probation;    /* faults that found the page still in its frame */
-	uint64_t fault_device;       /* faults that loaded from a device */
-	uint64_t fault_zero;         /* faults on memory never written */
-	uint64_t fault_busy;         /* faults that met a page in transition */
+	size_t size;              /* sizeof(struct uhmm_stats), set by the caller */
+	uint64_t fault_probation; /* faults that found the page still in its frame */
+	uint64_t fault_device;    /* faults that loaded from a device */
+	uint64_t fault_zero;      /* faults on memory never written */
+	uint64_t fault_busy;      /* faults that met a page in transition */
 	/*
 	 * of fault_device, those on pages stored a short time ago: since then fewer pages
 	 * were stored than a quarter of the budget that the space was created with (of
 	 * 1 GiB if it had none)
 	 */
 	uint64_t refault;
-	uint64_t prefetch;           /* pages loaded without being asked for */
+	uint64_t prefetch; /* pages loaded without being asked for */
 	uint64_t isolated, isolated_folio, restored, stored, loaded;
 	uint64_t store_failed, load_failed, dropped, skip_pinned, unshared;
-	uint64_t now_device;         /* pages on devices */
-	uint64_t now_probation;      /* pages isolated and still in frames */
-	uint64_t metadata_bytes;     /* memory of tables and frame owners */
-	uint64_t device_bytes_in;    /* bytes of the pages on devices */
+	uint64_t now_device;            /* pages on devices */
+	uint64_t now_probation;         /* pages isolated and still in frames */
+	uint64_t metadata_bytes;        /* memory of tables and frame owners */
+	uint64_t device_bytes_in;       /* bytes of the pages on devices */
 	uint64_t device_bytes_resident; /* memory that devices take for them */
-	uint64_t rss_anon_bytes;     /* of the process */
+	uint64_t rss_anon_bytes;        /* of the process */
 };
 
 /* -EINVAL: size. Since 0.1. */

@@ -70,9 +70,9 @@ void os_unmap_shared(void *addr, size_t size_bytes);
 /* ---- userfaultfd ----------------------------------------------------------------- */
 
 /* flags of os_uffd_open */
-#define OS_UFFD_EVENTS    0x1u /* unmap, remap, remove */
-#define OS_UFFD_FORK      0x2u /* fork; needs CAP_SYS_PTRACE */
-#define OS_UFFD_SIGBUS    0x4u /* faults arrive as SIGBUS in the faulting thread */
+#define OS_UFFD_EVENTS 0x1u    /* unmap, remap, remove */
+#define OS_UFFD_FORK 0x2u      /* fork; needs CAP_SYS_PTRACE */
+#define OS_UFFD_SIGBUS 0x4u    /* faults arrive as SIGBUS in the faulting thread */
 #define OS_UFFD_USER_ONLY 0x8u /* faults of the kernel in system calls are not served */
 
 /* A descriptor, or -errno: -EPERM, -ENOSYS, -EINVAL (the kernel lacks a feature). */
@@ -96,7 +96,7 @@ int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
  * Nobody else may fill the source or empty the destination meanwhile.
  */
 #define OS_MOVE_NOWAKE 0x1u
-#define OS_MOVE_HOLES  0x2u /* of our own memory: -ENOENT is no surprise */
+#define OS_MOVE_HOLES 0x2u /* of our own memory: -ENOENT is no surprise */
 int64_t os_uffd_move(int uffd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags);
 /*
  * Fills pages from our memory, wakes who waits for them. Bytes, or -EAGAIN -EEXIST
@@ -149,9 +149,9 @@ void os_close(int fd);
 /* ---- the program's memory ---------------------------------------------------------- */
 
 enum os_vma_kind {
-	OS_VMA_ANON,    /* private anonymous: what can be migrated */
-	OS_VMA_HEAP,    /* the same, grown by brk */
-	OS_VMA_STACK,   /* the initial thread's */
+	OS_VMA_ANON,  /* private anonymous: what can be migrated */
+	OS_VMA_HEAP,  /* the same, grown by brk */
+	OS_VMA_STACK, /* the initial thread's */
 	OS_VMA_FILE,
 	OS_VMA_SHARED,
 	OS_VMA_SPECIAL, /* vdso and the like */

@@ -165,7 +165,7 @@ static void parse_line(const char *s, struct os_vma *vma)
 }
 
 static struct {
-	uintptr_t next;  /* the end of the last mapping given out */
+	uintptr_t next; /* the end of the last mapping given out */
 	uint32_t at, len;
 	char buf[4096 + 256];
 } cursor;

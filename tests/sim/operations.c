@@ -402,11 +402,11 @@ static const struct {
 	void (*fn)(struct program *p);
 	unsigned weight, storm;
 } operations[] = {
-	{ op_read, 26, 15 },   { op_write, 26, 15 },    { op_dma, 3, 1 },
-	{ op_unmap, 4, 10 },   { op_map, 2, 5 },        { op_remap, 5, 15 },
-	{ op_discard, 6, 8 },  { op_protect, 3, 1 },    { op_fork, 1, 5 },
-	{ op_migrate, 12, 12 }, { op_advise, 4, 4 },    { op_pin, 3, 1 },
-	{ op_budget, 2, 1 },   { op_stats, 1, 0 },      { op_sleep, 2, 2 },
+	{ op_read, 26, 15 },    { op_write, 26, 15 }, { op_dma, 3, 1 },
+	{ op_unmap, 4, 10 },    { op_map, 2, 5 },     { op_remap, 5, 15 },
+	{ op_discard, 6, 8 },   { op_protect, 3, 1 }, { op_fork, 1, 5 },
+	{ op_migrate, 12, 12 }, { op_advise, 4, 4 },  { op_pin, 3, 1 },
+	{ op_budget, 2, 1 },    { op_stats, 1, 0 },   { op_sleep, 2, 2 },
 	{ op_fork_libc, 1, 6 },
 };
 

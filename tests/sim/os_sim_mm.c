@@ -394,10 +394,11 @@ static int move_mapping(struct mm *mm, uintptr_t from, size_t old_len, uintptr_t
 	sim_point();
 	unmaps_complete(&early);
 	if (vma.uffd)
-		uffd_event(vma.uffd, (struct os_event){ .kind = OS_EVENT_REMAP,
-							.from = from,
-							.to = to,
-							.len = old_len },
+		uffd_event(vma.uffd,
+			   (struct os_event){ .kind = OS_EVENT_REMAP,
+					      .from = from,
+					      .to = to,
+					      .len = old_len },
 			   NULL);
 	unmaps_complete(&late);
 	return 0;
@@ -462,9 +463,10 @@ static int dontneed(struct mm *mm, uintptr_t start, uintptr_t end)
 		stop = vma->end < end ? vma->end : end;
 		if (vma->uffd && uffd_has(vma->uffd, OS_UFFD_EVENTS)) {
 			vma->uffd->changing++;
-			uffd_event(vma->uffd, (struct os_event){ .kind = OS_EVENT_REMOVE,
-								 .from = start,
-								 .end = stop },
+			uffd_event(vma->uffd,
+				   (struct os_event){ .kind = OS_EVENT_REMOVE,
+						      .from = start,
+						      .end = stop },
 				   NULL);
 			sim_point();
 			mm_wait(mm);

@@ -146,8 +146,14 @@ void sim_trace(const char *what, int64_t a, int64_t b, int64_t c, int64_t result
 	struct line *l = &line[nr_lines++ % TRACE_LINES];
 	const char *s;
 
-	*l = (struct line){ .what = what, .pid = here()->pid, .step = steps,
-			    .now = now_ns, .a = a, .b = b, .c = c, .result = result };
+	*l = (struct line){ .what = what,
+			    .pid = here()->pid,
+			    .step = steps,
+			    .now = now_ns,
+			    .a = a,
+			    .b = b,
+			    .c = c,
+			    .result = result };
 	memcpy(l->name, sim_current->name, sizeof(l->name));
 	for (s = what; *s; s++)
 		digest = (digest ^ (uint64_t)*s) * UINT64_C(0x100000001b3);

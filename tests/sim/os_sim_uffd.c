@@ -65,7 +65,8 @@ struct file *file_open(enum file_kind kind)
 {
 	if (nr_files == MAX_FILES)
 		sim_fail("more than %d descriptors", MAX_FILES);
-	files[nr_files] = (struct file){ .kind = kind, .open_in = 1u << here()->index,
+	files[nr_files] = (struct file){ .kind = kind,
+					 .open_in = 1u << here()->index,
 					 .receiver = -1 };
 	return &files[nr_files++];
 }

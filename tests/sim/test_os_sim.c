@@ -313,8 +313,8 @@ SCENE(what_move_refuses)
 	CHECK_EQ(frames[3 * PAGE], 6);
 	CHECK_EQ(move_out(5, 3, 1), PAGE); /* it has moved */
 	CHECK_EQ(move_out(6, 3, 1), -EEXIST);
-	CHECK_EQ(move_out(7, 4, 2), -EINVAL);  /* two mappings */
-	CHECK_EQ(move_out(40, 4, 1), -ENOENT); /* no mapping */
+	CHECK_EQ(move_out(7, 4, 2), -EINVAL);                          /* two mappings */
+	CHECK_EQ(move_out(40, 4, 1), -ENOENT);                         /* no mapping */
 	CHECK_EQ(os_uffd_move(uffd, at(30), at(6), PAGE, 0), -EINVAL); /* no uffd */
 	CHECK_EQ(sim_mprotect(at(12), PAGE, SIM_READ), 0);
 	CHECK_EQ(move_out(12, 4, 1), -EINVAL);

@@ -254,8 +254,7 @@ int main(int argc, char **argv)
 			one = true;
 			seed = strtoull(value, NULL, 0);
 			i++;
-		} else if (!strcmp(argv[i], "--count") ||
-			   !strcmp(argv[i], "--survey")) {
+		} else if (!strcmp(argv[i], "--count") || !strcmp(argv[i], "--survey")) {
 			keep_on = argv[i][2] == 's';
 			count = (unsigned)strtoul(value, NULL, 0);
 			i++;

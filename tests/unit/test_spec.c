@@ -199,11 +199,10 @@ TEST(refused_numbers)
 
 	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		snprintf(spec, sizeof(spec), "plain:size=%s", sizes[i]);
-		snprintf(
-			message, sizeof(message),
-			"device \"%s\": size=%s is not a size; write bytes, or a number "
-			"with K, M, G or T, as in size=512M",
-			spec, sizes[i]);
+		snprintf(message, sizeof(message),
+			 "device \"%s\": size=%s is not a size; write bytes, or a number "
+			 "with K, M, G or T, as in size=512M",
+			 spec, sizes[i]);
 		refused(spec, -EINVAL, message);
 	}
 	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
