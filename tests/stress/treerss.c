@@ -24,7 +24,8 @@
  * thread is doing is written to FILE.hang, everything is killed, and the status is 124.
  *
  * FILE gets key=value lines. CPU times are those of waited-for descendants, which is all
- * of them unless a process ignores SIGCHLD. One thread, no locks; processes that vanish
+ * of them unless a process ignores SIGCHLD. stall_ms is for how long a processor stood
+ * still shortly before the peak (stalls.h). One thread, no locks; processes that vanish
  * while they are looked at count as zero.
  */
 #include <ctype.h>
@@ -45,12 +46,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "stalls.h"
+
 #define PROCS_MAX 8192       /* more than a machine of ours starts at once */
 #define BIG_KB 1024          /* a process below this is added by its rss */
 #define LITTLE_KB 4096       /* that much may count twice without harm */
 #define PSS_INTERVAL_MS 50   /* reading smaps_rollup holds the mmap lock */
 #define SHMEM_INTERVAL_MS 50 /* /proc/PID/status costs 20 us a process */
 #define DETAIL_MAX 8         /* processes named at the peak */
+#define STALL_BEFORE_MS 250  /* what a stall lets grow is given up again by then */
 
 struct proc {
 	pid_t pid;
@@ -419,6 +423,10 @@ static void report(FILE *out, uint64_t wall_ms)
 	fprintf(out, "peak_rss_at_ms=%llu\n", (unsigned long long)peak.rss_at_ms);
 	fprintf(out, "peak_pss_anon_kb=%llu\n", (unsigned long long)peak.pss_kb);
 	fprintf(out, "peak_pss_at_ms=%llu\n", (unsigned long long)peak.pss_at_ms);
+	fprintf(out, "stall_ms=%llu\n",
+		(unsigned long long)stalls_longest_ms(start_ms + peak.pss_at_ms -
+							      STALL_BEFORE_MS,
+						      start_ms + peak.pss_at_ms));
 	fprintf(out, "peak_who=%s\n", peak.detail);
 	fprintf(out, "peak_shmem_kb=%llu\n", (unsigned long long)peak.shmem_kb);
 	fprintf(out, "peak_procs=%d\n", peak.procs);
@@ -444,6 +452,7 @@ static void start(char **argv, const sigset_t *mask)
 	}
 	/* After the fork, so that it is ours alone: samples must come in time. */
 	setpriority(PRIO_PROCESS, 0, -10);
+	stalls_watch();
 }
 
 /* Sleeps until the next sample is due, or somebody ended. The signal, or 0. */

@@ -127,7 +127,8 @@ TEST(nobody_runs_who_was_not_named, .timeout_s = 60)
 
 	for (i = 0; i < STARTERS; i++)
 		CHECK_EQ(pthread_create(&starter[i], NULL, start_crowds, running[i]), 0);
-	while (time(NULL) < end)
+	/* Where processors are scarce fewer threads come in the same time. */
+	while (time(NULL) < end || __atomic_load_n(&started, __ATOMIC_RELAXED) <= 100)
 		take_once(0, UINTPTR_MAX / 2);
 	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	for (i = 0; i < STARTERS; i++)
