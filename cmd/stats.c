@@ -65,6 +65,7 @@ void summary_collect(struct summary *summary, const char *program,
 	summary->processes = CTL_LOAD(&ctl->ended_processes) + summary->running;
 	summary->migrated = CTL_LOAD(&ctl->ended_managed);
 	summary->unable = CTL_LOAD(&ctl->ended_unable);
+	summary->outside = tree_strays(tree, &summary->outside_pages);
 	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++) {
 		const struct ctl_slot *slot = &ctl->slot[i];
 
@@ -126,6 +127,12 @@ void summary_print(const struct summary *s)
 		fprintf(stderr, ", %" PRIu64 " could not be", s->unable);
 	if (s->running)
 		fprintf(stderr, ", %u still running", s->running);
+	if (s->outside)
+		fprintf(stderr,
+			"\n  outside      %" PRIu64 ", which held up to %s: neither "
+			"migrated nor counted",
+			s->outside,
+			format_size(a, sizeof(a), page_bytes(s->outside_pages)));
 	fprintf(stderr,
 		"\n  faults       %" PRIu64 ": %" PRIu64 " probation, %" PRIu64
 		" device, %" PRIu64 " zero, %" PRIu64 " busy, %" PRIu64 " parked\n"
@@ -188,6 +195,8 @@ static cJSON *as_json(const struct summary *s)
 	add_count(root, "processes_migrated", s->migrated);
 	add_count(root, "processes_unable", s->unable);
 	add_count(root, "processes_running", s->running);
+	add_count(root, "processes_outside", s->outside);
+	add_count(root, "outside_peak_bytes", page_bytes(s->outside_pages));
 	for (int i = 0; i < CTL_NR_COUNTERS; i++)
 		add_count(root, counter_name[i], s->counter[i]);
 	add_count(root, "to_device_bytes", s->counter[CTL_STORED] * PAGE);

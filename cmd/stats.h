@@ -16,6 +16,8 @@ struct summary {
 	/* migrated: had to and could; unable: had to and could not */
 	uint64_t processes, migrated, unable;
 	unsigned running; /* of those, still alive */
+	uint64_t outside; /* not of those: see strays.c; and what they held */
+	int64_t outside_pages;
 };
 
 void summary_collect(struct summary *summary, const char *program,

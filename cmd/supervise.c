@@ -324,6 +324,7 @@ int supervise(struct tree *tree, const struct launch *launch, struct ending *end
 		return -program;
 	}
 	drop_descriptors(launch->keep_fd);
+	tree_strays_start(tree, (uint32_t)program);
 	sigfillset(&all);
 	fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
 	err = fd < 0 ? -errno : tree_watch_start(tree, fd);

@@ -318,6 +318,7 @@ int tree_wait(struct tree *tree)
 		tree_sample(tree, false);
 	if (monotonic_ns() >= due) {
 		look(tree);
+		tree_strays_look(tree);
 		tree_print_messages(tree, false);
 	}
 	return other;

@@ -72,6 +72,7 @@ struct tree {
 	unsigned tick_ms;           /* to the next */
 	uint64_t stuck_ns; /* since when the oldest message is incomplete; 0: it is not */
 	char said[TREE_SAID][CTL_MESSAGE_MAX]; /* those printed first */
+	struct tree_strays *strays;            /* NULL: they are not looked for */
 };
 
 /* Creates the segment in the first directory with room. 0, or -errno and a complaint. */
@@ -104,6 +105,14 @@ int tree_sample_start(struct tree *tree);
 void tree_sample(struct tree *tree, bool everyone);
 /* Nobody will ring any more for a while, or for ever. */
 void tree_sample_stop(struct tree *tree);
+
+/*
+ * strays.c: processes below the program that are neither migrated nor counted. They are
+ * told of once they are known; how many there were, and what they held at most.
+ */
+void tree_strays_start(struct tree *tree, uint32_t program);
+void tree_strays_look(struct tree *tree); /* if it is time */
+uint64_t tree_strays(const struct tree *tree, int64_t *peak_pages);
 
 /* Removes the file, or leaves a janitor behind that will when the tree has ended. */
 void tree_leave(struct tree *tree);

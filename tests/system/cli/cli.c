@@ -2,6 +2,7 @@
 /* Calling the uhmm command; see cli.h. */
 #include "cli.h"
 
+#include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
@@ -235,4 +236,29 @@ char *cli_copy(const char *from, const char *name, mode_t mode)
 	path = cli_write(name, data, (size_t)st.st_size, mode);
 	free(data);
 	return path;
+}
+
+/* ---- summaries ----------------------------------------------------------------- */
+
+cJSON *cli_json(const char *path)
+{
+	static char text[16384];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	cJSON *json;
+
+	CHECK(n > 0, "%s", path);
+	close(fd);
+	text[n] = 0;
+	json = cJSON_Parse(text);
+	CHECK(json, "%.300s", text);
+	return json;
+}
+
+double cli_number(const cJSON *json, const char *key)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+
+	CHECK(cJSON_IsNumber(item), "%s", key);
+	return item->valuedouble;
 }

@@ -63,4 +63,8 @@ bool cli_private_shm(const char *options);
 
 void cli_sleep_ms(int ms);
 
+/* A summary that was written to a file; to be deleted. And a number in it. */
+struct cJSON *cli_json(const char *path);
+double cli_number(const struct cJSON *json, const char *key);
+
 #endif

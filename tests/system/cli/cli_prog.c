@@ -337,6 +337,40 @@ static int leave_process(void)
 	return 0;
 }
 
+/* Holds MiB of memory for longer than it takes to be seen twice. */
+static int hold(int mib)
+{
+	size_t bytes = (size_t)mib << 20;
+	char *memory = malloc(bytes + 1);
+
+	if (!memory)
+		return 1;
+	memset(memory, 1, bytes + 1);
+	sleep_ms(2500);
+	return memory[bytes] == 1 ? 0 : 1;
+}
+
+/* Has a slot, and a child that has none, in one of the ways that there are. */
+static int have_stray(const char *how, const char *mib, char *self)
+{
+	char *const argv[] = { self, (char *)"hold", (char *)mib, NULL };
+	char *const empty[] = { NULL };
+	int status;
+	pid_t pid;
+
+	claim(map_ctl());
+	pid = fork();
+	if (pid == 0) {
+		if (!strcmp(how, "user") && setuid(65534))
+			_exit(97);
+		execve(self, argv, strcmp(how, "environment") ? environ : empty);
+		_exit(96);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 95;
+	return WEXITSTATUS(status);
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -377,6 +411,10 @@ int main(int argc, char **argv)
 		return churn();
 	if (!strcmp(mode, "die-counting"))
 		return die_counting();
+	if (!strcmp(mode, "hold"))
+		return hold(atoi(what));
+	if (!strcmp(mode, "stray") && argc > 3)
+		return have_stray(what, argv[3], argv[0]);
 	if (!strcmp(mode, "leave"))
 		return leave_process();
 	if (!strcmp(mode, "kill")) {

@@ -19,29 +19,6 @@
 
 static struct cli cli;
 
-static cJSON *read_json(const char *path)
-{
-	static char text[16384];
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = read(fd, text, sizeof(text) - 1);
-	cJSON *json;
-
-	CHECK(n > 0, "%s", path);
-	close(fd);
-	text[n] = 0;
-	json = cJSON_Parse(text);
-	CHECK(json, "%.300s", text);
-	return json;
-}
-
-static double number(const cJSON *json, const char *key)
-{
-	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
-
-	CHECK(cJSON_IsNumber(item), "%s", key);
-	return item->valuedouble;
-}
-
 /* ---- how it ends ------------------------------------------------------------------- */
 
 TEST(the_exit_status_passes_through)
@@ -555,10 +532,10 @@ TEST(short_lived_processes_do_not_count_for_long)
 	snprintf(option, sizeof(option), "--stats=json:%s/new", cli_scratch());
 	cli_run(&cli, NULL, RUN_WITH(option), "churn", NULL);
 	CHECK_EQ(cli_exit_status(&cli), 0);
-	json = read_json(strchr(option, ':') + 1);
-	CHECK_EQ((int)number(json, "processes"), 20);
+	json = cli_json(strchr(option, ':') + 1);
+	CHECK_EQ((int)cli_number(json, "processes"), 20);
 	/* Each held its memory until the next look. If that came every 100 ms: 2 s. */
-	CHECK(number(json, "wall_seconds") < 1.5);
+	CHECK(cli_number(json, "wall_seconds") < 1.5);
 	cJSON_Delete(json);
 	cli_scratch_remove();
 }
@@ -594,29 +571,31 @@ TEST(the_summary_for_programs)
 	CHECK_EQ(cli_exit_status(&cli), 3);
 	/* It counts 1014 lost pages; nobody may miss that. */
 	CHECK(strstr(cli.err_text, "1014 pages of "), "%.300s", cli.err_text);
-	json = read_json(path);
+	json = cli_json(path);
 	CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(json, "program")), cli_prog());
 	CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(json, "device")), "lz4");
-	CHECK_EQ((int)number(json, "exit_status"), 3);
+	CHECK_EQ((int)cli_number(json, "exit_status"), 3);
 	CHECK(cJSON_IsNull(cJSON_GetObjectItem(json, "signal")));
-	CHECK_EQ((long)number(json, "budget_bytes"), 64l << 20);
-	CHECK_EQ((long)number(json, "tolerance_bytes"), 16l << 20);
-	CHECK_EQ((long)number(json, "peak_bytes"), 3000l * 4096);
-	CHECK(number(json, "wall_seconds") > 0 && number(json, "wall_seconds") < 15);
-	CHECK_EQ((int)number(json, "processes"), 1);
-	CHECK_EQ((int)number(json, "processes_migrated"), 1);
-	CHECK_EQ((int)number(json, "processes_unable"), 0);
-	CHECK_EQ((int)number(json, "processes_running"), 0);
+	CHECK_EQ((long)cli_number(json, "budget_bytes"), 64l << 20);
+	CHECK_EQ((long)cli_number(json, "tolerance_bytes"), 16l << 20);
+	CHECK_EQ((long)cli_number(json, "peak_bytes"), 3000l * 4096);
+	CHECK(cli_number(json, "wall_seconds") > 0 &&
+	      cli_number(json, "wall_seconds") < 15);
+	CHECK_EQ((int)cli_number(json, "processes"), 1);
+	CHECK_EQ((int)cli_number(json, "processes_migrated"), 1);
+	CHECK_EQ((int)cli_number(json, "processes_unable"), 0);
+	CHECK_EQ((int)cli_number(json, "processes_running"), 0);
 	/* cli_prog counts 1000, 1001, ... in the order of enum ctl_counter. */
-	CHECK_EQ((int)number(json, "fault_probation"), 1000);
-	CHECK_EQ((int)number(json, "stored"), 1011);
-	CHECK_EQ((int)number(json, "fork_filled"), 1023);
-	CHECK_EQ((long)number(json, "to_device_bytes"), 1011l * 4096);
-	CHECK_EQ((long)number(json, "from_device_bytes"), 1012l * 4096);
+	CHECK_EQ((int)cli_number(json, "fault_probation"), 1000);
+	CHECK_EQ((int)cli_number(json, "stored"), 1011);
+	CHECK_EQ((int)cli_number(json, "fork_filled"), 1023);
+	CHECK_EQ((long)cli_number(json, "to_device_bytes"), 1011l * 4096);
+	CHECK_EQ((long)cli_number(json, "from_device_bytes"), 1012l * 4096);
 	/* When the device held most, not at the end. */
-	CHECK_EQ((long)number(json, "device_in_bytes"), 409600);
-	CHECK(number(json, "ratio") == 4.096);
-	CHECK(number(json, "overhead") > 0.0999 && number(json, "overhead") < 0.1001);
+	CHECK_EQ((long)cli_number(json, "device_in_bytes"), 409600);
+	CHECK(cli_number(json, "ratio") == 4.096);
+	CHECK(cli_number(json, "overhead") > 0.0999 &&
+	      cli_number(json, "overhead") < 0.1001);
 	cJSON_Delete(json);
 	free(option);
 	free(path);
@@ -631,11 +610,11 @@ TEST(the_summary_of_a_killed_program)
 	snprintf(option, sizeof(option), "--stats=json:%s/new", cli_scratch());
 	cli_run(&cli, NULL, RUN_WITH(option), "die-counting", NULL);
 	CHECK(WIFSIGNALED(cli.status) && WTERMSIG(cli.status) == SIGKILL);
-	json = read_json(strchr(option, ':') + 1);
+	json = cli_json(strchr(option, ':') + 1);
 	CHECK(cJSON_IsNull(cJSON_GetObjectItem(json, "exit_status")));
-	CHECK_EQ((int)number(json, "signal"), SIGKILL);
-	CHECK_EQ((int)number(json, "loaded"), 55);
-	CHECK_EQ((int)number(json, "processes"), 1);
+	CHECK_EQ((int)cli_number(json, "signal"), SIGKILL);
+	CHECK_EQ((int)cli_number(json, "loaded"), 55);
+	CHECK_EQ((int)cli_number(json, "processes"), 1);
 	cJSON_Delete(json);
 	cli_scratch_remove();
 }
@@ -654,8 +633,8 @@ TEST(messages_do_not_get_into_files)
 	snprintf(option, sizeof(option), "--stats=json:%s/new", cli_scratch());
 	cli_run(&cli, close_stderr, RUN_WITH(option), "say", "hello", "20", NULL);
 	CHECK_EQ(cli_exit_status(&cli), 0);
-	json = read_json(strchr(option, ':') + 1);
-	CHECK_EQ((int)number(json, "exit_status"), 0);
+	json = cli_json(strchr(option, ':') + 1);
+	CHECK_EQ((int)cli_number(json, "exit_status"), 0);
 	cJSON_Delete(json);
 	cli_scratch_remove();
 }
@@ -687,13 +666,13 @@ TEST(a_budget_that_did_not_hold_is_said)
 	cli_run(&cli, NULL, RUN_WITH(option), "exceed", NULL);
 	CHECK(strstr(cli.err_text, "held up to 2.0 MiB more memory than --memory"),
 	      "%.300s", cli.err_text);
-	json = read_json(strchr(option, ':') + 1);
+	json = cli_json(strchr(option, ':') + 1);
 	CHECK(strstr(cli.err_text, ": not all of its processes could be migrated\n"));
-	CHECK_EQ((int)number(json, "processes_unable"), 1);
-	CHECK_EQ((int)number(json, "processes_migrated"), 0);
-	CHECK_EQ((long)number(json, "over_bytes"), 2l << 20);
-	CHECK(number(json, "over_seconds") > 0.3);
-	CHECK(number(json, "over_seconds") <= number(json, "wall_seconds"));
+	CHECK_EQ((int)cli_number(json, "processes_unable"), 1);
+	CHECK_EQ((int)cli_number(json, "processes_migrated"), 0);
+	CHECK_EQ((long)cli_number(json, "over_bytes"), 2l << 20);
+	CHECK(cli_number(json, "over_seconds") > 0.3);
+	CHECK(cli_number(json, "over_seconds") <= cli_number(json, "wall_seconds"));
 	cJSON_Delete(json);
 	cli_scratch_remove();
 }
