@@ -49,13 +49,26 @@ static unsigned run_of_none(struct chunk *chunk, uintptr_t addr, unsigned max)
 }
 
 /*
+ * How many of nr pages from addr on to fill: the one that was touched, and those behind
+ * it as far as nothing is there. UFFDIO_COPY (Linux 6.18) would put a page in the place
+ * of a guard (MADV_GUARD_INSTALL).
+ */
+static unsigned fillable(uintptr_t addr, unsigned nr)
+{
+	size_t empty = nr > 1 ? os_empty(addr, nr * PAGE_SIZE) : 0;
+
+	return empty > PAGE_SIZE ? (unsigned)(empty >> PAGE_SHIFT) : nr ? 1 : 0;
+}
+
+/*
  * Under chunk->lock: nobody isolates these pages meanwhile. The zero page for who only
  * reads, unless there is a budget: whoever writes to that later takes memory unasked.
  */
 static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			    bool write, unsigned window)
 {
-	unsigned nr = run_of_none(chunk, addr, window), granted = nr, filled, try;
+	unsigned nr = fillable(addr, run_of_none(chunk, addr, window));
+	unsigned granted = nr, filled, try;
 	int64_t r = 0;
 
 	if (!nr)
@@ -277,7 +290,7 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 {
 	struct load ld = { .sp = sp, .addr = addr, .asked = true };
 	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages);
-	unsigned granted = budget_take(sp, window);
+	unsigned granted = budget_take(sp, fillable(addr, window));
 	int r;
 
 	if (granted)

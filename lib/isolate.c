@@ -200,6 +200,9 @@ static bool refused(struct isolation *is, uintptr_t addr, int64_t why)
 			   UINT64_C(1) << frame_group(is->sp, is->group)->nr_used);
 		report(is, addr, UHMM_BUSY);
 		return true;
+	case -EFAULT: /* a guard, or a page that the memory has lost */
+		report(is, addr, UHMM_UNMOVABLE);
+		return true;
 	case -EAGAIN:
 		is->error = -EAGAIN;
 		report(is, addr, UHMM_BUSY);

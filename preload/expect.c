@@ -30,6 +30,9 @@
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 
 #define EXPECT_MIN ((size_t)4 << 20)
 /* For one look of the keeper, which may have much to do before it comes to that. */
@@ -99,13 +102,22 @@ EXPORT int madvise(void *addr, size_t len, int advice)
 {
 	bool much = len >= EXPECT_MIN &&
 		    (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE);
-	int r;
+	int r, saved;
 
 	if (much)
 		begin(len);
 	r = (int)syscall(SYS_madvise, addr, len, advice);
 	if (much)
 		end(len);
+	/*
+	 * What was there is gone, and nobody was told. A discard is told of, and leaves
+	 * the guards.
+	 */
+	if (advice == MADV_GUARD_INSTALL && r == 0 && preload_has_space()) {
+		saved = errno;
+		syscall(SYS_madvise, addr, len, MADV_DONTNEED);
+		errno = saved;
+	}
 	return r;
 }
 

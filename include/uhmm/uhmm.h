@@ -23,6 +23,9 @@
  * UNPIN): so nothing that shares a page with somebody else's data is moved by accident,
  * and everything asked to be resident is.
  *
+ * MADV_GUARD_INSTALL (Linux 6.13) tells nobody that it has emptied pages: discard them
+ * by MADV_DONTNEED too.
+ *
  * Fork. A child created by fork() has its own copy of the space, usable through the same
  * pointers. A child created otherwise (raw clone) finds its memory complete and must not
  * use the space. exec ends a space.

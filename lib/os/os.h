@@ -187,6 +187,12 @@ int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max
 	    struct os_extent *extents, int nr, uintptr_t *walked);
 
 /*
+ * Bytes from start on, at most len, that have no page and nothing that the kernel keeps
+ * in the place of one, as the guards of MADV_GUARD_INSTALL are; 0 if it is not known.
+ */
+size_t os_empty(uintptr_t start, size_t len);
+
+/*
  * Resident anonymous memory of the process, our own included, in pages; *mapped_pages
  * (may be NULL) is all its address space, which changes when mappings come or grow.
  * -errno.

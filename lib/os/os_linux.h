@@ -30,11 +30,7 @@ bool os_is_reserved(uintptr_t addr);
 
 #define OS_PAGE_SIZE ((size_t)1 << 12)
 
-/*
- * Bytes from start on that have no page, at most len: 0 if it is not known. And: up to
- * the end of the last page of [start, start + len).
- */
-size_t os_linux_empty(uintptr_t start, size_t len);
+/* Bytes from start up to the end of the last page of [start, start + len), or 0. */
 size_t os_linux_filled(uintptr_t start, size_t len);
 
 /* Called by os_die() with its message before the process ends. */

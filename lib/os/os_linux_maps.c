@@ -286,7 +286,7 @@ static int scan_filled(uintptr_t start, size_t len, struct page_region *region, 
 	return ret < 0 ? -1 : (int)ret;
 }
 
-size_t os_linux_empty(uintptr_t start, size_t len)
+size_t os_empty(uintptr_t start, size_t len)
 {
 	struct page_region first;
 	int nr;

@@ -121,9 +121,9 @@ static int64_t uncounted(int uffd, const struct uffdio_move *move, size_t done)
 	uintptr_t dst = move->dst + done, src = move->src + done;
 	size_t filled;
 
-	if (os_linux_empty(dst, OS_PAGE_SIZE))
+	if (os_empty(dst, OS_PAGE_SIZE))
 		return 0;
-	filled = os_linux_filled(dst, os_linux_empty(src, move->len - done));
+	filled = os_linux_filled(dst, os_empty(src, move->len - done));
 	if (filled && !(move->mode & UFFDIO_MOVE_MODE_DONTWAKE))
 		os_uffd_wake(uffd, dst, filled);
 	return (int64_t)filled;

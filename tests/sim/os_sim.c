@@ -77,6 +77,17 @@ int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max
 	return n;
 }
 
+size_t os_empty(uintptr_t start, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && in_arena(start + n) &&
+	       !(page_at(here(), start + n)->flags & P_PRESENT))
+		n += SIM_PAGE;
+	sim_point();
+	return n;
+}
+
 static int64_t resident_tracked(const struct vma *vma)
 {
 	uintptr_t at = vma->start, end;

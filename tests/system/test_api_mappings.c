@@ -79,6 +79,54 @@ API_TEST(pages_that_are_discarded_read_as_zeros)
 	api_destroy(space);
 }
 
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+
+static void check_guard(char *p)
+{
+	int out[2];
+
+	CHECK_EQ(pipe(out), 0);
+	errno = 0;
+	CHECK(write(out[1], p, 1) == -1 && errno == EFAULT);
+	close(out[0]);
+	close(out[1]);
+}
+
+/* UFFDIO_COPY would take a guard away. */
+API_TEST(guards_stay_where_pages_around_them_are_filled)
+{
+	char *p = stored(delivery, 1), *guard = p + 20 * PAGE;
+	uint8_t results[NR];
+	size_t moved;
+
+	if (madvise(guard, PAGE, MADV_GUARD_INSTALL))
+		SKIP("no guards before Linux 6.13");
+	CHECK_EQ(madvise(guard, PAGE, MADV_DONTNEED), 0);
+	/* Loaded ahead of who reads in sequence; then filled for who writes. */
+	api_check(p, 20, 1);
+	api_check(guard + PAGE, NR - 21, 22);
+	check_guard(guard);
+	CHECK_EQ(madvise(p, NR * PAGE, MADV_DONTNEED), 0);
+	api_fill(p, 20, 500);
+	api_fill(guard + PAGE, NR - 21, 521);
+	check_guard(guard);
+	CHECK_EQ(uhmm_migrate(space, p, NR * PAGE, dev, results, &moved), 0);
+	CHECK_EQ(moved, NR - 1);
+	CHECK_EQ(results[20], UHMM_UNMOVABLE);
+	check_guard(guard);
+	CHECK_EQ(uhmm_migrate(space, p, NR * PAGE, NULL, results, &moved), 0);
+	CHECK_EQ(moved, NR - 1);
+	check_guard(guard);
+	CHECK_EQ(madvise(guard, PAGE, MADV_GUARD_REMOVE), 0);
+	check_zeros(guard, 1);
+	api_check(p, 20, 500);
+	api_check(guard + PAGE, NR - 21, 521);
+	api_destroy(space);
+}
+
 API_TEST(pages_move_with_mremap)
 {
 	char *p = stored(delivery, 1), *there = api_map(2 * NR), *q;
