@@ -154,9 +154,11 @@ static void child_main(void *arg)
 static void settle_in_on_reader(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
+	int r = os_thread_start(&sp->reader, child_main, sp, "uhmm-reader");
 
-	fs->result = os_thread_start(&sp->reader, child_main, sp, "uhmm-reader");
-	if (fs->result) {
+	/* If it was started, the result is its own: it may be known by now. */
+	if (r) {
+		fs->result = r;
 		be_filled(sp);
 		return;
 	}
@@ -221,6 +223,9 @@ int fork_child(struct uhmm_space *sp)
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
 	sp->unusable = fs->result != 0;
+	/* Memory is complete, and nobody is there who could bring anything back. */
+	if (sp->unusable)
+		page_table_fini(sp);
 	__atomic_store_n(&fs->phase, FORK_NONE, __ATOMIC_RELEASE);
 	os_wake(&fs->phase, INT_MAX);
 	signals = fs->signals;

@@ -320,6 +320,7 @@ void page_table_fini(struct uhmm_space *sp)
 		uhmm_host_unmap(leaf, sizeof(*leaf) * LEAF_CHUNKS);
 		sp->table.leaf[i] = NULL;
 	}
+	sp->table.nr_leaves = sp->table.nr_arrays = sp->table.nr_pins = 0;
 }
 
 uint64_t page_table_bytes(struct uhmm_space *sp)
