@@ -445,16 +445,27 @@ void frame_empty_trash(struct uhmm_space *sp)
 	uhmm_unlock(&f->trash_lock);
 }
 
+/*
+ * The program has locked all there was, by an mlockall() that nobody kept from us: frames
+ * and trash are full of zeros, and one may be locked where the other is not.
+ */
+static void undo_mlockall(struct uhmm_space *sp, uintptr_t trash, unsigned nr)
+{
+	os_unlock(sp->frames.base, (size_t)sp->frames.nr_groups * GROUP_SIZE);
+	os_discard((void *)trash, nr * PAGE_SIZE);
+}
+
 /* Pages [from, from + nr) of a group go to the same places of a trash group. */
 static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned nr,
 		      uintptr_t trash)
 {
 	uint64_t slot = (uint64_t)g * GROUP_PAGES + from;
 	unsigned done = 0;
+	bool undone = false;
 
 	while (done < nr) {
-		int64_t r = os_uffd_move(sp->frames.trash_uffd,
-					 trash + (from + done) * PAGE_SIZE,
+		uintptr_t to = trash + (from + done) * PAGE_SIZE;
+		int64_t r = os_uffd_move(sp->frames.trash_uffd, to,
 					 frame_addr(sp, slot + done),
 					 (nr - done) * PAGE_SIZE, OS_MOVE_NOWAKE);
 
@@ -464,7 +475,10 @@ static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned
 			frame_unshare(sp, slot + done, 1);
 		else if (r == -ENOENT)
 			done++; /* marked free, and taken before os_keep() */
-		else
+		else if ((r == -EEXIST || r == -EINVAL) && !undone) {
+			undone = true;
+			undo_mlockall(sp, to, nr - done);
+		} else
 			/* transient: the page was locked */
 			assert_result(r == -EAGAIN, r);
 	}

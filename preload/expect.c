@@ -2,10 +2,10 @@
 /*
  * Memory that the program fills by one system call.
  *
- * MAP_POPULATE, MADV_POPULATE_*, MAP_LOCKED and mlock() fill as much as they are told,
- * faster than any fault could, and hold the lock that registering a mapping needs. So the
- * fence must be up before: the program's thread says how much is expected, wakes the
- * keeper and waits until that has looked. What is then filled without having been
+ * MAP_POPULATE, MADV_POPULATE_*, MAP_LOCKED and mlock() (lock.c) fill as much as they are
+ * told, faster than any fault could, and hold the lock that registering a mapping needs.
+ * So the fence must be up before: the program's thread says how much is expected, wakes
+ * the keeper and waits until that has looked. What is then filled without having been
  * registered is within the budget. mmap() that fills becomes the calls that the kernel
  * makes of it.
  *
@@ -34,7 +34,6 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-#define EXPECT_MIN ((size_t)4 << 20)
 /* For one look of the keeper, which may have much to do before it comes to that. */
 #define LOOK_NS INT64_C(500000000)
 
@@ -85,7 +84,7 @@ static void wait_for_look(int64_t pages)
 	errno = saved;
 }
 
-static void begin(size_t len)
+void expect_begin(size_t len)
 {
 	int64_t pages = (int64_t)(len / PAGE_SIZE);
 
@@ -93,9 +92,20 @@ static void begin(size_t len)
 	wait_for_look(pages);
 }
 
-static void end(size_t len)
+void expect_end(size_t len)
 {
 	__atomic_fetch_sub(&expect.pages, (int64_t)(len / PAGE_SIZE), __ATOMIC_SEQ_CST);
+}
+
+void expect_begin_all(void)
+{
+	__atomic_fetch_add(&expect.all, 1, __ATOMIC_SEQ_CST);
+	wait_for_look(INT64_MAX);
+}
+
+void expect_end_all(void)
+{
+	__atomic_fetch_sub(&expect.all, 1, __ATOMIC_SEQ_CST);
 }
 
 EXPORT int madvise(void *addr, size_t len, int advice)
@@ -105,10 +115,10 @@ EXPORT int madvise(void *addr, size_t len, int advice)
 	int r, saved;
 
 	if (much)
-		begin(len);
+		expect_begin(len);
 	r = (int)syscall(SYS_madvise, addr, len, advice);
 	if (much)
-		end(len);
+		expect_end(len);
 	/*
 	 * What was there is gone, and nobody was told. A discard is told of, and leaves
 	 * the guards.
@@ -147,12 +157,12 @@ static void fill(void *p, size_t len, int prot, bool lock)
 {
 	int saved = errno;
 
-	begin(len);
+	expect_begin(len);
 	syscall(SYS_madvise, p, len,
 		prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 	if (lock)
 		syscall(SYS_mlock, p, len);
-	end(len);
+	expect_end(len);
 	errno = saved;
 }
 
@@ -166,9 +176,9 @@ static void *map_locked(void *addr, size_t len, int prot, int flags, int fd, off
 	void *p;
 
 	if (flags & MAP_FIXED) {
-		begin(len);
+		expect_begin(len);
 		p = map_plain(addr, len, prot, flags, fd, offset);
-		end(len);
+		expect_end(len);
 		return p;
 	}
 	p = map_plain(addr, len, prot, flags & ~(MAP_LOCKED | MAP_POPULATE), fd, offset);
@@ -214,45 +224,4 @@ EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off
 EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off64_t offset)
 {
 	return map(addr, len, prot, flags, fd, offset);
-}
-
-/* ---- mlock() ---------------------------------------------------------------------- */
-
-static int lock(const void *addr, size_t len, unsigned flags)
-{
-	bool much = len >= EXPECT_MIN && !(flags & MLOCK_ONFAULT);
-	int r;
-
-	if (much)
-		begin(len);
-	r = (int)(flags ? syscall(SYS_mlock2, addr, len, flags) :
-			  syscall(SYS_mlock, addr, len));
-	if (much)
-		end(len);
-	return r;
-}
-
-EXPORT int mlock(const void *addr, size_t len)
-{
-	return lock(addr, len, 0);
-}
-
-EXPORT int mlock2(const void *addr, size_t len, unsigned flags)
-{
-	return lock(addr, len, flags);
-}
-
-EXPORT int mlockall(int flags)
-{
-	bool fill = flags & MCL_CURRENT && !(flags & MCL_ONFAULT);
-	int r;
-
-	if (fill) {
-		__atomic_fetch_add(&expect.all, 1, __ATOMIC_SEQ_CST);
-		wait_for_look(INT64_MAX);
-	}
-	r = (int)syscall(SYS_mlockall, flags);
-	if (fill)
-		__atomic_fetch_sub(&expect.all, 1, __ATOMIC_SEQ_CST);
-	return r;
 }

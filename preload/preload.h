@@ -56,6 +56,16 @@ void preload_look_at_pids(void);
 
 /* ---- expect.c: what is about to be filled at once ---------------------------------- */
 
+/* Less is not worth waiting for. */
+#define EXPECT_MIN ((size_t)4 << 20)
+
+/* The program's thread is about to fill so much; returns when the fence is up. */
+void expect_begin(size_t len);
+void expect_end(size_t len);
+/* The same for all that is mapped. */
+void expect_begin_all(void);
+void expect_end_all(void);
+
 int64_t expect_pages(void);
 /* The keeper has looked, and has done what there was to do. */
 void expect_looked(void);

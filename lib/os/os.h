@@ -43,6 +43,8 @@ int os_set_executable(void *addr, size_t size_bytes, bool executable);
  * with events: that would wait for our own reader.
  */
 int os_discard(void *addr, size_t size_bytes);
+/* After an mlockall() of the program's: then pages are there that were not asked for. */
+void os_unlock(void *addr, size_t size_bytes);
 
 /*
  * Writes to the page at addr, ours, without changing it. What the program has marked free

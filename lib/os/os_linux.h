@@ -25,6 +25,9 @@ void os_detach(void);
 void os_linux_thread_begins(void);
 void os_linux_thread_ends(void);
 
+/* What mlockall() has locked of all that os_reserve() returned is unlocked. */
+void os_linux_unlock_all(void);
+
 /* Is addr inside something os_reserve() returned? */
 bool os_is_reserved(uintptr_t addr);
 

@@ -108,6 +108,8 @@ void *os_reserve(size_t size_bytes)
 	 * memory for 512 of them, which no account of ours would know about.
 	 */
 	sys3(SYS_madvise, start - MARGIN, used, MADV_NOHUGEPAGE);
+	/* After mlockall(MCL_FUTURE) it would be filled when it is committed. */
+	sys2(SYS_munlock, start - MARGIN, used);
 	if (!remember(start, size_bytes)) {
 		sys2(SYS_munmap, start - MARGIN, used);
 		return NULL;
@@ -119,6 +121,24 @@ void os_release(void *addr, size_t size_bytes)
 {
 	forget((uintptr_t)addr);
 	sys2(SYS_munmap, (uintptr_t)addr - MARGIN, reservation_len(size_bytes) - MARGIN);
+}
+
+void os_unlock(void *addr, size_t size_bytes)
+{
+	sys2(SYS_munlock, addr, size_bytes);
+}
+
+void os_linux_unlock_all(void)
+{
+	unsigned i, n = __atomic_load_n(&nr_reserved, __ATOMIC_ACQUIRE);
+
+	for (i = 0; i < n; i++) {
+		uintptr_t start = __atomic_load_n(&reserved[i].start, __ATOMIC_ACQUIRE);
+
+		if (start > 1)
+			sys2(SYS_munlock, start - MARGIN,
+			     reservation_len(reserved[i].len) - MARGIN);
+	}
 }
 
 int os_commit(void *addr, size_t size_bytes)
@@ -135,6 +155,11 @@ int os_set_executable(void *addr, size_t size_bytes, bool executable)
 
 int os_discard(void *addr, size_t size_bytes)
 {
+	int r = (int)sys3(SYS_madvise, addr, size_bytes, MADV_DONTNEED);
+
+	if (r != -EINVAL)
+		return r;
+	os_unlock(addr, size_bytes);
 	return (int)sys3(SYS_madvise, addr, size_bytes, MADV_DONTNEED);
 }
 

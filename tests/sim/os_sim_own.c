@@ -439,6 +439,13 @@ void os_keep(void *addr, bool quietly)
 		sim_fail("keeps %lx, where nothing is", (uintptr_t)addr);
 }
 
+/* Nothing is ever locked here. */
+void os_unlock(void *addr, size_t size_bytes)
+{
+	(void)addr;
+	(void)size_bytes;
+}
+
 int os_discard(void *addr, size_t size_bytes)
 {
 	uintptr_t at = (uintptr_t)addr, end = at + size_bytes;
