@@ -445,14 +445,17 @@ void frame_empty_trash(struct uhmm_space *sp)
 	uhmm_unlock(&f->trash_lock);
 }
 
+/* It may lock all again, in the middle of a few moves; more often is no coincidence. */
+#define UNDO_MAX 16
+
 /*
  * The program has locked all there was, by an mlockall() that nobody kept from us: frames
  * and trash are full of zeros, and one may be locked where the other is not.
  */
-static void undo_mlockall(struct uhmm_space *sp, uintptr_t trash, unsigned nr)
+static void undo_mlockall(struct uhmm_space *sp, uintptr_t trash, size_t len)
 {
 	os_unlock(sp->frames.base, (size_t)sp->frames.nr_groups * GROUP_SIZE);
-	os_discard((void *)trash, nr * PAGE_SIZE);
+	os_discard((void *)trash, len);
 }
 
 /* Pages [from, from + nr) of a group go to the same places of a trash group. */
@@ -461,7 +464,7 @@ static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned
 {
 	uint64_t slot = (uint64_t)g * GROUP_PAGES + from;
 	unsigned done = 0;
-	bool undone = false;
+	unsigned undone = 0;
 
 	while (done < nr) {
 		uintptr_t to = trash + (from + done) * PAGE_SIZE;
@@ -475,10 +478,9 @@ static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned
 			frame_unshare(sp, slot + done, 1);
 		else if (r == -ENOENT)
 			done++; /* marked free, and taken before os_keep() */
-		else if ((r == -EEXIST || r == -EINVAL) && !undone) {
-			undone = true;
-			undo_mlockall(sp, to, nr - done);
-		} else
+		else if ((r == -EEXIST || r == -EINVAL) && undone++ < UNDO_MAX)
+			undo_mlockall(sp, to, (nr - done) * PAGE_SIZE);
+		else
 			/* transient: the page was locked */
 			assert_result(r == -EAGAIN, r);
 	}
@@ -519,6 +521,7 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 	struct frames *f = &sp->frames;
 	uintptr_t trash = (uintptr_t)f->trash + TRASH_FOLIO;
 	uint64_t slot = (uint64_t)g * GROUP_PAGES;
+	unsigned undone = 0;
 	size_t done = 0;
 
 	uhmm_lock(&f->trash_lock);
@@ -533,6 +536,8 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 			done += PAGE_SIZE;
 		else if (r == -EBUSY)
 			frame_unshare(sp, slot + done / PAGE_SIZE, 1);
+		else if ((r == -EEXIST || r == -EINVAL) && undone++ < UNDO_MAX)
+			undo_mlockall(sp, trash + done, CHUNK_SIZE - done);
 		else
 			assert_result(r == -EAGAIN, r);
 	}
