@@ -24,8 +24,9 @@
 #define EACH(X)                                                                          \
 	X(bcmp)                                                                          \
 	X(clock_gettime)                                                                 \
-	X(getcpu) X(memchr) X(memcmp) X(memcpy) X(memmove) X(memset) X(strchr) X(strcmp) \
-		X(strlen) X(strncmp)
+	X(getcpu)                                                                        \
+	X(memchr) X(memcmp) X(memcpy) X(memmove) X(memset) X(strchr) X(strcmp) X(strlen) \
+		X(strncmp)
 
 #define REAL(name) extern __typeof__(name) __real_##name, __wrap_##name;
 #define FIELD(name) __typeof__(name) *name;

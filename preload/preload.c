@@ -28,7 +28,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,9 +61,6 @@ _Static_assert((int)COUNT_FORK_FILLED == (int)CTL_FORK_FILLED, "in the same orde
  */
 #define START_NS INT64_C(2000000)
 
-/* Loaded objects remembered without a page of memory for them. */
-#define EXCLUDE_MAX 64
-
 static struct {
 	struct ctl *ctl;
 	struct ctl_slot *slot;
@@ -85,12 +81,6 @@ static struct {
 	bool kept;     /* there is a keeper; under lock */
 	bool rest;     /* it shall end, or has; under lock */
 	struct usage usage;
-	/* Found at start, for the space: most programs need no more than the array. */
-	struct range exclude[EXCLUDE_MAX];
-	unsigned nr_exclude;
-	struct range_set *excluded;
-	uintptr_t data_start, data_end; /* our own data */
-	const char *path;               /* our own file */
 	uint64_t device_look_ns;
 	bool hopeless;                    /* a space cannot be created here */
 	bool far_children;                /* in another pid namespace */
@@ -190,18 +180,6 @@ static void fenced(void *ctx)
 
 /* ---- the keeper ------------------------------------------------------------------- */
 
-/*
- * Our own data must be there before a mapping that the kernel merged with it is
- * registered: a fault on it would wait for the reader, which may be who has it.
- */
-static void touch_data(void)
-{
-	uintptr_t at;
-
-	for (at = self.data_start; at < self.data_end; at += PAGE_SIZE)
-		(void)*(volatile char *)at;
-}
-
 static int open_device(void)
 {
 	char error[DEVICE_ERROR_MAX];
@@ -210,16 +188,6 @@ static int open_device(void)
 	if (self.device)
 		return 0;
 	return device_open(self.ctl->device, &self.device, error, sizeof(error));
-}
-
-static void exclude_from(struct uhmm_space *sp)
-{
-	unsigned i;
-
-	if (self.excluded)
-		memcpy(&sp->excluded, self.excluded, sizeof(sp->excluded));
-	for (i = 0; i < self.nr_exclude; i++)
-		range_add(&sp->excluded, self.exclude[i].start, self.exclude[i].end);
 }
 
 /* Anything that keeps a space from being created is told once; the program goes on. */
@@ -248,7 +216,7 @@ static struct uhmm_space *create_space(void)
 			  "without a limit (see ASAN_OPTIONS=detect_leaks=0)");
 		return NULL;
 	}
-	touch_data();
+	loaded_touch();
 	if (open_device()) {
 		say(NULL, "a process could not open the device and runs without a limit");
 		return NULL;
@@ -258,7 +226,7 @@ static struct uhmm_space *create_space(void)
 			  "(see uhmm doctor)");
 		return NULL;
 	}
-	exclude_from(sp);
+	loaded_exclude(sp);
 	sp->worker = self.keeper;
 	space_add_device(sp, self.device);
 	if (space_start_reader(sp)) {
@@ -353,11 +321,6 @@ void preload_keep(void)
 	unlock_self(signals);
 }
 
-const char *preload_path(void)
-{
-	return self.path;
-}
-
 bool preload_has_space(void)
 {
 	return __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
@@ -424,7 +387,8 @@ void preload_ring_worker(void)
 
 bool preload_ring_keeper(int64_t pages)
 {
-	if (!self.ctl)
+	/* In a child of a raw clone nobody would answer. */
+	if (!self.ctl || self.pid != os_pid())
 		return false;
 	if (pages >= UNKEPT_PAGES)
 		preload_keep();
@@ -609,69 +573,8 @@ void preload_look_at_pids(void)
 				    (uint64_t)st.st_ino != self.ctl->pid_ns;
 }
 
-static void exclude(uintptr_t start, uintptr_t end)
-{
-	unsigned i, nr = self.nr_exclude;
-	struct range *last = &self.exclude[nr ? nr - 1 : 0];
-
-	if (self.excluded) {
-		range_add(self.excluded, start, end);
-	} else if (nr && start >= last->start && start <= last->end) {
-		last->end = end > last->end ? end : last->end;
-	} else if (nr < EXCLUDE_MAX) {
-		self.exclude[self.nr_exclude++] = (struct range){ start, end };
-	} else if ((self.excluded = uhmm_host_map(sizeof(*self.excluded)))) {
-		for (i = 0; i < nr; i++)
-			range_add(self.excluded, self.exclude[i].start,
-				  self.exclude[i].end);
-		self.nr_exclude = 0;
-		range_add(self.excluded, start, end);
-	}
-}
-
-/*
- * What is loaded now, with its data, but for the zero-initialised data of the program
- * itself (the first object): that may be large, and nothing of ours uses it.
- */
-static int exclude_object(struct dl_phdr_info *info, size_t size, void *arg)
-{
-	const char *name = strrchr(info->dlpi_name, '/');
-	uintptr_t first = UINTPTR_MAX, last = 0;
-	bool ours = false;
-	int *nr = arg, i;
-
-	(void)size;
-	for (i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
-		uintptr_t start = info->dlpi_addr + ph->p_vaddr;
-		uintptr_t end = start + (*nr ? ph->p_memsz : ph->p_filesz);
-
-		if (ph->p_type != PT_LOAD)
-			continue;
-		if (start <= (uintptr_t)&self && (uintptr_t)&self < end) {
-			self.data_start = start;
-			self.data_end = end;
-			self.path = info->dlpi_name;
-			ours = true;
-		}
-		start &= ~(PAGE_SIZE - 1);
-		end = (end + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
-		exclude(start, end);
-		first = start < first ? start : first;
-		last = end > last ? end : last;
-	}
-	if (ours)
-		preload_seal((void *)first, last - first);
-	if (name && !strcmp(name, "/libc.so.6"))
-		libc_found(info->dlpi_addr, last);
-	++*nr;
-	return 0;
-}
-
 static bool set_up(const char *path)
 {
-	int nr_objects = 0;
-
 	self.ctl = segment_map(path);
 	if (!self.ctl)
 		return false;
@@ -679,7 +582,7 @@ static bool set_up(const char *path)
 	claim_slot();
 	if (!self.slot)
 		return false;
-	dl_iterate_phdr(exclude_object, &nr_objects);
+	loaded_find();
 	return true;
 }
 

@@ -54,6 +54,14 @@ void preload_go_on(void);
 /* Whether children of this process have pids that the supervisor understands. */
 void preload_look_at_pids(void);
 
+/* ---- loaded.c: what is loaded when the process begins ------------------------------ */
+
+void loaded_find(void);
+/* For a space: none of it is migrated. */
+void loaded_exclude(struct uhmm_space *sp);
+/* Reads all of our own data. */
+void loaded_touch(void);
+
 /* ---- expect.c: what is about to be filled at once ---------------------------------- */
 
 /* Less is not worth waiting for. */
