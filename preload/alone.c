@@ -11,6 +11,7 @@
  *   new one is started. Once it has a space it cannot end.
  * - /proc/self/stat and status say how many threads there are. Who reads them through
  *   stdio (Python does at fork(), C++ streams do) is told how many are its own.
+ * - So says the directory of the threads: see task.c.
  * - LeakSanitizer stops all threads and reads all memory, and would wait for pages that
  *   nobody brings. A program that has it is not migrated unless it is off. Where it
  *   cannot be seen (gcc's, linked statically) it asks before it looks, and is refused

@@ -594,6 +594,7 @@ static void __attribute__((constructor)) start(void)
 	if (!path || !set_up(path))
 		return;
 	libc_bind();
+	task_bind();
 	self.looks_for_leaks = preload_looks_for_leaks();
 	if (pthread_atfork(preload_before_fork, preload_after_fork_parent,
 			   preload_after_fork_child) == 0)

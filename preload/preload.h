@@ -54,6 +54,11 @@ void preload_go_on(void);
 /* Whether children of this process have pids that the supervisor understands. */
 void preload_look_at_pids(void);
 
+/* ---- task.c: how many threads a directory says there are --------------------------- */
+
+/* When the process begins. */
+void task_bind(void);
+
 /* ---- loaded.c: what is loaded when the process begins ------------------------------ */
 
 void loaded_find(void);

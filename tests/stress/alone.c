@@ -8,11 +8,13 @@
  * which only a process of one thread may, and one for pids.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -179,6 +181,16 @@ static void count_threads(const char *name)
 	printf("threads in %s: %d\n", name, n);
 }
 
+/* Two links of the directory are its own. */
+static void count_links(void)
+{
+	struct stat st;
+
+	if (fstatat(AT_FDCWD, "/proc/self/task/", &st, 0))
+		exit(1);
+	printf("threads in task: %ld\n", (long)st.st_nlink - 2);
+}
+
 static void *fill_and_sum(void *arg)
 {
 	size_t bytes = *(size_t *)arg, at;
@@ -202,6 +214,7 @@ static void *fill_and_sum(void *arg)
 	}
 	count_threads("stat");
 	count_threads("status");
+	count_links();
 	printf("sum %016llx\n", (unsigned long long)sum);
 	return NULL;
 }
