@@ -9,10 +9,10 @@
  * hold for the summary.
  *
  * A process is ours if its environment names our segment, or if its parent is one of ours
- * (who clears the environment) or the program. It is a stray if it has no slot. A process
- * has none either between fork or exec and its first instructions, so it must be seen
- * twice. Those that end before that, or whose parent ends and that cleared the
- * environment, are not seen.
+ * (who clears the environment) or the program. It is a stray if it has no slot, or one
+ * that it claimed as another program. So has a process between fork or exec and the start
+ * of its keeper; therefore it must be seen twice. Those that end before that, or whose
+ * parent ends and that cleared the environment, are not seen.
  *
  * What is known of each process of the machine is kept from one look to the next, so that
  * its environment is read once. A look costs some microseconds for each process; the time
@@ -23,11 +23,13 @@
 #include "probe.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "lib/policy.h"
@@ -224,14 +226,37 @@ static int by_number(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+/*
+ * Is who claimed the slot still there, or has it executed something that knows nothing of
+ * it? It has a keeper, or opens the door; or it is known that it has neither.
+ */
+static bool is_held(const struct ctl_slot *slot, uint32_t pid)
+{
+	uint64_t at = CTL_LOAD(&slot->door);
+	struct ctl_door door = { 0 };
+	struct iovec here = { &door, sizeof(door) }, there = { (void *)at, sizeof(door) };
+
+	if (CTL_LOAD(&slot->managed) || CTL_LOAD(&slot->writer))
+		return true;
+	if (!at)
+		return false;
+	if (process_vm_readv((pid_t)pid, &here, 1, &there, 1, 0) < 0)
+		return errno == EPERM;
+	return door.magic == CTL_DOOR_MAGIC;
+}
+
 static void list_slots(struct tree *tree)
 {
 	struct tree_strays *s = tree->strays;
 	uint32_t nr = CTL_LOAD(&tree->ctl->nr_slots);
 
-	s->nr_slots = nr < CTL_SLOTS ? nr : CTL_SLOTS;
-	for (uint32_t i = 0; i < s->nr_slots; i++)
-		s->slot_pid[i] = CTL_LOAD(&tree->ctl->slot[i].pid);
+	s->nr_slots = 0;
+	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++) {
+		uint32_t pid = CTL_LOAD(&tree->ctl->slot[i].pid);
+
+		if (pid && pid != CTL_PID_FOLDING && is_held(&tree->ctl->slot[i], pid))
+			s->slot_pid[s->nr_slots++] = pid;
+	}
 	qsort(s->slot_pid, s->nr_slots, sizeof(uint32_t), by_number);
 }
 

@@ -17,6 +17,10 @@
  *   cannot be seen (gcc's, linked statically) it asks before it looks, and is refused
  *   once memory is migrated. Either way the user is told.
  *
+ * - valgrind ends a program that makes a thread by a clone() as ours is, and knows no
+ *   userfaultfd. What runs in it (it preloads libraries of its own) is left alone; for
+ *   the supervisor it is a process that has not loaded uhmm.
+ *
  * A program that calls the kernel by itself, or lists /proc/self/task, sees them.
  */
 #undef _FILE_OFFSET_BITS /* which makes one of fopen() and fopen64() */
@@ -91,6 +95,13 @@ bool preload_looks_for_leaks(void)
 {
 	return __lsan_do_leak_check && !leaks_ignored("ASAN_OPTIONS") &&
 	       !leaks_ignored("LSAN_OPTIONS");
+}
+
+bool preload_is_emulated(void)
+{
+	const char *preloaded = getenv("LD_PRELOAD");
+
+	return preloaded && strstr(preloaded, "/vgpreload_");
 }
 
 /* A hook of LeakSanitizer's, for programs to define: called before each check. */

@@ -591,7 +591,7 @@ static void __attribute__((constructor)) start(void)
 	const char *path = getenv(CTL_ENV);
 	int saved = errno;
 
-	if (!path || !set_up(path))
+	if (!path || preload_is_emulated() || !set_up(path))
 		return;
 	libc_bind();
 	task_bind();

@@ -42,6 +42,8 @@ void preload_seal(void *start, size_t len);
 
 /* The process would stop our threads to look at its memory. */
 bool preload_looks_for_leaks(void);
+/* It is no process, but a program that valgrind interprets. */
+bool preload_is_emulated(void);
 /* Threads of this process that are ours. */
 unsigned preload_threads(void);
 /*

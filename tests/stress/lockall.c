@@ -70,7 +70,7 @@ static void check_resident(size_t nr)
 static void in_child(const uint64_t *a, size_t nr, bool raw)
 {
 	uint64_t *p;
-	int status;
+	int status = 0;
 	pid_t pid = fork();
 
 	if (pid == 0) {

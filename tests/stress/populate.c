@@ -114,7 +114,7 @@ static void child(size_t len, unsigned how)
  */
 static void raw_child(void)
 {
-	int status;
+	int status = 0;
 	pid_t pid = raw_fork();
 
 	if (pid == 0) {
@@ -138,7 +138,7 @@ int main(int argc, char **argv)
 {
 	size_t mib = 96;
 	unsigned nr = WAYS;
-	int opt, status;
+	int opt, status = 0;
 
 	while ((opt = getopt(argc, argv, "m:n:")) != -1) {
 		if (opt == 'm')

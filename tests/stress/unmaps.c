@@ -76,7 +76,7 @@ int main(int argc, char **argv)
 {
 	size_t nr = argc == 3 ? strtoull(argv[2], NULL, 10) * MIB / sizeof(uint64_t) : 0;
 	uint64_t *p;
-	int status;
+	int status = 0;
 	pid_t pid;
 
 	if (!nr) {
