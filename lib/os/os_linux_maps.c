@@ -305,8 +305,10 @@ size_t os_linux_filled(uintptr_t start, size_t len)
 	return nr > 0 ? region[nr - 1].end - start : 0;
 }
 
-/* statm: size resident shared ...; anonymous is resident less shared. */
-/* Fields of statm, in pages; all 0 where the thread that opened it has ended. */
+/*
+ * statm: size resident shared ..., in pages; anonymous is resident less shared. All 0
+ * where the thread that opened it has ended.
+ */
 static int read_statm(int64_t field[3])
 {
 	char buf[128];
