@@ -143,7 +143,7 @@ void own_check_mapped(const struct mm *mm)
 		sim_fail("memory of another process's library is used");
 }
 
-/* Pages that the file has in a part of it; 0 where that is not known (before Linux 6.5). */
+/* Pages that the file has there; 0 where that is not known (before Linux 6.5). */
 static off_t file_pages(int fd, off_t start, off_t end)
 {
 	struct {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The simulated world's count of the library's own memory is the same whatever the host
- * does with its memory meanwhile: it decides what the library does, and a seed must do the
- * same each time.
+ * does with its memory meanwhile: it decides what the library does, and a seed must do
+ * the same each time.
  */
 #include <string.h>
 #include <sys/mman.h>
