@@ -83,6 +83,8 @@ int uhmm_space_destroy(struct uhmm_space *sp)
 
 	if (!sp)
 		return 0;
+	if (sp->migrations)
+		return -EBUSY;
 	was_inline = sp->delivery == UHMM_DELIVERY_INLINE;
 	r = space_destroy_prepare(sp);
 	if (r)
@@ -327,6 +329,8 @@ static int pin(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 		gate_end_visit(&sp->world, &visit);
 		if (!r && memchr(results, UHMM_LOST, (stop - at) >> PAGE_SHIFT))
 			r = -EIO;
+		if (!r && memchr(results, UHMM_BUSY, (stop - at) >> PAGE_SHIFT))
+			r = -EBUSY;
 	}
 	if (!r && sp->delivery == UHMM_DELIVERY_INLINE)
 		fill_holes(sp, start, end);

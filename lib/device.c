@@ -101,6 +101,18 @@ int device_open(const char *spec, struct uhmm_device **dev, char *error,
 	return device_open_from(device_drivers, spec, dev, error, error_size);
 }
 
+int device_wrap(const struct uhmm_driver *driver, void *impl, struct uhmm_device **dev)
+{
+	struct uhmm_device *stack = uhmm_host_map(STACK_SIZE);
+
+	if (!stack)
+		return -ENOMEM;
+	stack->driver = driver;
+	stack->impl = impl;
+	*dev = stack;
+	return 0;
+}
+
 void device_close(struct uhmm_device *dev)
 {
 	struct uhmm_device *layer;

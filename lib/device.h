@@ -32,6 +32,8 @@ int device_open(const char *spec, struct uhmm_device **dev, char *error,
 /* The same with the drivers of a table. */
 int device_open_from(const struct uhmm_driver *const *drivers, const char *spec,
 		     struct uhmm_device **dev, char *error, size_t error_size);
+/* One layer, of a driver that is open already. -ENOMEM. */
+int device_wrap(const struct uhmm_driver *driver, void *impl, struct uhmm_device **dev);
 /* No batch is in flight. Pages still stored are forgotten. NULL is fine. */
 void device_close(struct uhmm_device *dev);
 

@@ -15,6 +15,7 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
+#include "lib/migration.h"
 #include "lib/page.h"
 #include "lib/recall.h"
 #include "lib/zap.h"
@@ -95,6 +96,14 @@ static void discard_folio(struct discard *d, struct chunk *chunk, uintptr_t addr
 	to_none(d->sp, &chunk->folio, addr, f);
 }
 
+/* Who sleeps on it finds out what is there now. */
+static void take_from_migration(struct uhmm_space *sp, uintptr_t addr, entry_t e)
+{
+	migration_disown(sp, e);
+	if (e & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+}
+
 static int discard_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
 		       bool folio)
 {
@@ -115,6 +124,11 @@ static int discard_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t
 		break;
 	case PAGE_POISONED:
 		break;
+	case PAGE_MIGRATING:
+		to_none(d->sp, entry, addr, e);
+		take_from_migration(d->sp, addr, e);
+		d->dropped++;
+		return 0;
 	default:
 		return 0;
 	}
@@ -224,11 +238,15 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 	none = wait_stable(rm->sp, there);
 	if (entry_state(e) == PAGE_PROBATION)
 		frame_set_owner(rm->sp, entry_payload(e), to);
+	else
+		migration_follow(rm->sp, e, to);
 	/* Through a busy state, like any page that changes its place. */
 	assert_always(
 		page_change(rm->sp, there, to, &none, entry_make(PAGE_ISOLATING, 0, 0)));
-	page_settle(rm->sp, there, to, e);
+	page_settle(rm->sp, there, to, e & ~ENTRY_WANTED);
 	to_none(rm->sp, entry, addr, e);
+	if (e & ENTRY_WANTED)
+		os_uffd_wake(rm->sp->uffd, addr, PAGE_SIZE);
 	return 0;
 }
 

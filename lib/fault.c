@@ -427,18 +427,19 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 	return r;
 }
 
-void fault_wait(struct uhmm_space *sp, uintptr_t addr)
+bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t *entry;
 
 	if (!chunk)
-		return;
+		return false;
 	if (entry_busy(entry_load(&chunk->folio)))
 		page_wait(sp, &chunk->folio);
 	entry = page_entry(chunk, addr);
 	if (entry && entry_busy(entry_load(entry)))
 		page_wait(sp, entry);
+	return entry && entry_state(entry_load(entry)) == PAGE_MIGRATING;
 }
 
 void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
@@ -573,6 +574,10 @@ static int back_step(struct back *b)
 		if (r == 0)
 			report(b, left < n ? left : n, UHMM_MOVED);
 		return r == -EBUSY ? -EAGAIN : r;
+	case PAGE_MIGRATING:
+		/* For as long as a driver likes: that is not waited for in the world. */
+		report(b, 1, UHMM_BUSY);
+		return 0;
 	default:
 		page_wait(sp, entry);
 		return -EAGAIN;

@@ -28,8 +28,11 @@ struct fault_buf {
 int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		  struct fault_buf *buf);
 
-/* Inline delivery: sleeps until a page in transition has settled. */
-void fault_wait(struct uhmm_space *sp, uintptr_t addr);
+/*
+ * Inline delivery: sleeps until a page in transition has settled. True if a migration has
+ * it: that may take long, and is to be waited for outside of the world.
+ */
+bool fault_wait(struct uhmm_space *sp, uintptr_t addr);
 
 /* A message of the reader (OS_EVENT_FAULT): resolves, parks or wakes. */
 void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,

@@ -13,6 +13,7 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/migration.h"
 #include "lib/page.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
@@ -77,6 +78,8 @@ static int take_over(struct uhmm_space *sp)
 	/* Last of what may fail: with that we are on our own. */
 	if (!r)
 		r = receive(sp);
+	if (!r)
+		migration_after_fork(sp);
 	for (i = 1; !r && i <= sp->nr_devices; i++)
 		r = sp->device[i] ? device_after_fork(sp->device[i]) : 0;
 	if (r)
@@ -224,8 +227,10 @@ int fork_child(struct uhmm_space *sp)
 	fs->shared = NULL;
 	sp->unusable = fs->result != 0;
 	/* Memory is complete, and nobody is there who could bring anything back. */
-	if (sp->unusable)
+	if (sp->unusable) {
 		page_table_fini(sp);
+		migration_forget_all(sp);
+	}
 	__atomic_store_n(&fs->phase, FORK_NONE, __ATOMIC_RELEASE);
 	os_wake(&fs->phase, INT_MAX);
 	signals = fs->signals;

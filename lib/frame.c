@@ -244,6 +244,45 @@ void frame_group_close(struct uhmm_space *sp, uint32_t g, bool oldest)
 	uhmm_unlock(&f->lock);
 }
 
+void frame_group_lend(struct uhmm_space *sp, uint32_t g)
+{
+	struct frames *f = &sp->frames;
+
+	uhmm_lock(&f->lock);
+	if (__atomic_load_n(&f->group[g].present, __ATOMIC_ACQUIRE))
+		f->group[g].kind = GROUP_LENT;
+	else
+		group_free(f, g);
+	uhmm_unlock(&f->lock);
+}
+
+unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, uint64_t *slot)
+{
+	uint32_t g = frame_group_open(sp, false);
+	unsigned done = 0;
+	int64_t r = 0;
+
+	if (g == NIL)
+		return 0;
+	*slot = (uint64_t)g * GROUP_PAGES;
+	while (done < nr) {
+		r = os_uffd_copy(sp->uffd, frame_addr(sp, *slot + done), sp->zeros,
+				 (nr - done) * PAGE_SIZE);
+		if (r > 0)
+			done += (unsigned)(r >> PAGE_SHIFT);
+		else if (r == -EEXIST)
+			done++; /* somebody looked there, and got zeros */
+		else if (r == -EAGAIN)
+			os_yield(); /* until the reader has read */
+		else
+			break;
+	}
+	if (done)
+		frame_group_fill(sp, g, 0, done);
+	frame_group_lend(sp, g);
+	return done;
+}
+
 uint32_t frame_group_take(struct uhmm_space *sp, uintptr_t *folio)
 {
 	struct frames *f = &sp->frames;
@@ -298,6 +337,9 @@ static void clear_present(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 	if (group->kind == GROUP_PROBATION &&
 	    !__atomic_load_n(&group->present, __ATOMIC_ACQUIRE)) {
 		probation_unlink(f, g);
+		group_free(f, g);
+	} else if (group->kind == GROUP_LENT &&
+		   !__atomic_load_n(&group->present, __ATOMIC_ACQUIRE)) {
 		group_free(f, g);
 	}
 	uhmm_unlock(&f->lock);
@@ -514,6 +556,26 @@ void frame_drop(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 	}
 	uhmm_unlock(&f->trash_lock);
 	clear_present(sp, g, mask);
+}
+
+void frames_take_back(struct uhmm_space *sp, uintptr_t owner)
+{
+	struct frames *f = &sp->frames;
+	uint32_t g;
+	unsigned i;
+
+	for (g = 0; g < f->nr_groups; g++) {
+		uint64_t drop = 0;
+
+		if (f->group[g].kind != GROUP_LENT)
+			continue;
+		for (i = 0; i < GROUP_PAGES; i++)
+			if (f->group[g].present >> i & 1 && f->group[g].owner[i] == owner)
+				drop |= UINT64_C(1) << i;
+		frame_drop(sp, g, drop);
+		if (f->group[g].kind == GROUP_LENT)
+			frame_group_close(sp, g, false);
+	}
 }
 
 void frame_folio_drop(struct uhmm_space *sp, uint32_t g)

@@ -83,6 +83,18 @@ void frame_group_fill(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
  * if it holds nothing.
  */
 void frame_group_close(struct uhmm_space *sp, uint32_t group, bool oldest);
+/* Done filling, as GROUP_LENT; or free if it holds nothing. */
+void frame_group_lend(struct uhmm_space *sp, uint32_t group);
+/*
+ * Up to nr frames of one group, at most GROUP_PAGES, that hold zeros and belong to
+ * nobody: how many; *slot is the first. The world is entered, the gate is not.
+ */
+unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, uint64_t *slot);
+/*
+ * Nobody has lent groups any more: frames of this owner are dropped, the others are on
+ * probation like any.
+ */
+void frames_take_back(struct uhmm_space *sp, uintptr_t owner);
 /*
  * Takes the oldest group (or folio) off the probation list, or GROUP_NIL. *folio: whose
  * folio it is, 0 for a group of single pages. A folio may go back before it is stored.

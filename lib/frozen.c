@@ -121,6 +121,10 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 		e = f;
 		slot = entry_payload(f) + page_index(source);
 	}
+	/* What a migration has is where it was, until that ends. */
+	if (entry_state(e) == PAGE_MIGRATING)
+		e = entry_make(e & ENTRY_FROM_FRAME ? PAGE_PROBATION : PAGE_DEVICE,
+			       entry_payload(e), entry_device(e));
 	switch (entry_state(e)) {
 	case PAGE_PROBATION:
 		r = os_uffd_copy(uffd, addr, frame_bytes(sp, slot), PAGE_SIZE);

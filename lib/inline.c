@@ -49,6 +49,12 @@ static void wait_for_room(struct uhmm_space *sp)
 	os_wait(&sp->inline_room, seen, 2000000);
 }
 
+/* A migration has the page, for as long as its driver likes. */
+static void wait_for_migration(struct uhmm_space *sp, uint32_t seen)
+{
+	os_wait(&sp->migration_done, seen, 2000000);
+}
+
 /* Inside the gate: an event that was read may not be applied yet. */
 static bool poisoned(struct uhmm_space *sp, uintptr_t addr)
 {
@@ -94,6 +100,7 @@ static int owns(struct uhmm_space *sp, uintptr_t addr)
 /* Resolves a fault that is the space's. False: it is not. */
 static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 {
+	uint32_t migrations = __atomic_load_n(&sp->migration_done, __ATOMIC_ACQUIRE);
 	struct fault_buf buf;
 	unsigned shard;
 	int r = 0;
@@ -111,9 +118,11 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 	fault_buf_get(sp, &buf);
 	r = fault_resolve(sp, addr, true, &buf);
 	fault_buf_put(sp, &buf);
-	if (r == -EBUSY)
-		fault_wait(sp, addr);
+	if (r == -EBUSY && !fault_wait(sp, addr))
+		r = 0;
 	gate_leave(&sp->world, shard);
+	if (r == -EBUSY)
+		wait_for_migration(sp, migrations);
 	if (r == -ENOSPC) {
 		__atomic_fetch_add(&sp->counter[COUNT_FAULT_PARKED], 1, __ATOMIC_RELAXED);
 		wait_for_room(sp);

@@ -30,6 +30,7 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/range.h"
+#include "lib/unshare.h"
 #include "lib/zap.h"
 
 struct isolation {
@@ -73,7 +74,7 @@ static bool claim(struct isolation *is, uintptr_t addr)
 		report(is, addr, entry_busy(e) ? UHMM_BUSY : UHMM_ALREADY);
 		return false;
 	}
-	if (zap_pending(is->sp, addr, addr + PAGE_SIZE)) {
+	if (unsharing(is->sp, addr) || zap_pending(is->sp, addr, addr + PAGE_SIZE)) {
 		report(is, addr, UHMM_BUSY);
 		return false;
 	}
@@ -351,33 +352,6 @@ static int isolate_some(struct isolation *is, uint64_t which)
 	return r;
 }
 
-/*
- * Makes pages exclusive. A page that the program has discarded meanwhile is a fault of
- * ours: no gate, no lock of the reader's. And it must not be parked for lack of room,
- * because it may be the worker that waits, or one that keeps the worker waiting.
- */
-static void make_exclusive(struct uhmm_space *sp, uintptr_t addr, unsigned nr)
-{
-	uhmm_lock(&sp->unshare_lock);
-	__atomic_store_n(&sp->unsharer, os_tid(), __ATOMIC_RELEASE);
-	os_make_exclusive(addr, nr * PAGE_SIZE);
-	__atomic_store_n(&sp->unsharer, 0, __ATOMIC_RELEASE);
-	uhmm_unlock(&sp->unshare_lock);
-}
-
-static void unshare(struct uhmm_space *sp, uintptr_t base, uint64_t which)
-{
-	while (which) {
-		unsigned from = (unsigned)__builtin_ctzll(which);
-		uint64_t rest = ~(which >> from);
-		unsigned nr = rest ? (unsigned)__builtin_ctzll(rest) : GROUP_PAGES - from;
-
-		make_exclusive(sp, base + from * PAGE_SIZE, nr);
-		which &= from + nr == GROUP_PAGES ? (UINT64_C(1) << from) - 1 :
-						    ~(((UINT64_C(1) << nr) - 1) << from);
-	}
-}
-
 int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
 		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results)
 {
@@ -396,14 +370,14 @@ int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 					       frame_group(sp, group)->nr_used <=
 				       GROUP_PAGES);
 	if (flags & ISOLATE_ZEROS)
-		unshare(sp, addr, which);
+		unshare_pages(sp, addr, which);
 	r = isolate_some(&is, which);
 	if (is.refused)
 		__atomic_fetch_add(&sp->nr_refused, 1, __ATOMIC_RELAXED);
 	if (r == 0 && is.refused && !(flags & ISOLATE_CHEAP)) {
 		which = is.refused;
 		before = is.isolated;
-		unshare(sp, addr, which);
+		unshare_pages(sp, addr, which);
 		is.refused = 0;
 		is.flags |= ISOLATE_HOT;
 		r = isolate_some(&is, which);
@@ -423,7 +397,7 @@ static int claim_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t add
 	unsigned i, hot = entry_hot(f);
 
 	if (page_chunk_pinned(chunk) || entry_state(f) != PAGE_NONE ||
-	    zap_pending(sp, addr, addr + CHUNK_SIZE))
+	    unsharing(sp, addr) || zap_pending(sp, addr, addr + CHUNK_SIZE))
 		return -ESTALE;
 	for (i = 0; chunk->page && i < CHUNK_PAGES; i++)
 		if (entry_state(entry_load(&chunk->page[i])) != PAGE_NONE)
@@ -523,7 +497,7 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 	if (group == GROUP_NIL)
 		return -ENOSPC;
 	if (flags & ISOLATE_ZEROS)
-		make_exclusive(sp, addr, CHUNK_PAGES);
+		unshare_folio(sp, addr);
 	shard = gate_enter(&sp->gate);
 	r = register_mapping(sp, vma);
 	chunk = page_chunk_make(sp, addr);

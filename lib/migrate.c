@@ -15,6 +15,7 @@
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/page.h"
+#include "lib/pagemap.h"
 
 /* ---- devices ---------------------------------------------------------------------- */
 
@@ -30,7 +31,7 @@ unsigned device_first(struct uhmm_space *sp)
 	unsigned i, first = 0;
 
 	for (i = 1; i < SPACE_DEVICES; i++)
-		if (device_open_at(sp, i) &&
+		if (device_open_at(sp, i) && !pagemap_at(sp, i) &&
 		    (!first || sp->device_age[i] < sp->device_age[first]))
 			first = i;
 	return first;

@@ -9,8 +9,8 @@
  *
  * All functions are called with the world entered and the gate not entered.
  */
-#ifndef UHMM_MIGRATE_H
-#define UHMM_MIGRATE_H
+#ifndef UHMM_LIB_MIGRATE_H
+#define UHMM_LIB_MIGRATE_H
 
 #include "lib/types.h"
 

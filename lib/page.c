@@ -22,12 +22,15 @@
 #define TO(s) (1u << PAGE_##s)
 static const uint32_t allowed[PAGE_NR_STATES] = {
 	[PAGE_NONE] = TO(NONE) | TO(ISOLATING) | TO(DEVICE),
-	[PAGE_ISOLATING] = TO(NONE) | TO(PROBATION) | TO(DEVICE) | TO(POISONED),
-	[PAGE_PROBATION] = TO(NONE) | TO(STORING) | TO(LOADING) | TO(PROBATION),
+	[PAGE_ISOLATING] = TO(NONE) | TO(PROBATION) | TO(DEVICE) | TO(POISONED) |
+			   TO(MIGRATING),
+	[PAGE_PROBATION] = TO(NONE) | TO(STORING) | TO(LOADING) | TO(PROBATION) |
+			   TO(MIGRATING),
 	[PAGE_STORING] = TO(NONE) | TO(PROBATION) | TO(DEVICE),
-	[PAGE_DEVICE] = TO(NONE) | TO(LOADING),
+	[PAGE_DEVICE] = TO(NONE) | TO(LOADING) | TO(MIGRATING),
 	[PAGE_LOADING] = TO(NONE) | TO(PROBATION) | TO(DEVICE) | TO(POISONED),
 	[PAGE_POISONED] = TO(NONE),
+	[PAGE_MIGRATING] = TO(NONE) | TO(PROBATION) | TO(DEVICE) | TO(POISONED),
 };
 
 struct chunk *page_chunk(struct uhmm_space *sp, uintptr_t addr)
@@ -109,7 +112,7 @@ entry_t page_settle(struct uhmm_space *sp, entry_t *entry, uintptr_t addr,
 {
 	entry_t was = __atomic_exchange_n(entry, new_entry, __ATOMIC_ACQ_REL);
 
-	assert_always(entry_busy(was));
+	assert_always(entry_wantable(was));
 	assert_always(allowed[entry_state(was)] & (1u << entry_state(new_entry)));
 	if (was & ENTRY_WAITERS) {
 		uint32_t *word = bucket(sp, entry);
@@ -121,11 +124,11 @@ entry_t page_settle(struct uhmm_space *sp, entry_t *entry, uintptr_t addr,
 	return was & ENTRY_WANTED;
 }
 
-static bool flag_busy(entry_t *entry, entry_t flag)
+static bool flag_if(entry_t *entry, bool (*may)(entry_t e), entry_t flag)
 {
 	entry_t e = entry_load(entry);
 
-	while (entry_busy(e)) {
+	while (may(e)) {
 		if ((e & flag) ||
 		    __atomic_compare_exchange_n(entry, &e, e | flag, false,
 						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
@@ -136,7 +139,7 @@ static bool flag_busy(entry_t *entry, entry_t flag)
 
 bool page_want(entry_t *entry)
 {
-	return flag_busy(entry, ENTRY_WANTED);
+	return flag_if(entry, entry_wantable, ENTRY_WANTED);
 }
 
 void page_wait(struct uhmm_space *sp, entry_t *entry)
@@ -147,7 +150,7 @@ void page_wait(struct uhmm_space *sp, entry_t *entry)
 		/* Before the flag: a settle after the flag changes the word. */
 		uint32_t seen = __atomic_load_n(word, __ATOMIC_SEQ_CST);
 
-		if (!flag_busy(entry, ENTRY_WAITERS))
+		if (!flag_if(entry, entry_busy, ENTRY_WAITERS))
 			return;
 		os_wait(word, seen, -1);
 	}

@@ -69,6 +69,12 @@ static inline bool entry_busy(entry_t e)
 	}
 }
 
+/* May a thread of the program be waiting for it? */
+static inline bool entry_wantable(entry_t e)
+{
+	return entry_busy(e) || entry_state(e) == PAGE_MIGRATING;
+}
+
 static inline entry_t entry_load(const entry_t *entry)
 {
 	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
@@ -109,7 +115,7 @@ bool page_change(struct uhmm_space *sp, entry_t *entry, uintptr_t addr, entry_t 
 entry_t page_settle(struct uhmm_space *sp, entry_t *entry, uintptr_t addr,
 		    entry_t new_entry);
 
-/* Sets WANTED on a busy entry; false if it is not busy any more. */
+/* Sets WANTED on a busy or MIGRATING entry; false if it is neither any more. */
 bool page_want(entry_t *entry);
 /* Sleeps until a busy entry is settled. Not for a thread that holds a busy page. */
 void page_wait(struct uhmm_space *sp, entry_t *entry);

@@ -15,6 +15,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/pagemap.h"
 #include "lib/reader.h"
 #include "lib/recall.h"
 #include "lib/reclaim.h"
@@ -72,8 +73,11 @@ static void release(struct uhmm_space *sp)
 {
 	unsigned i;
 
-	for (i = 1; i <= sp->nr_devices; i++)
+	for (i = 1; i <= sp->nr_devices; i++) {
 		device_close(sp->device[i]); /* NULL where it was closed before */
+		if (sp->pagemap[i])
+			pagemap_free(sp->pagemap[i]);
+	}
 	if (sp->uffd >= 0)
 		os_uffd_close(sp->uffd);
 	if (sp->kicker >= 0)
@@ -150,7 +154,7 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 	return 0;
 }
 
-int space_add_device(struct uhmm_space *sp, struct uhmm_device *dev)
+static int add(struct uhmm_space *sp, struct uhmm_device *dev, struct uhmm_pagemap *map)
 {
 	uint32_t n;
 
@@ -160,12 +164,25 @@ int space_add_device(struct uhmm_space *sp, struct uhmm_device *dev)
 		;
 	if (n < SPACE_DEVICES) {
 		sp->device_age[n] = ++sp->device_clock;
+		if (map)
+			map->number = n;
+		__atomic_store_n(&sp->pagemap[n], map, __ATOMIC_RELEASE);
 		__atomic_store_n(&sp->device[n], dev, __ATOMIC_RELEASE);
 		if (n > sp->nr_devices)
 			__atomic_store_n(&sp->nr_devices, n, __ATOMIC_RELEASE);
 	}
 	uhmm_unlock(&sp->device_lock);
 	return n < SPACE_DEVICES ? (int)n : -ENOSPC;
+}
+
+int space_add_device(struct uhmm_space *sp, struct uhmm_device *dev)
+{
+	return add(sp, dev, NULL);
+}
+
+int space_add_pagemap(struct uhmm_space *sp, struct uhmm_pagemap *map)
+{
+	return add(sp, map->dev, map);
 }
 
 int space_find_device(struct uhmm_space *sp, const struct uhmm_device *dev)
@@ -292,29 +309,41 @@ static int bring_back(struct uhmm_space *sp, unsigned device)
 	return r;
 }
 
+/* Pages that drivers have, to be or in the middle of being migrated. */
+static bool in_use(struct uhmm_space *sp, unsigned device)
+{
+	const struct uhmm_pagemap *map = pagemap_at(sp, device);
+
+	return map && __atomic_load_n(&map->nr_used, __ATOMIC_ACQUIRE);
+}
+
 /*
- * With the world closed nobody but the reader is in the middle of something. False: a
+ * With the world closed nobody but the reader is in the middle of something. -EAGAIN: a
  * page was stored by who had begun before the device was retiring.
  */
-static bool take_out(struct uhmm_space *sp, unsigned device)
+static int take_out(struct uhmm_space *sp, unsigned device)
 {
 	struct on_device on = { .device = device };
 	uint64_t signals;
-	bool empty;
+	int r = -EAGAIN;
 
 	/* A handler of the program could wait for the world on this thread. */
 	os_block_signals(&signals);
 	gate_close(&sp->world);
-	empty = !find_next(sp, &on, 0);
-	if (empty) {
+	if (!find_next(sp, &on, 0)) {
 		/* It may have copies to free of pages that it has brought back. */
 		reader_finish(sp);
-		__atomic_store_n(&sp->device[device], NULL, __ATOMIC_RELEASE);
-		__atomic_fetch_and(&sp->retiring, ~(1u << device), __ATOMIC_RELEASE);
+		r = in_use(sp, device) ? -EBUSY : 0;
 	}
+	if (r == 0) {
+		__atomic_store_n(&sp->device[device], NULL, __ATOMIC_RELEASE);
+		__atomic_store_n(&sp->pagemap[device], NULL, __ATOMIC_RELEASE);
+	}
+	if (r != -EAGAIN)
+		__atomic_fetch_and(&sp->retiring, ~(1u << device), __ATOMIC_RELEASE);
 	gate_open(&sp->world);
 	os_restore_signals(&signals);
-	return empty;
+	return r;
 }
 
 int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev)
@@ -336,7 +365,10 @@ int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev)
 			__atomic_fetch_and(&sp->retiring, ~(1u << n), __ATOMIC_RELEASE);
 			return r;
 		}
-	} while (!take_out(sp, (unsigned)n));
+		r = take_out(sp, (unsigned)n);
+	} while (r == -EAGAIN);
+	if (r)
+		return r;
 	device_close(dev);
 	lost = __atomic_load_n(&sp->counter[COUNT_LOAD_FAILED], __ATOMIC_RELAXED) - lost;
 	return lost ? -EIO : 0;

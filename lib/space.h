@@ -26,6 +26,8 @@ unsigned space_uffd_flags(const struct uhmm_space *sp);
 int space_create(const struct space_config *config, struct uhmm_space **space);
 /* Takes a device that was opened by a spec. Its number, 1.., or -ENOSPC. */
 int space_add_device(struct uhmm_space *sp, struct uhmm_device *dev);
+/* The same; it has its number then. */
+int space_add_pagemap(struct uhmm_space *sp, struct uhmm_pagemap *map);
 /* Its number, or -EINVAL: not a device of this space. */
 int space_find_device(struct uhmm_space *sp, const struct uhmm_device *dev);
 /* Starts the reader and the worker. */
@@ -38,7 +40,7 @@ int space_start_reader(struct uhmm_space *sp);
 int space_destroy_prepare(struct uhmm_space *sp);
 /*
  * Brings the device's pages back and closes it. -EINVAL: not open, or somebody else is
- * closing it.
+ * closing it. -EBUSY: a page map of which pages are in use still.
  */
 int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev);
 /* Stops and frees. -EIO: pages were lost, and stay poisoned. */

@@ -16,6 +16,8 @@
  *   page_settle(). Others may set two flags on it: WANTED (a thread of the program sleeps
  *   in the kernel until this page is there: wake it when settling) and WAITERS (a thread
  *   of ours sleeps on the wait queue).
+ * - From MIGRATING: its migration, with the gate entered, by page_settle(). It may be
+ *   WANTED, and nothing of ours waits for it.
  * - The gate closed: whoever closed it may change every stable entry, and waits for the
  *   holders of busy ones.
  *
@@ -76,6 +78,11 @@ enum page_state {
 	PAGE_DEVICE = 4,   /* payload: device page */
 	PAGE_LOADING = 5,  /* busy; payload: frame or device page, see FROM_FRAME */
 	PAGE_POISONED = 6, /* the bytes are lost; whoever touches it gets SIGBUS */
+	/*
+	 * A driver's, see lib/migration.h; payload: frame or device page, see FROM_FRAME.
+	 * Who touches it sleeps; everybody else may take it away, the gate closed.
+	 */
+	PAGE_MIGRATING = 7,
 	PAGE_NR_STATES,
 };
 
@@ -145,6 +152,7 @@ enum group_kind {
 	GROUP_PROBATION, /* on the probation list */
 	GROUP_CLOSED,    /* taken off it by who stores its pages */
 	GROUP_FOLIO,     /* first of the eight groups of a block that holds a folio */
+	GROUP_LENT,      /* its pages are a driver's: on no list, freed with the last */
 };
 
 struct frame_group {
@@ -461,6 +469,9 @@ enum space_stop {
 	STOP_BOTH, /* the reader too */
 };
 
+struct uhmm_pagemap;
+struct migration;
+
 struct uhmm_space {
 	/* Set at creation. */
 	uint32_t delivery;  /* enum uhmm_delivery */
@@ -485,7 +496,13 @@ struct uhmm_space {
 	uint32_t nr_devices; /* those open are at most this */
 	uint32_t retiring;   /* bits: being closed, nothing is stored on them */
 	uint64_t device_age[SPACE_DEVICES], device_clock; /* when it was opened */
-	struct uhmm_lock device_lock;                     /* opening, and who closes */
+	/* Those devices that are page maps; lib/pagemap.h. */
+	struct uhmm_pagemap *pagemap[SPACE_DEVICES];
+	/* Migrations between setup and finalize; lib/migration.h. */
+	struct uhmm_lock migration_lock;
+	struct migration *migrations;
+	uint32_t migration_done;      /* futex: counts pages given back */
+	struct uhmm_lock device_lock; /* opening, and who closes */
 
 	struct budget budget;
 	struct range_set managed;  /* !whole */
@@ -502,11 +519,12 @@ struct uhmm_space {
 	uint32_t inline_room; /* futex: counts when there may be room again */
 	uint32_t nr_refused;  /* times that pages were found pinned or shared */
 	/*
-	 * The thread of ours that touches memory of the program; see isolate.c. Held
+	 * The thread of ours that touches memory of the program; see unshare.h. Held
 	 * while it faults: the reader takes no such lock.
 	 */
 	struct uhmm_lock unshare_lock;
-	uint32_t unsharer; /* its tid; atomic */
+	uint32_t unsharer;      /* its tid; atomic */
+	struct range unsharing; /* what it touches; lib/unshare.h */
 	struct fork_state fork;
 
 	struct worker *w; /* the worker's own state; reclaim.c */

@@ -93,7 +93,8 @@ int uhmm_space_create(const struct uhmm_space_config *config, struct uhmm_space 
  * sees to it that nobody else uses the space or its devices. NULL is fine.
  * -ENOMEM: memory did not suffice for all pages; nothing was freed, the space lives on.
  * -EIO: pages were lost (their device failed); they stay poisoned, the space is gone.
- * Since 0.1.
+ * -EBUSY: a migration (<uhmm/migrate.h>) is under way; nothing was freed. Page maps end
+ * with the space. Since 0.1.
  */
 int uhmm_space_destroy(struct uhmm_space *space);
 
@@ -156,8 +157,9 @@ enum uhmm_advice {
 
 /*
  * 0, -EINVAL: range, advice, or UNPIN of a page that is not pinned (nothing changed).
- * PIN: -EIO a page was lost, -ENOMEM, -EOVERFLOW 65,535 pins of a page; what was pinned
- * before is unpinned again. An munmap() ends the pins of what it unmaps.
+ * PIN: -EIO a page was lost, -ENOMEM, -EOVERFLOW 65,535 pins of a page, -EBUSY a page is
+ * in a migration (<uhmm/migrate.h>); what was pinned before is unpinned again. An
+ * munmap() ends the pins of what it unmaps.
  * COLD: -ENODEV no device is open. Since 0.1.
  */
 int uhmm_advise(struct uhmm_space *space, void *addr, size_t len,

@@ -99,7 +99,8 @@ def functions(header):
         if not line.strip():
             comment = ""
         found = FUNCTION.match(code[number - 1])
-        if found:
+        # What is inline is no symbol.
+        if found and not line.startswith("static inline"):
             yield number, found[1], comment
 
 

@@ -317,6 +317,14 @@ static void op_migrate(struct program *p)
 		sim_fail("uhmm_migrate: %zu pages moved, %zu results say so", moved, n);
 }
 
+static void op_driver(struct program *p)
+{
+	struct run r = random_run(p);
+
+	if (p->driver)
+		driver_migrate(p, r.addr, r.nr);
+}
+
 static int advise(struct program *p, const struct run *r, enum uhmm_advice advice)
 {
 	int ret;
@@ -355,7 +363,10 @@ static void op_pin(struct program *p)
 
 	for (i = r.page; i < r.page + r.nr; i++)
 		before[i] = p->generation[i] - (p->changing[i] != 0);
-	expect("uhmm_advise(PIN)", advise(p, &r, UHMM_ADVISE_PIN), 0, 0);
+	ret = advise(p, &r, UHMM_ADVISE_PIN);
+	expect("uhmm_advise(PIN)", ret, p->driver ? -EBUSY : 0, 0);
+	if (ret)
+		return; /* a migration has one of them */
 	sim_sleep(sim_below(400000));
 	for (i = r.page; i < r.page + r.nr; i++) {
 		one.addr = page_addr(i);
@@ -402,12 +413,12 @@ static const struct {
 	void (*fn)(struct program *p);
 	unsigned weight, storm;
 } operations[] = {
-	{ op_read, 26, 15 },    { op_write, 26, 15 }, { op_dma, 3, 1 },
-	{ op_unmap, 4, 10 },    { op_map, 2, 5 },     { op_remap, 5, 15 },
-	{ op_discard, 6, 8 },   { op_protect, 3, 1 }, { op_fork, 1, 5 },
-	{ op_migrate, 12, 12 }, { op_advise, 4, 4 },  { op_pin, 3, 1 },
-	{ op_budget, 2, 1 },    { op_stats, 1, 0 },   { op_sleep, 2, 2 },
-	{ op_fork_libc, 1, 6 },
+	{ op_read, 26, 15 },    { op_write, 26, 15 },  { op_dma, 3, 1 },
+	{ op_unmap, 4, 10 },    { op_map, 2, 5 },      { op_remap, 5, 15 },
+	{ op_discard, 6, 8 },   { op_protect, 3, 1 },  { op_fork, 1, 5 },
+	{ op_migrate, 12, 12 }, { op_advise, 4, 4 },   { op_pin, 3, 1 },
+	{ op_budget, 2, 1 },    { op_stats, 1, 0 },    { op_sleep, 2, 2 },
+	{ op_fork_libc, 1, 6 }, { op_driver, 10, 10 },
 };
 
 void operation(struct program *p)

@@ -56,6 +56,8 @@ static void start_library(struct program *p)
 	for (i = 0; i < p->nr_devices; i++)
 		check("uhmm_device_open",
 		      uhmm_device_open(p->space, specs[(first + i) % 2], &p->device[i]));
+	if (sim_below(2))
+		driver_start(p);
 	check("uhmm_stats_get", uhmm_stats_get(p->space, &stats));
 	p->base_bytes = stats.rss_anon_bytes;
 	if (p->manage)
@@ -116,7 +118,11 @@ static void end_library(struct program *p)
 		read_all(p);
 	if (sim_below(2))
 		check("uhmm_device_close", uhmm_device_close(p->space, p->device[0]));
+	if (p->driver)
+		driver_end(p, sim_below(2));
 	check("uhmm_space_destroy", uhmm_space_destroy(p->space));
+	if (p->driver)
+		driver_free(p);
 	read_all(p);
 	host_stat(&host);
 	if (host.runs)

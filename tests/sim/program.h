@@ -13,6 +13,7 @@
 
 struct uhmm_space;
 struct uhmm_device;
+struct driver;
 
 #define PROGRAM_DEVICES 2
 /* What the library takes for itself once it works, and what reclaim keeps in reserve. */
@@ -22,6 +23,7 @@ struct program {
 	struct uhmm_space *space;
 	struct uhmm_device *device[PROGRAM_DEVICES];
 	unsigned nr_devices;
+	struct driver *driver; /* NULL: none */
 	unsigned nr_pages; /* of the arena, from its start */
 	unsigned nr_threads, nr_operations;
 	unsigned forks;      /* still allowed */
@@ -38,6 +40,11 @@ void program_run(const struct sim_config *config);
 
 /* The operations, in operations.c: one at random. */
 void operation(struct program *p);
+/* A driver with a device of its own; driver.c. */
+void driver_start(struct program *p);
+void driver_migrate(struct program *p, uintptr_t start, unsigned nr);
+void driver_end(struct program *p, bool unregister);
+void driver_free(struct program *p);
 /* fork() of libc, and all of a child's life; child.c. */
 void fork_libc(struct program *p);
 /* What others do in a child before the library's handler runs; child.c. */

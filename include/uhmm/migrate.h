@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * <uhmm/migrate.h>: migration in three steps, for drivers of devices with memory of their
+ * own. What the kernel's migrate_vma_setup(), migrate_vma_pages() and
+ * migrate_vma_finalize() are to drivers in the kernel (mm/migrate_device.c, Linux 6.1 to
+ * 7.2), these are to drivers in a process.
+ *
+ *	struct uhmm_migrate m = {
+ *		.size = sizeof(m), .start = start, .end = end, .src = src, .dst = dst,
+ *		.flags = UHMM_SELECT_SYSTEM,
+ *	};
+ *	uhmm_migrate_setup(space, &m);     // pages are out of the program's reach
+ *	for each i with src[i] & UHMM_PFN_MIGRATE:
+ *		dst[i] = a page of the device, with a copy of src[i]'s bytes
+ *	uhmm_migrate_pages(space, &m);     // src[i] & MIGRATE: this one moves
+ *	... update the device's page table ...
+ *	uhmm_migrate_finalize(space, &m);  // the program may have them again
+ *
+ * Between setup and finalize a thread that touches a page of the migration sleeps. The
+ * program may unmap, move or discard it: then its MIGRATE is gone after
+ * uhmm_migrate_pages(), or, if that comes later, finalize drops it. fork() copies it from
+ * where it was before. No lock is held between the calls: the driver may touch any other
+ * memory, and may take as long as it likes.
+ *
+ * Addresses are multiples of UHMM_PAGE_SIZE. The arrays src and dst have an element for
+ * each page of [start, end), are the caller's, and may themselves lie in memory that
+ * migrates, but not in the range. One migration is for one thread at a time; any number
+ * of migrations may be under way.
+ */
+#ifndef UHMM_MIGRATE_H
+#define UHMM_MIGRATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "uhmm/device.h"
+#include "uhmm/uhmm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+/* A page frame number and flags; 0: no page. */
+typedef uint64_t uhmm_pfn_t;
+
+#define UHMM_PFN_VALID UINT64_C(0x1)   /* there is a page */
+#define UHMM_PFN_MIGRATE UINT64_C(0x2) /* src: it can move; without VALID: a hole */
+#define UHMM_PFN_WRITE UINT64_C(0x8)   /* src: the program may write there */
+/* dst: the bytes are lost. Who touches the page gets SIGBUS, until it is discarded. */
+#define UHMM_PFN_ERROR UINT64_C(0x20)
+#define UHMM_PFN_SHIFT 6
+
+static inline bool uhmm_pfn_is_valid(uhmm_pfn_t pfn)
+{
+	return (pfn & UHMM_PFN_VALID) != 0;
+}
+
+/* Where a page may come from; flags of struct uhmm_migrate, to be OR-ed. */
+#define UHMM_SELECT_SYSTEM 0x1u         /* memory, and the space's storage devices */
+#define UHMM_SELECT_DEVICE_PRIVATE 0x2u /* page maps of the same owner */
+
+struct uhmm_migrate {
+	size_t size; /* sizeof(struct uhmm_migrate) */
+	uintptr_t start, end;
+	uhmm_pfn_t *src, *dst;
+	const void *owner; /* of the page maps that DEVICE_PRIVATE selects */
+	uint32_t flags;    /* UHMM_SELECT_* */
+	uint32_t reserved; /* 0 */
+	size_t npages;     /* out: pages of the range */
+	size_t cpages;     /* out: elements of src that are not 0 */
+	void *migration;   /* the library's; NULL before setup and after finalize */
+};
+
+/*
+ * Takes the pages that can move out of the program's reach. src[i] is then
+ *   VALID|MIGRATE[|WRITE]  a page: its bytes do not change until finalize
+ *   MIGRATE[|WRITE]        nothing was ever written there, so a page of zeros may be put
+ *                          on the device directly; it is one still, if it still is at
+ *                          uhmm_migrate_pages()
+ *   0                      not now: pinned, locked, shared with another process in a way
+ *                          that cannot be undone, in another migration, not selected
+ * and dst[i] is 0. Pages that were reclaimed to one of the space's storage devices are
+ * brought back first. Memory that may not be written (mprotect) does not move yet.
+ * 0, also if cpages is 0: then finalize is due all the same. -EINVAL: size, an address
+ * that is not a page's, an empty range, one that is not within one mapping of private
+ * anonymous memory, no arrays or overlapping ones, flags, a migration that was not
+ * finalized. -ENOMEM. Since 0.1.
+ */
+int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate *migrate);
+
+/*
+ * Commits: a page of which dst[i] is
+ *   a page of a page map (uhmm_page_get())     goes there
+ *   a page of memory (uhmm_page_alloc())       goes there, and back to the program
+ *   UHMM_PFN_ERROR                             is lost
+ *   0, or nothing that it could go to          stays where it was
+ * MIGRATE stays set in src[i] where a page moves. 0; -EINVAL: not between setup and
+ * finalize, or done before. Since 0.1.
+ */
+int uhmm_migrate_pages(struct uhmm_space *space, struct uhmm_migrate *migrate);
+
+/*
+ * Gives the pages back to the program, moved or not, and frees what is not needed:
+ * sources of pages that moved, destinations of those that did not. Without
+ * uhmm_migrate_pages() before it none has moved. 0; -EINVAL: there is no such migration.
+ * Since 0.1.
+ */
+int uhmm_migrate_finalize(struct uhmm_space *space, struct uhmm_migrate *migrate);
+
+/*
+ * The bytes of a page of memory that a migration has as a source, or that was allocated;
+ * NULL for any other. Since 0.1.
+ */
+void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
+
+/*
+ * Pages of memory, full of zeros, for dst. Of nr that were asked for it allocates as many
+ * as there is room for: how many, or -EINVAL, -ENOMEM. What is not used by a migration
+ * that moves it there is to be freed, or is by finalize if it was in dst. Since 0.1.
+ */
+int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
+void uhmm_page_free(struct uhmm_space *space, uhmm_pfn_t pfn);
+
+/* ---- page maps: a device's own memory -------------------------------------------- */
+
+/*
+ * What a driver does for the pages of its device. Called on threads of the library and of
+ * the program, any number at a time, also while the mappings of the program change: these
+ * functions must not touch memory that migrates, nor call anything that does.
+ */
+struct uhmm_pagemap_ops {
+	size_t size; /* sizeof(struct uhmm_pagemap_ops) */
+	/*
+	 * Copies a page to memory: the program has touched it. It stays on the device
+	 * until page_free(). 0, or -EIO: it is lost. Must be set.
+	 */
+	int (*copy_to_ram)(void *ctx, uint64_t page, void *buf);
+	/* Nobody uses the page any more. May be NULL. */
+	void (*page_free)(void *ctx, uint64_t page);
+	/*
+	 * In a child that fork() made, where the driver's memory was copied like any
+	 * other. A migration that was under way is not, there: its pages are where they
+	 * were, and if there was one all pages that were got for a destination, of
+	 * memory too, have been freed. May be NULL. -errno ends the child.
+	 */
+	int (*after_fork)(void *ctx);
+};
+
+struct uhmm_pagemap_config {
+	size_t size;       /* sizeof(struct uhmm_pagemap_config) */
+	uint64_t nr_pages; /* of the device, below UHMM_DEVICE_PAGE_LIMIT */
+	const void *owner; /* not NULL; drivers that share their pages give the same */
+	const struct uhmm_pagemap_ops *ops; /* copied */
+	void *ctx;
+};
+
+struct uhmm_pagemap;
+
+/*
+ * Makes the memory of a device known to a space. Its pages are named by their number, 0
+ * to nr_pages - 1. -EINVAL: config. -ENOMEM. -ENOSPC: a space has 15 devices and page
+ * maps together. Since 0.1.
+ */
+int uhmm_pagemap_register(struct uhmm_space *space,
+			  const struct uhmm_pagemap_config *config,
+			  struct uhmm_pagemap **pagemap);
+/*
+ * Brings every page back to memory, and forgets the page map. -EBUSY: a migration has
+ * pages of it. -ENOMEM: memory did not suffice; it is registered still. -EIO: pages
+ * were lost. Since 0.1.
+ */
+int uhmm_pagemap_unregister(struct uhmm_pagemap *pagemap);
+
+/*
+ * A page of the device that nobody uses becomes one that a migration may have as a
+ * destination: what is in dst is freed by finalize if it is not used. -EINVAL: no such
+ * page. -EBUSY: it is in use. Since 0.1.
+ */
+int uhmm_page_get(struct uhmm_pagemap *pagemap, uint64_t page, uhmm_pfn_t *pfn);
+/* Gives such a page back: page_free() is called. Since 0.1. */
+void uhmm_page_put(struct uhmm_pagemap *pagemap, uint64_t page);
+/* The page map of a pfn, and the page's number in it; NULL: not of one. Since 0.1. */
+struct uhmm_pagemap *uhmm_pfn_pagemap(struct uhmm_space *space, uhmm_pfn_t pfn,
+				      uint64_t *page);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+#endif

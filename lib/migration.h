@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Migrations that a driver carries out itself, in three steps: <uhmm/migrate.h>.
+ *
+ * A page between setup and finalize is MIGRATING. That is no busy state: its holder is a
+ * driver, which may take long and may itself touch memory, so nobody waits for it but
+ * threads of the program that touch the page. Everybody else may take such a page away
+ * from the migration, with the gate closed: its source is then *disowned* (its owner is
+ * 0) and belongs to the migration alone, which drops it at the end.
+ *
+ * What a migration knows of a page is its source, a frame or a page of a page map; where
+ * the program has it is the source's owner, so that it may move meanwhile.
+ *
+ * Frames that are a migration's, or that were handed out as destinations, are in groups
+ * that are *lent* (GROUP_LENT): on no list, so that nothing stores them.
+ */
+#ifndef UHMM_MIGRATION_H
+#define UHMM_MIGRATION_H
+
+#include "lib/pagemap.h"
+#include "lib/types.h"
+#include "uhmm/migrate.h"
+
+/* Owner of a frame that was handed out: no address of a program's page. */
+#define OWNER_ALLOCATED ((uintptr_t)1)
+
+struct migration_item {
+	uhmm_pfn_t src, dst; /* as in the caller's arrays */
+};
+
+struct migration {
+	struct uhmm_space *sp;
+	struct migration *next; /* of the space, under migration_lock */
+	uintptr_t start;
+	size_t nr;
+	bool committed; /* uhmm_migrate_pages() was called */
+	struct migration_item item[];
+};
+
+/* The mapping that [start, end) lies in, if it is one whose pages migrate. */
+bool migration_mapping(uintptr_t start, uintptr_t end, struct os_vma *vma);
+/* The migration of a caller's struct, or NULL if there is none under way. */
+struct migration *migration_find(struct uhmm_space *sp, const struct uhmm_migrate *m);
+void migration_free(struct migration *mg);
+
+/*
+ * The entry of a page that is this migration's still, the gate entered; NULL: it was
+ * taken away. *addr: where the program has it.
+ */
+entry_t *migration_entry(struct uhmm_space *sp, uhmm_pfn_t src, uintptr_t *addr);
+
+/* With the gate closed: the page of a MIGRATING entry is the migration's alone now. */
+void migration_disown(struct uhmm_space *sp, entry_t e);
+/* The same, of any entry: the program has the page at another address now. */
+void migration_follow(struct uhmm_space *sp, entry_t e, uintptr_t to);
+
+/* In a forked child, whose threads are not in the middle of any. */
+void migration_after_fork(struct uhmm_space *sp);
+/* The same where the space is good for nothing. */
+void migration_forget_all(struct uhmm_space *sp);
+
+#endif

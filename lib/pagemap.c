@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See pagemap.h. The page map's driver of <uhmm/device.h> is made here: its impl is the
+ * page map.
+ */
+#include "lib/pagemap.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/device.h"
+
+/* Does the driver's struct have this member, and is it set? */
+#define OPS_HAS(ops_, member_)                                                           \
+	((ops_)->size >= offsetof(struct uhmm_pagemap_ops, member_) + sizeof(void *) &&  \
+	 (ops_)->member_)
+
+/* ---- pages ------------------------------------------------------------------------ */
+
+static void put(struct uhmm_pagemap *map, uint64_t page)
+{
+	uint32_t *use = &map->page[page].use, used = MAP_PAGE_USED;
+
+	if (!__atomic_compare_exchange_n(use, &used, MAP_PAGE_FREEING, false,
+					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		return; /* it is nobody's */
+	if (OPS_HAS(&map->ops, page_free))
+		map->ops.page_free(map->ctx, page);
+	/* Now it can be had again. */
+	__atomic_fetch_sub(&map->nr_used, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
+}
+
+int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
+{
+	uint32_t none = MAP_PAGE_FREE;
+
+	if (page >= map->nr_pages)
+		return -EINVAL;
+	if (!__atomic_compare_exchange_n(&map->page[page].use, &none, MAP_PAGE_USED,
+					 false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		return -EBUSY;
+	__atomic_fetch_add(&map->nr_used, 1, __ATOMIC_RELAXED);
+	*pfn = pfn_make(map->number, page);
+	return 0;
+}
+
+void uhmm_page_put(struct uhmm_pagemap *map, uint64_t page)
+{
+	if (page < map->nr_pages)
+		put(map, page);
+}
+
+bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page)
+{
+	return page < map->nr_pages &&
+	       __atomic_load_n(&map->page[page].use, __ATOMIC_ACQUIRE) == MAP_PAGE_USED &&
+	       !pagemap_owner(map, page);
+}
+
+void pagemap_put_spares(struct uhmm_pagemap *map)
+{
+	uint64_t page;
+
+	for (page = 0; page < map->nr_pages; page++)
+		if (pagemap_is_spare(map, page))
+			put(map, page);
+}
+
+struct uhmm_pagemap *uhmm_pfn_pagemap(struct uhmm_space *sp, uhmm_pfn_t pfn,
+				      uint64_t *page)
+{
+	if (!uhmm_pfn_is_valid(pfn) || !pfn_device(pfn))
+		return NULL;
+	*page = pfn_page(pfn);
+	return pagemap_at(sp, pfn_device(pfn));
+}
+
+/* ---- as a device ------------------------------------------------------------------ */
+
+static void map_close(void *impl)
+{
+	(void)impl; /* pagemap_free() */
+}
+
+static int map_submit(void *impl, struct uhmm_batch *batch)
+{
+	struct uhmm_pagemap *map = impl;
+	uint32_t i;
+
+	for (i = 0; i < batch->nr; i++) {
+		struct uhmm_io *io = &batch->io[i];
+
+		switch (batch->op) {
+		case UHMM_OP_LOAD:
+			io->result = map->ops.copy_to_ram(map->ctx, io->page, io->buf);
+			break;
+		case UHMM_OP_FREE:
+			io->result = 0;
+			pagemap_set_owner(map, io->page, 0);
+			put(map, io->page);
+			break;
+		default:
+			io->result = -ENOSPC; /* pages come here by a migration only */
+			break;
+		}
+	}
+	batch->complete(batch);
+	return 0;
+}
+
+static int map_after_fork(void *impl)
+{
+	struct uhmm_pagemap *map = impl;
+
+	return OPS_HAS(&map->ops, after_fork) ? map->ops.after_fork(map->ctx) : 0;
+}
+
+static void map_stat(void *impl, struct uhmm_device_stat *stat)
+{
+	const struct uhmm_pagemap *map = impl;
+
+	stat->pages = __atomic_load_n(&map->nr_used, __ATOMIC_RELAXED);
+	stat->bytes_in = stat->bytes_stored = stat->pages * PAGE_SIZE;
+	stat->bytes_metadata = stat->pages * sizeof(struct map_page);
+	stat->bytes_resident = stat->bytes_metadata;
+}
+
+static const struct uhmm_driver map_driver = {
+	.size = sizeof(map_driver),
+	.name = "pagemap",
+	.summary = "memory of a driver's device",
+	.thread_model = UHMM_THREAD_PARALLEL,
+	.batch = UHMM_BATCH_MAX,
+	.close = map_close,
+	.submit = map_submit,
+	.after_fork = map_after_fork,
+	.stat = map_stat,
+};
+
+/* ---- making ----------------------------------------------------------------------- */
+
+void pagemap_free(struct uhmm_pagemap *map)
+{
+	if (map->page)
+		uhmm_host_unmap(map->page, map->nr_pages * sizeof(*map->page));
+	uhmm_host_unmap(map, sizeof(*map));
+}
+
+static bool is_valid(const struct uhmm_pagemap_config *c)
+{
+	return c && c->size >= sizeof(*c) && c->nr_pages &&
+	       c->nr_pages < UHMM_DEVICE_PAGE_LIMIT && c->owner && c->ops &&
+	       c->ops->size <= sizeof(*c->ops) && OPS_HAS(c->ops, copy_to_ram);
+}
+
+int pagemap_make(const struct uhmm_pagemap_config *c, struct uhmm_pagemap **out)
+{
+	struct uhmm_pagemap *map;
+
+	if (!is_valid(c))
+		return -EINVAL;
+	map = uhmm_host_map(sizeof(*map));
+	if (!map)
+		return -ENOMEM;
+	map->nr_pages = c->nr_pages;
+	map->owner = c->owner;
+	memcpy(&map->ops, c->ops, c->ops->size);
+	map->ctx = c->ctx;
+	map->page = uhmm_host_map(map->nr_pages * sizeof(*map->page));
+	if (!map->page || device_wrap(&map_driver, map, &map->dev)) {
+		pagemap_free(map);
+		return -ENOMEM;
+	}
+	*out = map;
+	return 0;
+}

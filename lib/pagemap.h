@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Page maps: memory of a driver's device, whose pages are named by the driver and hold
+ * what a migration put there (lib/migration.h).
+ *
+ * To the rest of the core a page map is a device like any other, one that nothing is
+ * stored on: a page comes back by LOAD, which is the driver's copy_to_ram(), and FREE
+ * gives it back to the driver. So faults, fork, eviction and the end of the space work on
+ * these pages as on all others.
+ *
+ * Of each page the map knows whether it is used, and at which address of the program it
+ * belongs (its *owner*): that is changed by who changes the entry there, the gate entered
+ * or closed.
+ */
+#ifndef UHMM_PAGEMAP_H
+#define UHMM_PAGEMAP_H
+
+#include "lib/types.h"
+#include "uhmm/migrate.h"
+
+/* pfn: number of the device (0: a frame of the space) and page there */
+#define PFN_PAGE_BITS 44
+#define PFN_PAGE_MASK ((UINT64_C(1) << PFN_PAGE_BITS) - 1)
+
+static inline uhmm_pfn_t pfn_make(unsigned device, uint64_t page)
+{
+	return ((uint64_t)device << PFN_PAGE_BITS | page) << UHMM_PFN_SHIFT |
+	       UHMM_PFN_VALID;
+}
+
+static inline unsigned pfn_device(uhmm_pfn_t pfn)
+{
+	return (unsigned)(pfn >> (UHMM_PFN_SHIFT + PFN_PAGE_BITS)) % SPACE_DEVICES;
+}
+
+static inline uint64_t pfn_page(uhmm_pfn_t pfn)
+{
+	return pfn >> UHMM_PFN_SHIFT & PFN_PAGE_MASK;
+}
+
+enum map_page_use {
+	MAP_PAGE_FREE = 0,
+	MAP_PAGE_USED,    /* a driver has it, or an entry */
+	MAP_PAGE_FREEING, /* page_free() has not returned yet */
+};
+
+struct map_page {
+	uintptr_t owner; /* where the program has it; 0: nowhere (any more). Atomic */
+	uint32_t use;    /* enum map_page_use; atomic */
+	uint32_t pad;
+};
+
+struct uhmm_pagemap {
+	struct uhmm_space *sp;
+	struct uhmm_device *dev;
+	unsigned number; /* as a device of the space */
+	uint64_t nr_pages;
+	uint64_t nr_used; /* pages that are not free; atomic */
+	const void *owner;
+	struct uhmm_pagemap_ops ops;
+	void *ctx;
+	struct map_page *page; /* takes memory where pages were used */
+};
+
+/* The page map of this number, or NULL: none, or a storage device. */
+static inline struct uhmm_pagemap *pagemap_at(struct uhmm_space *sp, unsigned number)
+{
+	return __atomic_load_n(&sp->pagemap[number], __ATOMIC_ACQUIRE);
+}
+
+static inline uintptr_t pagemap_owner(const struct uhmm_pagemap *map, uint64_t page)
+{
+	return __atomic_load_n(&map->page[page].owner, __ATOMIC_RELAXED);
+}
+
+static inline void pagemap_set_owner(struct uhmm_pagemap *map, uint64_t page,
+				     uintptr_t addr)
+{
+	__atomic_store_n(&map->page[page].owner, addr, __ATOMIC_RELAXED);
+}
+
+/* A page map that no space knows yet. -EINVAL: config; -ENOMEM. */
+int pagemap_make(const struct uhmm_pagemap_config *config, struct uhmm_pagemap **map);
+/* Its device is closed. */
+void pagemap_free(struct uhmm_pagemap *map);
+/* Is it one that a migration may have as a destination: got, and nowhere yet? */
+bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page);
+/* Puts all of these; nobody has the page map in use. */
+void pagemap_put_spares(struct uhmm_pagemap *map);
+
+#endif

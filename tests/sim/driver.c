@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A driver of a device with memory of its own, on the simulated machine: migrates ranges
+ * in three steps, takes its time between them, leaves some pages where they are, puts
+ * some back in memory, and now and then thinks better of it.
+ *
+ * Its memory is the library's kind, so that a forked child has its own copy.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/sim/program.h"
+#include "uhmm/migrate.h"
+
+#define DEVICE_PAGES 256u
+
+struct driver {
+	struct uhmm_pagemap *map;
+	unsigned next; /* where to look for a free page */
+	char page[DEVICE_PAGES][SIM_PAGE];
+	bool used[DEVICE_PAGES];
+};
+
+static int copy_to_ram(void *ctx, uint64_t page, void *buf)
+{
+	const struct driver *d = ctx;
+
+	if (page >= DEVICE_PAGES || !d->used[page])
+		sim_fail("the library wants page %lu of the device, which is free", page);
+	memcpy(buf, d->page[page], SIM_PAGE);
+	return 0;
+}
+
+static void page_free(void *ctx, uint64_t page)
+{
+	struct driver *d = ctx;
+
+	if (page >= DEVICE_PAGES || !d->used[page])
+		sim_fail("page %lu of the device is freed twice", page);
+	memset(d->page[page], 0xdb, SIM_PAGE);
+	d->used[page] = false;
+}
+
+static const struct uhmm_pagemap_ops ops = {
+	.size = sizeof(ops),
+	.copy_to_ram = copy_to_ram,
+	.page_free = page_free,
+};
+
+void driver_start(struct program *p)
+{
+	struct uhmm_pagemap_config config = {
+		.size = sizeof(config),
+		.nr_pages = DEVICE_PAGES,
+		.owner = &ops,
+		.ops = &ops,
+	};
+	struct driver *d = uhmm_host_map(sizeof(*d));
+	int r = -ENOMEM;
+
+	config.ctx = d;
+	if (d)
+		r = uhmm_pagemap_register(p->space, &config, &d->map);
+	if (r)
+		sim_fail("uhmm_pagemap_register: %d (%s)", r, strerror(-r));
+	p->driver = d;
+}
+
+void driver_end(struct program *p, bool unregister)
+{
+	unsigned i;
+	int r;
+
+	if (!unregister)
+		return;
+	r = uhmm_pagemap_unregister(p->driver->map);
+	if (r)
+		sim_fail("uhmm_pagemap_unregister: %d (%s)", r, strerror(-r));
+	for (i = 0; i < DEVICE_PAGES; i++)
+		if (p->driver->used[i])
+			sim_fail("page %u of the device was not freed", i);
+}
+
+void driver_free(struct program *p)
+{
+	uhmm_host_unmap(p->driver, sizeof(*p->driver));
+}
+
+/* A page of the device, or 0: it is full. */
+static uhmm_pfn_t get_page(struct driver *d, char **bytes)
+{
+	uhmm_pfn_t pfn;
+	unsigned i, at;
+
+	for (i = 0; i < DEVICE_PAGES; i++) {
+		at = (d->next + i) % DEVICE_PAGES;
+		if (uhmm_page_get(d->map, at, &pfn))
+			continue;
+		d->used[at] = true;
+		d->next = at + 1;
+		*bytes = d->page[at];
+		return pfn;
+	}
+	return 0;
+}
+
+static uhmm_pfn_t get_memory(struct program *p, char **bytes)
+{
+	uhmm_pfn_t pfn;
+
+	if (uhmm_page_alloc(p->space, &pfn, 1) != 1)
+		return 0;
+	*bytes = uhmm_pfn_bytes(p->space, pfn);
+	return pfn;
+}
+
+static const char *source_bytes(struct program *p, uhmm_pfn_t src)
+{
+	uint64_t page;
+
+	if (uhmm_pfn_pagemap(p->space, src, &page))
+		return p->driver->page[page];
+	return uhmm_pfn_bytes(p->space, src);
+}
+
+/* Where one page goes; 0: nowhere. */
+static uhmm_pfn_t place(struct program *p, uhmm_pfn_t src)
+{
+	uhmm_pfn_t dst;
+	char *bytes;
+
+	if (!(src & UHMM_PFN_MIGRATE) || sim_below(8) == 0)
+		return 0;
+	if (uhmm_pfn_is_valid(src) && sim_below(4) == 0)
+		dst = get_memory(p, &bytes);
+	else
+		dst = get_page(p->driver, &bytes);
+	if (dst && uhmm_pfn_is_valid(src))
+		memcpy(bytes, source_bytes(p, src), SIM_PAGE);
+	else if (dst)
+		memset(bytes, 0, SIM_PAGE);
+	return dst;
+}
+
+static void expect(const char *what, int r, int other)
+{
+	if (r && r != other)
+		sim_fail("%s: %d (%s)", what, r, strerror(-r));
+}
+
+static unsigned setup(struct program *p, struct uhmm_migrate *m)
+{
+	unsigned i, nr = 0;
+	int r;
+
+	sim_trace("> setup", (int64_t)m->start, (int64_t)m->end, m->flags, 0);
+	r = uhmm_migrate_setup(p->space, m);
+	sim_trace("< setup", (int64_t)m->start, (int64_t)m->end, m->flags, r);
+	expect("uhmm_migrate_setup", r, -EINVAL);
+	if (r)
+		return 0;
+	for (i = 0; i < m->npages; i++)
+		nr += m->src[i] != 0;
+	if (nr != m->cpages)
+		sim_fail("uhmm_migrate_setup: cpages is %zu, and %u are", m->cpages, nr);
+	return nr;
+}
+
+static void steps(struct program *p, struct uhmm_migrate *m)
+{
+	size_t i;
+
+	for (i = 0; i < m->npages; i++) {
+		m->dst[i] = place(p, m->src[i]);
+		if (sim_below(8) == 0)
+			sim_sleep(sim_below(20000));
+	}
+	sim_sleep(sim_below(100000));
+	if (sim_below(8)) {
+		expect("uhmm_migrate_pages", uhmm_migrate_pages(p->space, m), 0);
+		sim_sleep(sim_below(100000));
+	}
+}
+
+void driver_migrate(struct program *p, uintptr_t start, unsigned nr)
+{
+	uhmm_pfn_t src[ARENA_PAGES], dst[ARENA_PAGES];
+	struct uhmm_migrate m = {
+		.size = sizeof(m),
+		.start = start,
+		.end = start + nr * SIM_PAGE,
+		.src = src,
+		.dst = dst,
+		.owner = &ops,
+		.flags = 1 + sim_below(3),
+	};
+	int r;
+
+	if (setup(p, &m))
+		steps(p, &m);
+	r = uhmm_migrate_finalize(p->space, &m);
+	sim_trace("finalized", (int64_t)m.start, (int64_t)m.end, 0, r);
+	expect("uhmm_migrate_finalize", r, m.npages ? 0 : -EINVAL);
+}
