@@ -399,13 +399,13 @@ int uhmm_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr)
 		got = nr - done < GROUP_PAGES ? nr - done : GROUP_PAGES;
 		gate_visit(&sp->world, &visit);
 		got = frame_alloc(sp, got, &slot);
+		for (i = 0; i < got; i++)
+			frame_set_owner(sp, slot + i, OWNER_ALLOCATED);
 		gate_end_visit(&sp->world, &visit);
 		if (!got)
 			break;
-		for (i = 0; i < got; i++) {
-			frame_set_owner(sp, slot + i, OWNER_ALLOCATED);
+		for (i = 0; i < got; i++)
 			pfns[done++] = pfn_make(0, slot + i);
-		}
 	}
 	return done ? (int)done : -ENOMEM;
 }
