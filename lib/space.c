@@ -160,7 +160,7 @@ static int add(struct uhmm_space *sp, struct uhmm_device *dev, struct uhmm_pagem
 
 	uhmm_lock(&sp->device_lock);
 	for (n = 1;
-	     n < SPACE_DEVICES && __atomic_load_n(&sp->device[n], __ATOMIC_RELAXED); n++)
+	     n < SPACE_DEVICES && __atomic_load_n(&sp->device[n], __ATOMIC_ACQUIRE); n++)
 		;
 	if (n < SPACE_DEVICES) {
 		sp->device_age[n] = ++sp->device_clock;
@@ -336,8 +336,9 @@ static int take_out(struct uhmm_space *sp, unsigned device)
 		r = in_use(sp, device) ? -EBUSY : 0;
 	}
 	if (r == 0) {
-		__atomic_store_n(&sp->device[device], NULL, __ATOMIC_RELEASE);
+		/* This first: with the other its number can be had again. */
 		__atomic_store_n(&sp->pagemap[device], NULL, __ATOMIC_RELEASE);
+		__atomic_store_n(&sp->device[device], NULL, __ATOMIC_RELEASE);
 	}
 	if (r != -EAGAIN)
 		__atomic_fetch_and(&sp->retiring, ~(1u << device), __ATOMIC_RELEASE);
