@@ -570,7 +570,7 @@ void frames_take_back(struct uhmm_space *sp, uintptr_t owner)
 		if (f->group[g].kind != GROUP_LENT)
 			continue;
 		for (i = 0; i < GROUP_PAGES; i++)
-			if (f->group[g].present >> i & 1 && f->group[g].owner[i] == owner)
+			if (f->group[g].present >> i & 1 && f->group[g].owner[i] <= owner)
 				drop |= UINT64_C(1) << i;
 		frame_drop(sp, g, drop);
 		if (f->group[g].kind == GROUP_LENT)

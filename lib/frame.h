@@ -91,8 +91,8 @@ void frame_group_lend(struct uhmm_space *sp, uint32_t group);
  */
 unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, uint64_t *slot);
 /*
- * Nobody has lent groups any more: frames of this owner are dropped, the others are on
- * probation like any.
+ * Nobody has lent groups any more: frames of owners up to this, which are no pages of the
+ * program, are dropped; the others are on probation like any.
  */
 void frames_take_back(struct uhmm_space *sp, uintptr_t owner);
 /*

@@ -449,7 +449,6 @@ void migration_forget_all(struct uhmm_space *sp)
 		sp->migrations = mg->next;
 		uhmm_host_unmap(mg, bytes_of(mg->nr));
 	}
-	sp->migration_lock = (struct uhmm_lock){ 0 };
 }
 
 /* Destinations that were committed are nobody's; those of holes have arrived. */
@@ -488,5 +487,6 @@ void migration_after_fork(struct uhmm_space *sp)
 		if (map)
 			pagemap_put_spares(map);
 	}
+	/* What was handed out, and what the program has taken away from a migration. */
 	frames_take_back(sp, OWNER_ALLOCATED);
 }
