@@ -71,18 +71,6 @@ static bool is_inline(const struct uhmm_space *sp)
 	return sp && sp->delivery == UHMM_DELIVERY_INLINE && !sp->unusable;
 }
 
-static bool has_entry(struct uhmm_space *sp, uintptr_t addr)
-{
-	unsigned shard = gate_enter(&sp->gate);
-	struct chunk *chunk = page_chunk(sp, addr);
-	entry_t *entry = page_entry(chunk, addr);
-	bool has = (entry && entry_state(entry_load(entry)) != PAGE_NONE) ||
-		   (chunk && entry_state(entry_load(&chunk->folio)) != PAGE_NONE);
-
-	gate_leave(&sp->gate, shard);
-	return has;
-}
-
 /* Is it registered with this space? -EAGAIN: not now, fault again; -EINVAL: no. */
 static int owns(struct uhmm_space *sp, uintptr_t addr)
 {
@@ -109,7 +97,7 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 		return false;
 	if (fork_frozen_inline(sp, addr) || !fork_enter_inline(sp, addr, &shard))
 		return true;
-	if (!alone && !has_entry(sp, addr))
+	if (!alone && !page_is_known(sp, addr))
 		r = owns(sp, addr);
 	if (r) {
 		gate_leave(&sp->world, shard);
@@ -141,7 +129,7 @@ static bool resolve_any(uintptr_t addr)
 		nr += is_inline(registry_get(i));
 	for (i = 0; nr > 1 && i < REGISTRY_SPACES; i++) {
 		sp = registry_get(i);
-		if (is_inline(sp) && has_entry(sp, addr))
+		if (is_inline(sp) && page_is_known(sp, addr))
 			return resolve(sp, addr, false);
 	}
 	for (i = 0; i < REGISTRY_SPACES; i++) {

@@ -17,6 +17,18 @@
 #include "lib/page.h"
 #include "lib/pagemap.h"
 
+bool page_is_known(struct uhmm_space *sp, uintptr_t addr)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	struct chunk *chunk = page_chunk(sp, addr);
+	entry_t *entry = page_entry(chunk, addr);
+	bool known = (entry && entry_state(entry_load(entry)) != PAGE_NONE) ||
+		     (chunk && entry_state(entry_load(&chunk->folio)) != PAGE_NONE);
+
+	gate_leave(&sp->gate, shard);
+	return known;
+}
+
 /* ---- devices ---------------------------------------------------------------------- */
 
 struct uhmm_device *device_open_at(struct uhmm_space *sp, unsigned device)

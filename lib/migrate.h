@@ -28,6 +28,9 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma);
  */
 bool event_unread(struct uhmm_space *sp);
 
+/* Has the page an entry, of its own or as part of a folio? The gate is not entered. */
+bool page_is_known(struct uhmm_space *sp, uintptr_t addr);
+
 /* flags of isolate_pages */
 #define ISOLATE_HOT                                                                      \
 	0x1u /* also pages that came back lately; otherwise they cool by one */

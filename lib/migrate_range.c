@@ -14,12 +14,6 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 
-/*
- * How often a page is tried again while the program changes mappings, before it is BUSY:
- * at once at first, then after pauses, for the reader may be waiting for a processor.
- * Less than 50 ms together.
- */
-#define TRIES 64
 #define TRIES_AT_ONCE 16
 #define PAUSE_MAX_NS INT64_C(1000000)
 
@@ -197,7 +191,7 @@ static void again(struct piece *p)
 	}
 }
 
-static void pause_before(unsigned try)
+void migrate_pause(unsigned try)
 {
 	unsigned doubled = try - TRIES_AT_ONCE;
 	uint32_t nothing = 0;
@@ -233,8 +227,9 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 		pages(&p, which_first(p.nr));
 	}
 	gate_end_visit(&sp->world, &visit);
-	for (tries = 0; tries < TRIES && why == UHMM_MOVED && any_busy(&p); tries++) {
-		pause_before(tries);
+	for (tries = 0; tries < MIGRATE_TRIES && why == UHMM_MOVED && any_busy(&p);
+	     tries++) {
+		migrate_pause(tries);
 		gate_visit(&sp->world, &visit);
 		if (!device_open_at(sp, device))
 			why = UHMM_BUSY;

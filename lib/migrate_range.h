@@ -15,4 +15,13 @@
 void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigned device,
 		  uint8_t *results, unsigned *done);
 
+/*
+ * How often a page is tried again while the program changes mappings, before it is BUSY:
+ * at once at first, then after pauses, for the reader may be waiting for a processor.
+ * Less than 50 ms together.
+ */
+#define MIGRATE_TRIES 64
+/* Before it is tried again, the gate not entered; try counts from 0. */
+void migrate_pause(unsigned try);
+
 #endif

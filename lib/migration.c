@@ -18,13 +18,11 @@
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
+#include "lib/migrate_range.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
 
 #define SELECT_ALL (UHMM_SELECT_SYSTEM | UHMM_SELECT_DEVICE_PRIVATE)
-/* As in migrate_range.c: how often a window is tried while mappings change. */
-#define TRIES 64
-
 /* ---- the space's list ------------------------------------------------------------- */
 
 static size_t bytes_of(size_t nr)
@@ -252,18 +250,6 @@ static uint64_t there(const struct window *w, enum os_scan_what what)
 	return which;
 }
 
-static bool has_entry(struct uhmm_space *sp, uintptr_t addr)
-{
-	unsigned shard = gate_enter(&sp->gate);
-	struct chunk *chunk = page_chunk(sp, addr);
-	entry_t *entry = page_entry(chunk, addr);
-	bool has = (entry && entry_state(entry_load(entry)) != PAGE_NONE) ||
-		   (chunk && entry_state(entry_load(&chunk->folio)) != PAGE_NONE);
-
-	gate_leave(&sp->gate, shard);
-	return has;
-}
-
 /*
  * Isolates those pages. -EAGAIN: the program is changing mappings, or a page is in
  * somebody's hands for a moment, as one is that was touched just now.
@@ -304,7 +290,7 @@ static void collect_holes(struct window *w)
 		present |= there(w, OS_SCAN_ZEROS);
 	for (i = 0; i < w->nr; i++)
 		if (!w->item[i].src && !(present >> i & 1) &&
-		    !has_entry(w->mg->sp, w->addr + i * PAGE_SIZE))
+		    !page_is_known(w->mg->sp, w->addr + i * PAGE_SIZE))
 			w->item[i].src = UHMM_PFN_MIGRATE | write_flag(w);
 }
 
@@ -333,12 +319,12 @@ static void collect(struct window *w)
 	unsigned tries;
 	int r = -EAGAIN;
 
-	for (tries = 0; r == -EAGAIN && tries < TRIES; tries++) {
+	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		gate_visit(&sp->world, &visit);
-		r = collect_once(w, tries + 1 == TRIES);
+		r = collect_once(w, tries + 1 == MIGRATE_TRIES);
 		gate_end_visit(&sp->world, &visit);
 		if (r == -EAGAIN)
-			os_yield();
+			migrate_pause(tries);
 	}
 }
 

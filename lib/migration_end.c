@@ -16,14 +16,12 @@
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
+#include "lib/migrate_range.h"
 #include "lib/migration.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
 #include "lib/unshare.h"
 #include "lib/zap.h"
-
-/* As in migrate_range.c: how often a page is tried while mappings change. */
-#define TRIES 64
 
 struct window {
 	struct migration *mg;
@@ -101,10 +99,10 @@ static void back_one(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 {
 	unsigned tries;
 
-	for (tries = 0; tries < TRIES; tries++) {
+	for (tries = 0; tries < MIGRATE_TRIES; tries++) {
 		if (restore_page(sp, addr, slot, 1) != -EAGAIN)
 			return;
-		os_yield();
+		migrate_pause(tries);
 	}
 }
 
@@ -244,7 +242,7 @@ static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 	unsigned tries;
 	int r = -EAGAIN;
 
-	for (tries = 0; r == -EAGAIN && tries < TRIES; tries++) {
+	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		if (!pfn_device(dst) ||
 		    !migration_mapping(addr, addr + PAGE_SIZE, &vma) || !vma.writable)
 			return false;
@@ -254,7 +252,7 @@ static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 			return false;
 		r = insert(w, addr, dst, &(struct range){ vma.start, vma.end });
 		if (r == -EAGAIN)
-			os_yield();
+			migrate_pause(tries);
 	}
 	return r == 0;
 }

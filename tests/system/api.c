@@ -201,3 +201,18 @@ int64_t api_rss_bytes(void)
 	fclose(f);
 	return (int64_t)(resident - shared) * (int64_t)PAGE;
 }
+
+#if defined(__has_feature)
+#define HAS_FEATURE(feature_) __has_feature(feature_)
+#else
+#define HAS_FEATURE(feature_) 0
+#endif
+
+const char *api_fork_stops_threads(void)
+{
+#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
+	return "ThreadSanitizer stops the library's threads during fork()";
+#else
+	return NULL;
+#endif
+}

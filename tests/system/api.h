@@ -72,6 +72,12 @@ long api_smaps_kib(const void *p, const char *field);
 size_t api_resident(const void *p, size_t nr);
 /* Huge pages for p if there are any; else the test is skipped. Fills it. */
 void api_fill_huge(void *p, size_t nr, uint64_t key);
+/*
+ * ThreadSanitizer takes locks of its own in a handler of pthread_atfork() and holds them
+ * until fork() returns: every other thread stops at its next atomic operation, also the
+ * reader, for which the kernel waits in fork(). NULL, or why a test cannot run.
+ */
+const char *api_fork_stops_threads(void);
 int api_nr_fds(void);
 int api_nr_mappings(void);
 /* Resident anonymous memory of this process. */

@@ -12,26 +12,6 @@
 
 #define NR 512u
 
-#if defined(__has_feature)
-#define HAS_FEATURE(feature_) __has_feature(feature_)
-#else
-#define HAS_FEATURE(feature_) 0
-#endif
-
-/*
- * ThreadSanitizer takes locks of its own in a handler of pthread_atfork() and holds them
- * until fork() returns: every other thread stops at its next atomic operation, also the
- * reader, for which the kernel waits in fork(). NULL, or why a test cannot run.
- */
-static const char *fork_with_a_space(void)
-{
-#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
-	return "ThreadSanitizer stops the library's threads during fork()";
-#else
-	return NULL;
-#endif
-}
-
 /*
  * AddressSanitizer's runtime (gcc 12) does not let go of its locks in a forked child:
  * where another thread begins, or allocates, at the time of the fork, none of the child
@@ -42,7 +22,7 @@ static const char *fork_beside_busy_threads(void)
 #if defined(__SANITIZE_ADDRESS__)
 	return "AddressSanitizer's locks stay taken in a child of fork()";
 #else
-	return fork_with_a_space();
+	return api_fork_stops_threads();
 #endif
 }
 
@@ -63,7 +43,7 @@ static struct both make(uint32_t delivery, uint64_t key)
 {
 	struct both b;
 
-	NEEDS_FORK(fork_with_a_space);
+	NEEDS_FORK(api_fork_stops_threads);
 	b = (struct both){ .space = api_space(delivery, 0), .p = api_map(NR) };
 	b.ram = api_device(b.space, "ram");
 	b.lz4 = api_device(b.space, "lz4");
