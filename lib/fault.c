@@ -431,6 +431,8 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t *entry;
+	unsigned shard;
+	bool migrating;
 
 	if (!chunk)
 		return false;
@@ -439,7 +441,12 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 	entry = page_entry(chunk, addr);
 	if (entry && entry_busy(entry_load(entry)))
 		page_wait(sp, entry);
-	return entry && entry_state(entry_load(entry)) == PAGE_MIGRATING;
+	/* The entries may be gone by now. */
+	shard = gate_enter(&sp->gate);
+	entry = page_entry(chunk, addr);
+	migrating = entry && entry_state(entry_load(entry)) == PAGE_MIGRATING;
+	gate_leave(&sp->gate, shard);
+	return migrating;
 }
 
 void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
