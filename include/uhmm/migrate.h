@@ -49,9 +49,16 @@ typedef uint64_t uhmm_pfn_t;
 #define UHMM_PFN_VALID UINT64_C(0x1)   /* there is a page */
 #define UHMM_PFN_MIGRATE UINT64_C(0x2) /* src: it can move; without VALID: a hole */
 #define UHMM_PFN_WRITE UINT64_C(0x8)   /* src: the program may write there */
+/*
+ * The first of UHMM_FOLIO_PAGES pages that are one: of a huge page of 2 MiB, whose address
+ * is a multiple of that. The elements of the others are 0.
+ */
+#define UHMM_PFN_COMPOUND UINT64_C(0x10)
 /* dst: the bytes are lost. Who touches the page gets SIGBUS, until it is discarded. */
 #define UHMM_PFN_ERROR UINT64_C(0x20)
 #define UHMM_PFN_SHIFT 6
+
+#define UHMM_FOLIO_PAGES 512u
 
 static inline bool uhmm_pfn_is_valid(uhmm_pfn_t pfn)
 {
@@ -59,19 +66,30 @@ static inline bool uhmm_pfn_is_valid(uhmm_pfn_t pfn)
 }
 
 /* Where a page may come from; flags of struct uhmm_migrate, to be OR-ed. */
-#define UHMM_SELECT_SYSTEM 0x1u         /* memory, and the space's storage devices */
-#define UHMM_SELECT_DEVICE_PRIVATE 0x2u /* page maps of the same owner */
+#define UHMM_SELECT_SYSTEM 0x1u          /* memory, and the space's storage devices */
+#define UHMM_SELECT_DEVICE_PRIVATE 0x2u  /* private page maps of the same owner */
+#define UHMM_SELECT_DEVICE_COHERENT 0x4u /* coherent ones */
+#define UHMM_SELECT_COMPOUND 0x8u /* huge pages whole, where the range has all of one */
+/*
+ * Memory that may not be written too. To take such a page is not possible but by making
+ * it writable for an instant, so the caller sees to it that until uhmm_migrate_pages()
+ * nobody changes the mappings of the range, or writes where that is to end in SIGSEGV.
+ * (In the kernel, callers hold the lock of the mappings.)
+ */
+#define UHMM_SELECT_READONLY 0x10u
 
 struct uhmm_migrate {
 	size_t size; /* sizeof(struct uhmm_migrate) */
 	uintptr_t start, end;
 	uhmm_pfn_t *src, *dst;
-	const void *owner; /* of the page maps that DEVICE_PRIVATE selects */
+	const void *owner; /* of the page maps that DEVICE_* select */
 	uint32_t flags;    /* UHMM_SELECT_* */
 	uint32_t reserved; /* 0 */
 	size_t npages;     /* out: pages of the range */
 	size_t cpages;     /* out: elements of src that are not 0 */
 	void *migration;   /* the library's; NULL before setup and after finalize */
+	/* of struct uhmm_fault, in migrate_to_ram(): the page that was touched; else 0 */
+	uhmm_pfn_t fault_page;
 };
 
 /*
@@ -83,7 +101,8 @@ struct uhmm_migrate {
  *   0                      not now: pinned, locked, shared with another process in a way
  *                          that cannot be undone, in another migration, not selected
  * and dst[i] is 0. Pages that were reclaimed to one of the space's storage devices are
- * brought back first. Memory that may not be written (mprotect) does not move yet.
+ * brought back first. With SELECT_COMPOUND a huge page is one element, and so is a hole
+ * of a whole one that the program could have as a huge page.
  * 0, also if cpages is 0: then finalize is due all the same. -EINVAL: size, an address
  * that is not a page's, an empty range, one that is not within one mapping of private
  * anonymous memory, no arrays or overlapping ones, flags, a migration that was not
@@ -92,11 +111,24 @@ struct uhmm_migrate {
 int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate *migrate);
 
 /*
+ * The same by the pages of a page map, wherever the program has them, for a driver that
+ * needs its memory back: npages from first on; start, end, owner and flags are ignored.
+ * A page that the program has not is 0. Since 0.1.
+ */
+int uhmm_migrate_device_range(struct uhmm_pagemap *pagemap, uint64_t first, size_t npages,
+			      struct uhmm_migrate *migrate);
+/* Of these pages: pfns has npages of them, and may be migrate->src. Since 0.1. */
+int uhmm_migrate_device_pfns(struct uhmm_space *space, const uhmm_pfn_t *pfns,
+			     size_t npages, struct uhmm_migrate *migrate);
+
+/*
  * Commits: a page of which dst[i] is
  *   a page of a page map (uhmm_page_get())     goes there
  *   a page of memory (uhmm_page_alloc())       goes there, and back to the program
  *   UHMM_PFN_ERROR                             is lost
  *   0, or nothing that it could go to          stays where it was
+ * A COMPOUND source goes as one if its destination is COMPOUND, and else page by page to
+ * dst[i .. i + UHMM_FOLIO_PAGES), whose sources src[] then has.
  * MIGRATE stays set in src[i] where a page moves. 0; -EINVAL: not between setup and
  * finalize, or done before. Since 0.1.
  */
@@ -126,16 +158,41 @@ void uhmm_page_free(struct uhmm_space *space, uhmm_pfn_t pfn);
 
 /* ---- page maps: a device's own memory -------------------------------------------- */
 
+enum uhmm_pagemap_type {
+	/* The program cannot reach the pages: touching one brings it back to memory. */
+	UHMM_PAGEMAP_PRIVATE = 1,
+	/*
+	 * The program uses the pages where they are. They are memory of this process,
+	 * uhmm_pagemap_memory(), which the driver may place (mbind) or lock, and stay
+	 * until the driver migrates them, or a write after fork() makes a copy.
+	 */
+	UHMM_PAGEMAP_COHERENT = 2,
+};
+
+/* A page of a private page map that the program has touched. */
+struct uhmm_fault {
+	size_t size; /* sizeof(struct uhmm_fault) */
+	struct uhmm_space *space;
+	struct uhmm_pagemap *pagemap;
+	uint64_t page;        /* of the page map */
+	uintptr_t addr;       /* of the program */
+	uhmm_pfn_t pfn;       /* for uhmm_migrate.fault_page */
+	uintptr_t start, end; /* of the mapping: what may be migrated along */
+};
+
 /*
- * What a driver does for the pages of its device. Called on threads of the library and of
- * the program, any number at a time, also while the mappings of the program change: these
- * functions must not touch memory that migrates, nor call anything that does.
+ * What a driver does for the pages of its device. copy_to_ram(), page_free() and
+ * folio_split() are called on threads of the library and of the program, any number at a
+ * time, also while the mappings of the program change: they must not touch memory that
+ * migrates, nor call anything that does.
  */
 struct uhmm_pagemap_ops {
 	size_t size; /* sizeof(struct uhmm_pagemap_ops) */
 	/*
-	 * Copies a page to memory: the program has touched it. It stays on the device
-	 * until page_free(). 0, or -EIO: it is lost. Must be set.
+	 * Copies a page to memory: the program has touched it, or everything is to come
+	 * back. The page map's notifiers (<uhmm/range.h>) were told; the page stays on
+	 * the device until page_free(). 0, or -EIO: it is lost. Must be set if the page
+	 * map is private.
 	 */
 	int (*copy_to_ram)(void *ctx, uint64_t page, void *buf);
 	/* Nobody uses the page any more. May be NULL. */
@@ -147,7 +204,29 @@ struct uhmm_pagemap_ops {
 	 * memory too, have been freed. May be NULL. -errno ends the child.
 	 */
 	int (*after_fork)(void *ctx);
+	/*
+	 * The program has touched a page, and the driver brings it back by a migration of
+	 * its own, with fault_page, and what else it likes along with it. On a thread of
+	 * the page map that may do anything, one page at a time; who touched the page
+	 * sleeps. 0: if the page is still on the device it is touched again. -errno: it
+	 * is fetched by copy_to_ram(). May be NULL: always copy_to_ram(), which costs
+	 * less.
+	 */
+	int (*migrate_to_ram)(void *ctx, const struct uhmm_fault *fault);
+	/*
+	 * The UHMM_FOLIO_PAGES pages from head on, which were one, are single pages from
+	 * now on, each freed for itself. May be NULL.
+	 */
+	void (*folio_split)(void *ctx, uint64_t head);
 };
+
+/*
+ * The device's memory is not copied by fork(): a page is in use until parent and child
+ * have both given it up, and page_free() is called by who does so last. Nobody writes to
+ * a page on the device that two have: uhmm_range_fault() does not say WRITE of it, and
+ * REQ_WRITE brings the caller's own copy to memory.
+ */
+#define UHMM_PAGEMAP_SHARED 0x1u
 
 struct uhmm_pagemap_config {
 	size_t size;       /* sizeof(struct uhmm_pagemap_config) */
@@ -155,6 +234,8 @@ struct uhmm_pagemap_config {
 	const void *owner; /* not NULL; drivers that share their pages give the same */
 	const struct uhmm_pagemap_ops *ops; /* copied */
 	void *ctx;
+	uint32_t type;  /* enum uhmm_pagemap_type; 0: PRIVATE */
+	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of private ones, or 0 */
 };
 
 struct uhmm_pagemap;
@@ -173,6 +254,13 @@ int uhmm_pagemap_register(struct uhmm_space *space,
  * were lost. Since 0.1.
  */
 int uhmm_pagemap_unregister(struct uhmm_pagemap *pagemap);
+/* Brings every page back to memory. As above; it stays registered. Since 0.1. */
+int uhmm_pagemap_evict(struct uhmm_pagemap *pagemap);
+/*
+ * The memory of a coherent page map, nr_pages pages, for placing it; NULL if it is
+ * private. Pages that the program has are not there but at its addresses. Since 0.1.
+ */
+void *uhmm_pagemap_memory(struct uhmm_pagemap *pagemap);
 
 /*
  * A page of the device that nobody uses becomes one that a migration may have as a
@@ -180,8 +268,13 @@ int uhmm_pagemap_unregister(struct uhmm_pagemap *pagemap);
  * page. -EBUSY: it is in use. Since 0.1.
  */
 int uhmm_page_get(struct uhmm_pagemap *pagemap, uint64_t page, uhmm_pfn_t *pfn);
-/* Gives such a page back: page_free() is called. Since 0.1. */
+/* Gives such a page, or folio, back: page_free() is called. Since 0.1. */
 void uhmm_page_put(struct uhmm_pagemap *pagemap, uint64_t page);
+/*
+ * The same of UHMM_FOLIO_PAGES pages that are one, from head on, a multiple of that:
+ * *pfn is COMPOUND. Since 0.1.
+ */
+int uhmm_folio_get(struct uhmm_pagemap *pagemap, uint64_t head, uhmm_pfn_t *pfn);
 /* The page map of a pfn, and the page's number in it; NULL: not of one. Since 0.1. */
 struct uhmm_pagemap *uhmm_pfn_pagemap(struct uhmm_space *space, uhmm_pfn_t pfn,
 				      uint64_t *page);
