@@ -7,6 +7,7 @@
  * What libc maps and unmaps inside of itself (malloc(), stacks) is not seen: there the
  * library's events are all.
  */
+#undef _FILE_OFFSET_BITS /* which makes one of mmap() and mmap64() */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -5,6 +5,7 @@
  *
  * What libc does inside of itself (fopen(), posix_spawn()) is not seen.
  */
+#undef _FILE_OFFSET_BITS /* which makes one of open() and open64() */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -18,7 +18,7 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -45,13 +45,14 @@ HUGEPAGES = 16
 
 # Its own limit is 30 s a test, and none takes a second.
 TIMEOUT_S = 600
+LINES_MAX = 20000
 
 
 def compile_tests(source, out):
     folder = next(f for f in ("mm", "vm") if os.path.exists(
         f"{source}/tools/testing/selftests/{f}/hmm-tests.c"))
     done = subprocess.run(
-        ["cc", "-O2", "-w", "-I", source, "-I", f"{source}/tools/testing/selftests",
+        ["cc", "-w", "-I", source, "-I", f"{source}/tools/testing/selftests",
          f"{source}/tools/testing/selftests/{folder}/hmm-tests.c", "-o", out,
          "-lpthread"], capture_output=True, text=True)
     return done.stderr if done.returncode else None
@@ -85,30 +86,50 @@ class HugePages:
             self.set(self.before)
 
 
+def read(pipe, lines):
+    """What comes out of it. A test that fails says so over and over, for 30 s, by a
+    mistake of its harness: the same line twice in a row is kept once."""
+    last = None
+    for line in pipe:
+        if line != last and len(lines) < LINES_MAX:
+            lines.append(line.rstrip("\n"))
+        last = line
+
+
 def run(command):
-    """What it wrote, all of it appended in its order; and how it ended."""
-    with tempfile.TemporaryFile("a+", errors="replace") as out:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out,
-                                 stderr=out, start_new_session=True)
+    """The lines that it wrote, errors and trace in their order; and how it ended."""
+    lines = []
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, errors="replace",
+                             start_new_session=True)
+    reader = threading.Thread(target=read, args=(child.stdout, lines))
+    reader.start()
+    try:
+        status = child.wait(TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        status = "timeout"
+    end_session(child.pid)
+    child.wait()
+    reader.join()
+    return lines, status
+
+
+def end_session(session):
+    """Kills what is left of it. The harness makes a process group of each test."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            status = child.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            status = "timeout"
-        finally:
-            # A test that was killed may leave children of its own.
-            try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            child.wait()
-        out.seek(0)
-        return out.read(), status
+            with open(f"/proc/{pid}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            if int(fields[3]) == session:
+                os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass
 
 
-def sections(text):
+def sections(output):
     """{test: the lines between its RUN and its verdict}, {test: its verdict}"""
     lines, verdicts, current = {}, {}, None
-    for line in text.splitlines():
+    for line in output:
         begun = re.match(r"# +RUN +(\S+)", line)
         ended = re.match(r"# +(OK|FAIL) +(\S+)$", line)
         if begun:
@@ -190,11 +211,11 @@ def main():
     skips = {}
     with HugePages() as huge:
         for i in range(args.repeat):
-            text, status = run([f"{args.build}/uhmm", "dmirror", "--trace",
+            output, status = run([f"{args.build}/uhmm", "dmirror", "--trace",
                                 "/dev/stderr", "--", tests])
-            lines, verdicts = sections(text)
+            lines, verdicts = sections(output)
             if not lines or status == "timeout":
-                print(f"# run {i + 1}: ended with {status}: {text[-400:]!r}")
+                print(f"# run {i + 1}: ended with {status}: {output[-3:]}")
             for name in sorted(set(lines) - set(NAMES)):
                 print(f"# {name}: a test that nobody knows")
             for name in NAMES:
