@@ -60,6 +60,7 @@ struct map_faults {
 	uintptr_t addr[MAP_FAULTS_MAX];
 	uint32_t work; /* futex: the thread's bell */
 	bool running;  /* atomic; set false under the lock */
+	uint32_t tid;  /* of the thread; atomic */
 	struct os_thread thread;
 };
 

@@ -40,7 +40,7 @@ bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
 	if (!map || !map->ops.migrate_to_ram)
 		return false;
 	mf = &map->faults;
-	if (tid == __atomic_load_n(&mf->thread.tid, __ATOMIC_RELAXED))
+	if (tid == __atomic_load_n(&mf->tid, __ATOMIC_RELAXED))
 		return false;
 	uhmm_lock(&mf->lock);
 	queued = running(mf) && is_queued(mf, addr);
@@ -127,6 +127,7 @@ static void thread_main(void *arg)
 	uintptr_t addr;
 	uint32_t seen;
 
+	__atomic_store_n(&mf->tid, os_tid(), __ATOMIC_RELAXED);
 	os_accept_faults();
 	while (running(mf)) {
 		seen = __atomic_load_n(&mf->work, __ATOMIC_ACQUIRE);
