@@ -46,6 +46,8 @@ extern "C" {
 /* A page frame number and flags; 0: no page. */
 typedef uint64_t uhmm_pfn_t;
 
+struct uhmm_pagemap;
+
 #define UHMM_PFN_VALID UINT64_C(0x1)   /* there is a page */
 #define UHMM_PFN_MIGRATE UINT64_C(0x2) /* src: it can move; without VALID: a hole */
 #define UHMM_PFN_WRITE UINT64_C(0x8)   /* src: the program may write there */
@@ -237,8 +239,6 @@ struct uhmm_pagemap_config {
 	uint32_t type;  /* enum uhmm_pagemap_type; 0: PRIVATE */
 	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of private ones, or 0 */
 };
-
-struct uhmm_pagemap;
 
 /*
  * Makes the memory of a device known to a space. Its pages are named by their number, 0
