@@ -117,6 +117,8 @@ int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *config
 void pagemap_register_memory(struct uhmm_space *sp);
 /* Its device is closed. */
 void pagemap_free(struct uhmm_pagemap *map);
+/* A page that nobody uses is used. -EINVAL: no such page; -EBUSY. */
+int pagemap_get(struct uhmm_pagemap *map, uint64_t page);
 /* Is it one that a migration may have as a destination: got, and nowhere yet? */
 bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page);
 /* Puts all of these; nobody has the page map in use. */

@@ -171,7 +171,7 @@ void map_faults_stop(struct uhmm_pagemap *map)
 		os_uffd_wake(map->sp->uffd, addr, PAGE_SIZE);
 }
 
-void map_faults_forget(struct uhmm_pagemap *map)
+static void forget(struct uhmm_pagemap *map)
 {
 	struct map_faults *mf = &map->faults;
 
@@ -191,6 +191,11 @@ static void for_all(struct uhmm_space *sp, void (*fn)(struct uhmm_pagemap *map))
 		if (map)
 			fn(map);
 	}
+}
+
+void map_faults_forget_all(struct uhmm_space *sp)
+{
+	for_all(sp, forget);
 }
 
 void map_faults_stop_all(struct uhmm_space *sp)

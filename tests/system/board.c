@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A device that a test itself is. See board.h. */
 #include "board.h"
 
 const char board_owner[] = "board";
