@@ -34,6 +34,11 @@ unsigned board_freed(const struct board *b)
 	return __atomic_load_n(&b->freed, __ATOMIC_RELAXED);
 }
 
+unsigned board_faults(const struct board *b)
+{
+	return __atomic_load_n(&b->faults, __ATOMIC_RELAXED);
+}
+
 static struct board *open_any(uint32_t delivery, bool coherent,
 			      int (*to_ram)(struct board *, const struct uhmm_fault *))
 {

@@ -19,7 +19,7 @@ struct board {
 	unsigned next, freed;
 	bool broken; /* copy_to_ram() fails */
 	bool coherent;
-	/* migrate_to_ram(), or NULL; times it was called, at most a page each */
+	/* migrate_to_ram(), or NULL; and how often it was called */
 	int (*to_ram)(struct board *b, const struct uhmm_fault *fault);
 	unsigned faults;
 };
@@ -37,6 +37,8 @@ struct board *board_open_serving(uint32_t delivery,
 void board_close(struct board *b);
 /* Pages that were given back so far. */
 unsigned board_freed(const struct board *b);
+/* Calls of to_ram(). */
+unsigned board_faults(const struct board *b);
 
 /* A migration of up to NR pages, and its arrays. */
 struct steps {

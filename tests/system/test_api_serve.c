@@ -57,7 +57,7 @@ API_TEST(a_driver_serves_its_faults)
 	api_fill(p, 32, 1);
 	board_take(b, p, 32);
 	api_check(p, 32, 1);
-	CHECK_EQ(b->faults, 32);
+	CHECK_EQ(board_faults(b), 32);
 	CHECK_SOON(board_freed(b) == 32);
 	board_close(b);
 }
@@ -70,7 +70,7 @@ API_TEST(it_may_bring_more_along)
 	api_fill(p, NR, 1);
 	board_take(b, p, NR);
 	api_check(p, NR, 1);
-	CHECK_EQ(b->faults, NR / 16);
+	CHECK_EQ(board_faults(b), NR / 16);
 	board_close(b);
 }
 
@@ -89,15 +89,14 @@ API_TEST(what_it_cannot_serve_is_fetched)
 	api_fill(p, 8, 1);
 	board_take(b, p, 8);
 	api_check(p, 8, 1);
-	CHECK_GT(b->faults, 0);
+	CHECK_GT(board_faults(b), 0);
 	board_close(b);
 }
 
 /* The page stays for a while: the fault is repeated. */
 static int later(struct board *b, const struct uhmm_fault *fault)
 {
-	return __atomic_load_n(&b->faults, __ATOMIC_RELAXED) < 20 ? 0 :
-								    bring(b, fault, 1);
+	return board_faults(b) < 20 ? 0 : bring(b, fault, 1);
 }
 
 API_TEST(a_page_may_stay_for_a_while)
@@ -108,7 +107,7 @@ API_TEST(a_page_may_stay_for_a_while)
 	api_fill(p, 1, 1);
 	board_take(b, p, 1);
 	api_check(p, 1, 1);
-	CHECK_EQ(b->faults, 20);
+	CHECK_EQ(board_faults(b), 20);
 	board_close(b);
 }
 
@@ -130,7 +129,7 @@ API_TEST(the_driver_may_touch_such_pages_itself)
 	other = p + PAGE;
 	board_take(b, p, 2);
 	api_check(p, 2, 1);
-	CHECK_EQ(b->faults, 1);
+	CHECK_EQ(board_faults(b), 1);
 	board_close(b);
 }
 
@@ -194,11 +193,11 @@ API_TEST(a_child_has_a_driver_that_serves)
 	CHECK(pid >= 0);
 	if (!pid) {
 		api_check(p, 16, 1);
-		_exit(b->faults == 16 ? 0 : 1);
+		_exit(board_faults(b) == 16 ? 0 : 1);
 	}
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK_EQ(status, 0);
-	CHECK_EQ(b->faults, 0);
+	CHECK_EQ(board_faults(b), 0);
 	api_check(p, 16, 1);
 	board_close(b);
 }
