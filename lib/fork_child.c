@@ -15,6 +15,7 @@
 #include "lib/gate.h"
 #include "lib/migration.h"
 #include "lib/pagemap_fault.h"
+#include "lib/pagemap_share.h"
 #include "lib/page.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
@@ -76,7 +77,9 @@ static int take_over(struct uhmm_space *sp)
 	sp->kicker = os_kicker_open();
 	if (sp->kicker < 0)
 		return sp->kicker;
-	r = frames_after_fork(sp);
+	r = map_shares_after_fork(sp);
+	if (!r)
+		r = frames_after_fork(sp);
 	/* Last of what may fail: with that we are on our own. */
 	if (!r)
 		r = receive(sp);
@@ -226,6 +229,7 @@ int fork_child(struct uhmm_space *sp)
 	else
 		settle_in(sp);
 	sp->pid = os_pid();
+	*sp->here = 1;
 	os_close(fs->lifeline[1]);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
@@ -233,6 +237,7 @@ int fork_child(struct uhmm_space *sp)
 	/* Memory is complete, and nobody is there who could bring anything back. */
 	if (sp->unusable) {
 		page_table_fini(sp);
+		map_shares_forget(sp);
 		migration_forget_all(sp);
 	}
 	__atomic_store_n(&fs->phase, FORK_NONE, __ATOMIC_RELEASE);

@@ -71,6 +71,16 @@ static int map_buffers(struct uhmm_space *sp)
 	return sp->reader_buf && sp->bufs.bytes && sp->batch && sp->zeros ? 0 : -ENOMEM;
 }
 
+static int map_here(struct uhmm_space *sp)
+{
+	sp->here = os_reserve(PAGE_SIZE);
+	if (!sp->here || os_commit(sp->here, PAGE_SIZE))
+		return -ENOMEM;
+	os_wipe_on_fork(sp->here, PAGE_SIZE);
+	*sp->here = 1;
+	return 0;
+}
+
 static void release(struct uhmm_space *sp)
 {
 	unsigned i;
@@ -85,6 +95,8 @@ static void release(struct uhmm_space *sp)
 	}
 	if (sp->kicker >= 0)
 		os_close(sp->kicker);
+	if (sp->here)
+		os_release(sp->here, PAGE_SIZE);
 	frames_fini(sp);
 	fence_fini(sp);
 	recall_fini(sp);
@@ -141,6 +153,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		r = sp->kicker = os_kicker_open();
 	if (r >= 0)
 		r = frames_init(sp, frames);
+	if (!r)
+		r = map_here(sp);
 	if (!r)
 		r = map_buffers(sp);
 	if (!r)

@@ -491,6 +491,8 @@ struct uhmm_space {
 	int uffd, kicker;
 	/* whose space it is: differs in a child that is not ours */
 	uint32_t pid;
+	/* 1; 0 in a child that is not ours, whose memory the parent fills */
+	uint32_t *here;
 	struct space_hooks hooks;
 
 	struct gate world, gate;

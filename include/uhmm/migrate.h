@@ -224,14 +224,25 @@ struct uhmm_pagemap_ops {
 	void (*folio_split)(void *ctx, uint64_t head);
 };
 
+/*
+ * fork() does not copy the device's memory: parent and child have the same pages, and one
+ * is in use until all have given it up, or have ended. page_free() is called in the
+ * process that does so last, or that notices; so what the driver knows of its memory lies
+ * where they all see it. What more than one process has is only read by the device:
+ * uhmm_range_fault() does not say WRITE of it, and REQ_WRITE brings the caller's own copy
+ * to memory; mirrors are told PROTECTION at fork(). 256 processes may share a device at a
+ * time; the memory of a child beyond that is filled at fork(), and its space unusable.
+ */
+#define UHMM_PAGEMAP_SHARED 0x1u
+
 struct uhmm_pagemap_config {
 	size_t size;       /* sizeof(struct uhmm_pagemap_config) */
 	uint64_t nr_pages; /* of the device, below UHMM_DEVICE_PAGE_LIMIT */
 	const void *owner; /* not NULL; drivers that share their pages give the same */
 	const struct uhmm_pagemap_ops *ops; /* copied */
 	void *ctx;
-	uint32_t type;     /* enum uhmm_pagemap_type; 0: PRIVATE */
-	uint32_t reserved; /* 0 */
+	uint32_t type;  /* enum uhmm_pagemap_type; 0: PRIVATE */
+	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of a private one; or 0 */
 };
 
 /*

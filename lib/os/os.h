@@ -43,6 +43,8 @@ int os_set_executable(void *addr, size_t size_bytes, bool executable);
  * with events: that would wait for our own reader.
  */
 int os_discard(void *addr, size_t size_bytes);
+/* What was committed is zeros in a forked child, however that is made. */
+void os_wipe_on_fork(void *addr, size_t size_bytes);
 /* After an mlockall() of the program's: then pages are there that were not asked for. */
 void os_unlock(void *addr, size_t size_bytes);
 
@@ -316,5 +318,18 @@ int os_handover_send(int listener, int uffd);                 /* to the one who 
 int os_handover_receive(const struct os_handover_name *name); /* the uffd */
 /* A pipe: [0] can be read once every copy of [1] is closed. */
 int os_lifeline(int fds[2]);
+
+/*
+ * In memory shared with other processes: whether one of them lives. A life is had by a
+ * thread, and is free again when that thread ends, however that comes about, or becomes
+ * another program. Not for hidden threads.
+ */
+struct os_life {
+	uint64_t impl[8];
+};
+void os_life_init(struct os_life *life);
+void os_life_begin(struct os_life *life); /* waits while somebody else has it */
+bool os_life_try(struct os_life *life);   /* the same if nobody has it */
+void os_life_end(struct os_life *life);   /* by the thread that has it */
 
 #endif

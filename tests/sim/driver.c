@@ -3,8 +3,8 @@
  * A driver of two devices, on the simulated machine: one with memory of its own, which is
  * the library's kind, so that a forked child has its own copy; and a coherent one. It
  * migrates ranges in three steps, takes its time between them, leaves some pages where
- * they are, puts some back in memory, and now and then thinks better of it. In some worlds
- * it serves the faults on its own memory itself.
+ * they are, puts some back in memory, and now and then thinks better of it. In some
+ * worlds it serves the faults on its own memory itself.
  */
 #include <errno.h>
 #include <string.h>
