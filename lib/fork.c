@@ -13,6 +13,7 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/range.h"
 #include "lib/reader.h"
@@ -77,6 +78,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	fs->ready = 0;
 	fs->early_uffd = -1;
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
+	fs->told = notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION, NULL);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
 	return true;
@@ -111,6 +113,7 @@ void fork_parent(struct uhmm_space *sp)
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
 	signals = fs->signals;
+	notifier_end(sp, fs->told);
 	gate_open(&sp->world);
 	os_restore_signals(&signals);
 }

@@ -14,6 +14,7 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migration.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
@@ -217,6 +218,7 @@ int fork_child(struct uhmm_space *sp)
 	fs->frozen_lock = (struct uhmm_lock){ 0 };
 	sp->device_lock = (struct uhmm_lock){ 0 };
 	sp->migration_lock = (struct uhmm_lock){ 0 };
+	notifier_forget_all(sp);
 	sp->retiring = 0; /* who was closing a device is not here */
 	if (by_thread)
 		settle_in_on_reader(sp);

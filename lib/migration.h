@@ -33,7 +33,8 @@ struct migration {
 	struct migration *next; /* of the space, under migration_lock */
 	uintptr_t start;
 	size_t nr;
-	bool committed; /* uhmm_migrate_pages() was called */
+	bool committed;    /* uhmm_migrate_pages() was called */
+	const void *owner; /* what notifiers are told */
 	struct migration_item item[];
 };
 
