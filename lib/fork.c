@@ -14,6 +14,7 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap_share.h"
 #include "lib/range.h"
@@ -79,9 +80,15 @@ bool fork_prepare(struct uhmm_space *sp)
 	fs->ready = 0;
 	fs->early_uffd = -1;
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
+	fs->told = notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION, NULL);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
-	map_shares_claim(sp);
+	if (map_shares_any(sp)) {
+		map_shares_claim(sp);
+		/* What two have is not written any more. */
+		notifier_end(sp, notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION,
+						NULL));
+	}
 	coherent_forked(sp); /* nobody changes an entry now */
 	return true;
 }
@@ -117,6 +124,7 @@ void fork_parent(struct uhmm_space *sp)
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
 	signals = fs->signals;
+	notifier_end(sp, fs->told);
 	gate_open(&sp->world);
 	os_restore_signals(&signals);
 }

@@ -14,6 +14,7 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migration.h"
+#include "lib/notifier.h"
 #include "lib/pagemap_fault.h"
 #include "lib/pagemap_share.h"
 #include "lib/page.h"
@@ -223,6 +224,7 @@ int fork_child(struct uhmm_space *sp)
 	sp->device_lock = (struct uhmm_lock){ 0 };
 	sp->migration_lock = (struct uhmm_lock){ 0 };
 	map_faults_forget_all(sp);
+	notifier_forget_all(sp);
 	sp->retiring = 0; /* who was closing a device is not here */
 	if (by_thread)
 		settle_in_on_reader(sp);

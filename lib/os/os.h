@@ -165,6 +165,7 @@ struct os_vma {
 	uintptr_t start, end;
 	enum os_vma_kind kind;
 	bool readable, writable, executable;
+	unsigned page_shift; /* of its pages: 12, or more of hugetlb; 12 if not known */
 };
 
 /*
@@ -189,6 +190,17 @@ struct os_extent {
 enum os_scan_what { OS_SCAN_MEMORY, OS_SCAN_ZEROS };
 int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
 	    struct os_extent *extents, int nr, uintptr_t *walked);
+
+/* What the page tables say of a page; 0: there is none. */
+#define OS_PAGE_PRESENT 0x1u
+#define OS_PAGE_ZERO 0x2u      /* the kernel's page of zeros, small or huge */
+#define OS_PAGE_FILE 0x4u      /* of a file, or of shared memory */
+#define OS_PAGE_EXCLUSIVE 0x8u /* nobody else maps it */
+#define OS_PAGE_HUGE 0x10u     /* mapped by an entry for a huge page */
+
+#define OS_LOOK_PAGES 512
+/* That of nr pages, at most OS_LOOK_PAGES, each looked at for itself. 0, or -errno. */
+int os_look(uintptr_t start, unsigned nr, uint8_t *pages);
 
 /*
  * Bytes from start on, at most len, that have no page and nothing that the kernel keeps
@@ -227,6 +239,11 @@ int os_make_exclusive(uintptr_t start, size_t len);
  * be executed too; or has its own access again. -errno.
  */
 int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool writable);
+/*
+ * As if the program touched each page: with what comes of it, and as long as it takes.
+ * 0, or -errno: some were touched, if any.
+ */
+int os_populate(uintptr_t start, size_t len, bool write);
 /*
  * Calls fn with the memory the kernel itself writes when a thread ends: not to be
  * migrated.
