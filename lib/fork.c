@@ -83,13 +83,9 @@ bool fork_prepare(struct uhmm_space *sp)
 	fs->told = notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION, NULL);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
-	if (map_shares_any(sp)) {
-		map_shares_claim(sp);
-		/* What two have is not written any more. */
-		notifier_end(sp, notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION,
-						NULL));
-	}
-	coherent_forked(sp); /* nobody changes an entry now */
+	/* Nobody changes an entry now. */
+	map_shares_claim(sp);
+	coherent_forked(sp);
 	return true;
 }
 

@@ -207,8 +207,10 @@ int fork_child(struct uhmm_space *sp)
 
 	if (sp->unusable)
 		return 0;
-	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE)
+	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE) {
+		map_shares_forget(sp);
 		return -EMFILE;
+	}
 	/* Else the handler takes us for the parent: not before we have our own. */
 	if (by_thread)
 		sp->pid = os_pid();
