@@ -20,6 +20,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/migrate_range.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
 
@@ -278,7 +279,8 @@ static int isolate(struct window *w, uint64_t which)
 
 	if (group == GROUP_NIL)
 		return 0;
-	r = isolate_pages(sp, &vma, w->addr, which, group, ISOLATE_HOT, results);
+	r = isolate_pages(sp, &vma, w->addr, which, group, ISOLATE_HOT | ISOLATE_TOLD,
+			  results);
 	if (r > 0)
 		claim_all(w, PAGE_PROBATION, group);
 	frame_group_lend(sp, group);
@@ -399,6 +401,7 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	struct os_vma vma;
 	struct window w;
 	size_t i, cpages = 0;
+	bool told;
 
 	if (!is_valid(m) || !fault_page_is_valid(sp, m->fault_page) ||
 	    !migration_mapping(m->start, m->end, &vma))
@@ -408,6 +411,8 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 		return -ENOMEM;
 	mg->start = m->start;
 	mg->flags = m->flags;
+	mg->owner = m->owner;
+	told = notifier_begin(sp, m->start, m->end, UHMM_EVENT_MIGRATE, mg->owner);
 	w = (struct window){ .mg = mg, .flags = m->flags, .owner = m->owner };
 	for (i = 0; i < mg->nr; i += w.nr) {
 		unsigned left = CHUNK_PAGES - page_index(m->start + i * PAGE_SIZE);
@@ -419,6 +424,7 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 			w.nr = (unsigned)(mg->nr - i);
 		collect(&w);
 	}
+	notifier_end(sp, told);
 	for (i = 0; i < mg->nr; i++) {
 		m->src[i] = mg->item[i].src;
 		m->dst[i] = 0;

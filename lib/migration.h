@@ -33,8 +33,9 @@ struct migration {
 	struct migration *next; /* of the space, under migration_lock */
 	uintptr_t start;
 	size_t nr;
-	bool committed; /* uhmm_migrate_pages() was called */
-	uint32_t flags; /* UHMM_SELECT_* */
+	bool committed;    /* uhmm_migrate_pages() was called */
+	uint32_t flags;    /* UHMM_SELECT_* */
+	const void *owner; /* what notifiers are told */
 	struct migration_item item[];
 };
 

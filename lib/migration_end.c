@@ -19,6 +19,7 @@
 #include "lib/migrate.h"
 #include "lib/migrate_range.h"
 #include "lib/migration.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
 #include "lib/unshare.h"
@@ -30,6 +31,7 @@ struct window {
 	size_t at; /* of item in the migration */
 	unsigned nr;
 	uint32_t group; /* for what is found where a hole was, opened on first use */
+	bool told;      /* notifiers, from the first hole on: that pages come there */
 	/* left over: see_to_rest() */
 	unsigned nr_back;
 	uintptr_t back[GROUP_PAGES];
@@ -250,6 +252,16 @@ static int insert(struct window *w, uintptr_t addr, uhmm_pfn_t dst,
 	return r;
 }
 
+/* From here to the end of the range, until all that are to be filled are. */
+static void tell_once(struct window *w, uintptr_t addr)
+{
+	const struct migration *mg = w->mg;
+
+	if (!w->told)
+		w->told = notifier_begin(mg->sp, addr, mg->start + mg->nr * PAGE_SIZE,
+					 UHMM_EVENT_MIGRATE, mg->owner);
+}
+
 /* A page of a device for a hole. Memory for a hole is what there is without us. */
 static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 {
@@ -257,6 +269,8 @@ static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 	unsigned tries;
 	int r = -EAGAIN;
 
+	if (pfn_device(dst))
+		tell_once(w, addr);
 	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		if (!pfn_device(dst) ||
 		    !migration_mapping(addr, addr + PAGE_SIZE, &vma) ||
@@ -330,6 +344,7 @@ int uhmm_migrate_pages(struct uhmm_space *sp, struct uhmm_migrate *m)
 		for (i = 0; i < w.nr; i++)
 			m->src[w.at + i] = w.item[i].src;
 	}
+	notifier_end(mg->sp, w.told);
 	return 0;
 }
 

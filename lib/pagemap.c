@@ -9,9 +9,7 @@
 #include <string.h>
 
 #include "lib/device.h"
-#include "lib/gate.h"
-#include "lib/migrate_range.h"
-#include "lib/pagemap_fault.h"
+#include "lib/pagemap_share.h"
 
 /* Does the driver's struct have this member, and is it set? */
 #define OPS_HAS(ops_, member_)                                                           \
@@ -27,52 +25,27 @@ static void put(struct uhmm_pagemap *map, uint64_t page)
 	if (!__atomic_compare_exchange_n(use, &used, MAP_PAGE_FREEING, false,
 					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return; /* it is nobody's */
-	if (OPS_HAS(&map->ops, page_free))
+	if ((!map->share || map_share_put(map, page)) && OPS_HAS(&map->ops, page_free))
 		map->ops.page_free(map->ctx, page);
 	/* Now it can be had again. */
 	__atomic_fetch_sub(&map->nr_used, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
 }
 
-/*
- * Of a coherent page map: a page to be written to, which is not to be a fault. What was
- * there before will do.
- */
-static int make_present(struct uhmm_pagemap *map, uint64_t page)
-{
-	struct uhmm_space *sp = map->sp;
-	struct gate_visit visit;
-	unsigned tries = 0;
-	int64_t r;
-
-	do {
-		gate_visit(&sp->world, &visit);
-		r = os_uffd_copy(sp->uffd, pagemap_addr(map, page), sp->zeros, PAGE_SIZE);
-		gate_end_visit(&sp->world, &visit);
-		if (r == -EAGAIN) /* until the reader has read */
-			migrate_pause(tries++ % MIGRATE_TRIES);
-	} while (r == -EAGAIN);
-	return r > 0 || r == -EEXIST ? 0 : -ENOMEM;
-}
-
-int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
+int pagemap_get(struct uhmm_pagemap *map, uint64_t page)
 {
 	uint32_t none = MAP_PAGE_FREE;
-
-	int r;
 
 	if (page >= map->nr_pages)
 		return -EINVAL;
 	if (!__atomic_compare_exchange_n(&map->page[page].use, &none, MAP_PAGE_USED,
 					 false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return -EBUSY;
-	__atomic_fetch_add(&map->nr_used, 1, __ATOMIC_RELAXED);
-	r = map->memory ? make_present(map, page) : 0;
-	if (r) {
-		put(map, page);
-		return r;
+	if (map->share && !map_share_get(map, page)) {
+		__atomic_store_n(&map->page[page].use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
+		return -EBUSY;
 	}
-	*pfn = pfn_make(map->number, page);
+	__atomic_fetch_add(&map->nr_used, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -152,7 +125,6 @@ static int map_after_fork(void *impl)
 {
 	struct uhmm_pagemap *map = impl;
 
-	map_faults_forget(map);
 	return OPS_HAS(&map->ops, after_fork) ? map->ops.after_fork(map->ctx) : 0;
 }
 
@@ -182,7 +154,7 @@ static const struct uhmm_driver map_driver = {
 
 void pagemap_free(struct uhmm_pagemap *map)
 {
-	map_faults_stop(map);
+	map_share_free(map);
 	if (map->memory)
 		os_release(map->memory, map->nr_pages * PAGE_SIZE);
 	if (map->page)
@@ -195,7 +167,8 @@ static bool is_valid(const struct uhmm_pagemap_config *c)
 	return c && c->size >= sizeof(*c) && c->nr_pages &&
 	       c->nr_pages < UHMM_DEVICE_PAGE_LIMIT && c->owner && c->ops &&
 	       c->ops->size <= sizeof(*c->ops) && c->type <= UHMM_PAGEMAP_COHERENT &&
-	       !c->reserved &&
+	       !(c->flags & ~UHMM_PAGEMAP_SHARED) &&
+	       !(c->flags && c->type == UHMM_PAGEMAP_COHERENT) &&
 	       (c->type == UHMM_PAGEMAP_COHERENT || OPS_HAS(c->ops, copy_to_ram));
 }
 
@@ -241,6 +214,7 @@ int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *c,
 	map->ctx = c->ctx;
 	map->page = uhmm_host_map(map->nr_pages * sizeof(*map->page));
 	if (!map->page || (c->type == UHMM_PAGEMAP_COHERENT && make_memory(map)) ||
+	    (c->flags & UHMM_PAGEMAP_SHARED && map_share_make(map)) ||
 	    device_wrap(&map_driver, map, &map->dev)) {
 		pagemap_free(map);
 		return -ENOMEM;

@@ -60,7 +60,22 @@ struct map_faults {
 	uintptr_t addr[MAP_FAULTS_MAX];
 	uint32_t work; /* futex: the thread's bell */
 	bool running;  /* atomic; set false under the lock */
+	uint32_t tid;  /* of the thread; futex: 0 until it has begun */
 	struct os_thread thread;
+};
+
+/* Processes that have pages of one device at a time. */
+#define SHARE_PROCESSES 256u
+
+struct map_member {
+	uint32_t state; /* enum member_state; atomic */
+	uint32_t pad;
+	struct os_life life;
+};
+
+/* In memory that the processes share; behind it: how many have each page, and which. */
+struct map_share {
+	struct map_member member[SHARE_PROCESSES];
 };
 
 struct uhmm_pagemap {
@@ -73,6 +88,9 @@ struct uhmm_pagemap {
 	struct uhmm_pagemap_ops ops;
 	void *ctx;
 	struct map_faults faults;
+	/* Of one whose pages forked processes share, or NULL; pagemap_share.h. */
+	struct map_share *share;
+	uint32_t member, child; /* this process in it; that which is about to be made */
 	char *memory; /* of a coherent one, registered on the space's uffd; or NULL */
 	struct map_page *page; /* takes memory where pages were used */
 };
@@ -116,6 +134,8 @@ int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *config
 void pagemap_register_memory(struct uhmm_space *sp);
 /* Its device is closed. */
 void pagemap_free(struct uhmm_pagemap *map);
+/* A page that nobody uses is used. -EINVAL: no such page; -EBUSY. */
+int pagemap_get(struct uhmm_pagemap *map, uint64_t page);
 /* Is it one that a migration may have as a destination: got, and nowhere yet? */
 bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page);
 /* Puts all of these; nobody has the page map in use. */

@@ -9,6 +9,7 @@
 #include "lib/gate.h"
 #include "lib/migration.h"
 #include "lib/page.h"
+#include "lib/pagemap_share.h"
 
 static bool running(struct map_faults *mf)
 {
@@ -40,7 +41,7 @@ bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
 	if (!map || !map->ops.migrate_to_ram)
 		return false;
 	mf = &map->faults;
-	if (tid == __atomic_load_n(&mf->thread.tid, __ATOMIC_RELAXED))
+	if (tid == __atomic_load_n(&mf->tid, __ATOMIC_RELAXED))
 		return false;
 	uhmm_lock(&mf->lock);
 	queued = running(mf) && is_queued(mf, addr);
@@ -128,6 +129,10 @@ static void thread_main(void *arg)
 	uint32_t seen;
 
 	os_accept_faults();
+	if (map->share)
+		map_share_live(map);
+	__atomic_store_n(&mf->tid, os_tid(), __ATOMIC_RELEASE);
+	os_wake(&mf->tid, INT_MAX);
 	while (running(mf)) {
 		seen = __atomic_load_n(&mf->work, __ATOMIC_ACQUIRE);
 		if (next(mf, &addr))
@@ -135,6 +140,8 @@ static void thread_main(void *arg)
 		else
 			os_wait(&mf->work, seen, -1);
 	}
+	if (map->share)
+		map_share_rest(map);
 }
 
 /* ---- life ------------------------------------------------------------------------- */
@@ -144,12 +151,16 @@ int map_faults_start(struct uhmm_pagemap *map)
 	struct map_faults *mf = &map->faults;
 	int r;
 
-	if (!map->ops.migrate_to_ram || running(mf))
+	if ((!map->ops.migrate_to_ram && !map->share) || running(mf))
 		return 0;
 	__atomic_store_n(&mf->running, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&mf->tid, 0, __ATOMIC_RELAXED);
 	r = os_thread_start(&mf->thread, thread_main, map, "uhmm-pagemap");
 	if (r)
 		__atomic_store_n(&mf->running, false, __ATOMIC_RELEASE);
+	/* From here on its process is seen to end. */
+	while (!r && !__atomic_load_n(&mf->tid, __ATOMIC_ACQUIRE))
+		os_wait(&mf->tid, 0, -1);
 	return r;
 }
 
@@ -170,7 +181,7 @@ void map_faults_stop(struct uhmm_pagemap *map)
 		os_uffd_wake(map->sp->uffd, addr, PAGE_SIZE);
 }
 
-void map_faults_forget(struct uhmm_pagemap *map)
+static void forget(struct uhmm_pagemap *map)
 {
 	struct map_faults *mf = &map->faults;
 
@@ -190,6 +201,11 @@ static void for_all(struct uhmm_space *sp, void (*fn)(struct uhmm_pagemap *map))
 		if (map)
 			fn(map);
 	}
+}
+
+void map_faults_forget_all(struct uhmm_space *sp)
+{
+	for_all(sp, forget);
 }
 
 void map_faults_stop_all(struct uhmm_space *sp)

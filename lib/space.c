@@ -71,19 +71,32 @@ static int map_buffers(struct uhmm_space *sp)
 	return sp->reader_buf && sp->bufs.bytes && sp->batch && sp->zeros ? 0 : -ENOMEM;
 }
 
+static int map_here(struct uhmm_space *sp)
+{
+	sp->here = os_reserve(PAGE_SIZE);
+	if (!sp->here || os_commit(sp->here, PAGE_SIZE))
+		return -ENOMEM;
+	os_wipe_on_fork(sp->here, PAGE_SIZE);
+	*sp->here = 1;
+	return 0;
+}
+
 static void release(struct uhmm_space *sp)
 {
 	unsigned i;
 
+	/* First: who unmaps what is registered waits for a reader. */
+	if (sp->uffd >= 0)
+		os_uffd_close(sp->uffd);
 	for (i = 1; i <= sp->nr_devices; i++) {
 		device_close(sp->device[i]); /* NULL where it was closed before */
 		if (sp->pagemap[i])
 			pagemap_free(sp->pagemap[i]);
 	}
-	if (sp->uffd >= 0)
-		os_uffd_close(sp->uffd);
 	if (sp->kicker >= 0)
 		os_close(sp->kicker);
+	if (sp->here)
+		os_release(sp->here, PAGE_SIZE);
 	frames_fini(sp);
 	fence_fini(sp);
 	recall_fini(sp);
@@ -140,6 +153,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		r = sp->kicker = os_kicker_open();
 	if (r >= 0)
 		r = frames_init(sp, frames);
+	if (!r)
+		r = map_here(sp);
 	if (!r)
 		r = map_buffers(sp);
 	if (!r)
@@ -248,7 +263,6 @@ int space_destroy_prepare(struct uhmm_space *sp)
 
 	/* First the worker; the reader serves till the end. */
 	stop_worker(sp);
-	map_faults_stop_all(sp);
 	r = fault_range_present(sp, 0, (uintptr_t)1 << ADDRESS_BITS);
 	if (r) {
 		os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");

@@ -48,12 +48,14 @@ struct uhmm_pagemap;
 /* A page frame number and flags; 0: no page. */
 typedef uint64_t uhmm_pfn_t;
 
+struct uhmm_pagemap;
+
 #define UHMM_PFN_VALID UINT64_C(0x1)   /* there is a page */
 #define UHMM_PFN_MIGRATE UINT64_C(0x2) /* src: it can move; without VALID: a hole */
 #define UHMM_PFN_WRITE UINT64_C(0x8)   /* src: the program may write there */
 /*
- * The first of UHMM_FOLIO_PAGES pages that are one: of a huge page of 2 MiB, whose address
- * is a multiple of that. The elements of the others are 0.
+ * The first of UHMM_FOLIO_PAGES pages that are one: of a huge page of 2 MiB, whose
+ * address is a multiple of that. The elements of the others are 0.
  */
 #define UHMM_PFN_COMPOUND UINT64_C(0x10)
 /* dst: the bytes are lost. Who touches the page gets SIGBUS, until it is discarded. */
@@ -222,14 +224,25 @@ struct uhmm_pagemap_ops {
 	void (*folio_split)(void *ctx, uint64_t head);
 };
 
+/*
+ * fork() does not copy the device's memory: parent and child have the same pages, and one
+ * is in use until all have given it up, or have ended. page_free() is called in the
+ * process that does so last, or that notices; so what the driver knows of its memory lies
+ * where they all see it. What more than one process has is only read by the device:
+ * uhmm_range_fault() does not say WRITE of it, and REQ_WRITE brings the caller's own copy
+ * to memory; mirrors are told PROTECTION at fork(). 256 processes may share a device at a
+ * time; the memory of a child beyond that is filled at fork(), and its space unusable.
+ */
+#define UHMM_PAGEMAP_SHARED 0x1u
+
 struct uhmm_pagemap_config {
 	size_t size;       /* sizeof(struct uhmm_pagemap_config) */
 	uint64_t nr_pages; /* of the device, below UHMM_DEVICE_PAGE_LIMIT */
 	const void *owner; /* not NULL; drivers that share their pages give the same */
 	const struct uhmm_pagemap_ops *ops; /* copied */
 	void *ctx;
-	uint32_t type;     /* enum uhmm_pagemap_type; 0: PRIVATE */
-	uint32_t reserved; /* 0 */
+	uint32_t type;  /* enum uhmm_pagemap_type; 0: PRIVATE */
+	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of a private one; or 0 */
 };
 
 /*
