@@ -56,6 +56,8 @@ int mirror_call(struct mirror *m, unsigned call, struct dmirror_cmd *cmd)
 	if (!w)
 		return -ENOMEM;
 	w->mirror = m;
+	/* What the program did before has been told then. */
+	uhmm_notifier_read_begin(m->notifier);
 	keep_begin(&w->keep);
 	r = calls[call].fn(w, cmd);
 	if (w->bounce)

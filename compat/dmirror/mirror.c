@@ -37,11 +37,6 @@ static void invalidate(struct uhmm_notifier *notifier, void *ctx,
 
 	if (is_own(m, what))
 		return;
-	/* In a child its lock and its table are as some thread of the parent left them. */
-	if (!process_is_current(m->generation)) {
-		uhmm_notifier_set_seq(notifier, seq);
-		return;
-	}
 	uhmm_lock(&m->lock);
 	uhmm_notifier_set_seq(notifier, seq);
 	table_erase(&m->table, what->start, what->end);
@@ -82,14 +77,12 @@ void mirror_release(struct mirror *m)
 {
 	sigset_t signals;
 
-	/* In a child the device is not that of the process which opened it. */
+	/* In a child the device is not that of who opened it, and no notifier is left. */
 	if (process_is_current(m->generation)) {
 		maps_lock_write(&signals);
 		uhmm_notifier_remove(m->notifier);
 		device_evict(m->device);
 		maps_unlock(&signals);
-	} else if (process_space() == m->space) {
-		uhmm_notifier_remove(m->notifier);
 	}
 	table_fini(&m->table);
 	uhmm_host_unmap(m, sizeof(*m));
