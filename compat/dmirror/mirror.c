@@ -77,10 +77,10 @@ void mirror_release(struct mirror *m)
 {
 	sigset_t signals;
 
-	/* In a child the device is not that of who opened it, and no notifier is left. */
+	uhmm_notifier_remove(m->notifier);
+	/* In a child the device is not that of who opened it. */
 	if (process_is_current(m->generation)) {
 		maps_lock_write(&signals);
-		uhmm_notifier_remove(m->notifier);
 		device_evict(m->device);
 		maps_unlock(&signals);
 	}
