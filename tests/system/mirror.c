@@ -49,11 +49,10 @@ static int copy_to_ram(void *ctx, uint64_t page, void *buf)
 	m->told_at = m->nr_log;
 	uhmm_unlock(&m->lock);
 	__atomic_store_n(&m->loading, true, __ATOMIC_SEQ_CST);
-	if (m->load_ms)
-		usleep(m->load_ms * 1000);
+	usleep(__atomic_load_n(&m->load_ms, __ATOMIC_RELAXED) * 1000);
 	memcpy(buf, m->page[page], PAGE);
 	__atomic_store_n(&m->loading, false, __ATOMIC_SEQ_CST);
-	return m->broken ? -EIO : 0;
+	return __atomic_load_n(&m->broken, __ATOMIC_RELAXED) ? -EIO : 0;
 }
 
 static void page_free(void *ctx, uint64_t page)
@@ -195,13 +194,14 @@ void mirror_told_nothing(struct mirror *m)
 
 /* ---- the page table ---------------------------------------------------------------- */
 
-static int look(struct mirror *m, const char *p, size_t nr, uint64_t flags, uint64_t *seq)
+static int look(struct mirror *m, const char *p, size_t nr, uint64_t flags,
+		uint64_t *pfns, uint64_t *seq)
 {
 	struct uhmm_range range = { .size = sizeof(range),
 				    .notifier = m->notifier,
 				    .start = (uintptr_t)p,
 				    .end = (uintptr_t)p + nr * PAGE,
-				    .pfns = &m->pfns[(p - m->p) / (ssize_t)PAGE],
+				    .pfns = pfns,
 				    .default_flags = flags,
 				    .dev_private_owner = m };
 
@@ -213,17 +213,18 @@ int mirror_look(struct mirror *m, const char *p, size_t nr, uint64_t flags)
 {
 	uint64_t seq;
 
-	return look(m, p, nr, flags, &seq);
+	return look(m, p, nr, flags, &m->pfns[(p - m->p) / (ssize_t)PAGE], &seq);
 }
 
 int mirror_map(struct mirror *m, const char *p, size_t nr, uint64_t flags)
 {
 	size_t first = (size_t)(p - m->p) / PAGE;
-	uint64_t seq;
+	uint64_t seq, pfns[MIRROR_PAGES];
 	int r;
 
 	for (;;) {
-		r = look(m, p, nr, flags, &seq);
+		memset(pfns, 0, nr * sizeof(*pfns));
+		r = look(m, p, nr, flags, pfns, &seq);
 		if (r == -EBUSY)
 			continue;
 		if (r)
@@ -233,9 +234,20 @@ int mirror_map(struct mirror *m, const char *p, size_t nr, uint64_t flags)
 			break;
 		uhmm_unlock(&m->lock);
 	}
-	memcpy(&m->table[first], &m->pfns[first], nr * sizeof(*m->table));
+	memcpy(&m->table[first], pfns, nr * sizeof(*pfns));
+	memcpy(&m->pfns[first], pfns, nr * sizeof(*pfns));
 	uhmm_unlock(&m->lock);
 	return 0;
+}
+
+uint64_t mirror_at(struct mirror *m, size_t page)
+{
+	uint64_t pfn;
+
+	uhmm_lock(&m->lock);
+	pfn = m->table[page];
+	uhmm_unlock(&m->lock);
+	return pfn;
 }
 
 void *mirror_bytes(struct mirror *m, uint64_t pfn)

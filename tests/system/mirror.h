@@ -23,7 +23,7 @@ struct mirror {
 	struct uhmm_pagemap *map; /* its own; the mirror is the owner */
 	char *p;                  /* what it mirrors */
 	size_t nr;
-	uint64_t pfns[MIRROR_PAGES]; /* of the last mirror_look() */
+	uint64_t pfns[MIRROR_PAGES]; /* of mirror_look(), and what mirror_map() made */
 	struct uhmm_lock lock;       /* the driver's: of what follows */
 	uint64_t table[MIRROR_PAGES];
 	const void *own; /* MIGRATE and EXCLUSIVE of this owner are passed over */
@@ -32,11 +32,12 @@ struct mirror {
 	unsigned nr_log;
 	struct uhmm_invalidation log[MIRROR_LOG];
 	uint64_t last_seq;
+	unsigned told_at; /* nr_log when copy_to_ram() was called last */
 	/* the device's memory */
 	char (*page)[PAGE];
 	unsigned next, freed;
+	/* atomic */
 	unsigned load_ms; /* copy_to_ram() takes so long */
-	unsigned told_at; /* nr_log when that was called last */
 	bool loading;     /* it is */
 	bool broken;      /* it fails */
 };
@@ -62,10 +63,15 @@ bool mirror_heard(struct mirror *m, enum uhmm_event event, const char *p, size_t
 		  const void *owner);
 void mirror_told_nothing(struct mirror *m);
 
-/* uhmm_range_fault() once, with a new sequence, of nr pages from p on; into m->pfns. */
+/*
+ * uhmm_range_fault() once, with a new sequence, of nr pages from p on; into m->pfns. One
+ * thread at a time.
+ */
 int mirror_look(struct mirror *m, const char *p, size_t nr, uint64_t flags);
 /* Until it is not -EBUSY; and then, if it is 0, into the device's page table. */
 int mirror_map(struct mirror *m, const char *p, size_t nr, uint64_t flags);
+/* An element of the table. */
+uint64_t mirror_at(struct mirror *m, size_t page);
 /* Where the device reads and writes the page of a table's element; NULL: not VALID. */
 void *mirror_bytes(struct mirror *m, uint64_t pfn);
 

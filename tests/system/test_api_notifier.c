@@ -22,6 +22,7 @@ API_TEST(what_the_program_does_to_its_mappings_is_told)
 {
 	char *p = api_map(NR), *to = api_map(NR);
 	struct mirror *m = mirror_open(delivery, p, NR), *other;
+	unsigned i;
 
 	other = mirror_join(m->space, to, NR);
 	api_fill(p, NR, 1);
@@ -40,11 +41,11 @@ API_TEST(what_the_program_does_to_its_mappings_is_told)
 	CHECK(mmap(p + 40 * PAGE, PAGE, PROT_READ,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 40 * PAGE);
 	mirror_told(m, UHMM_EVENT_UNMAP, p + 40 * PAGE, 1, NULL);
-	CHECK_EQ(m->table[0] | m->table[7] | m->table[16] | m->table[18], 0);
-	CHECK_EQ(m->table[32] | m->table[35] | m->table[40], 0);
-	CHECK(m->table[8] && m->table[15] && m->table[19] && m->table[31] &&
-	      m->table[36] && m->table[41]);
-	CHECK(other->table[63] && !other->table[64] && other->table[68]);
+	for (i = 0; i < NR; i++)
+		CHECK_EQ(mirror_at(m, i) == 0,
+			 i < 8 || (i >= 16 && i < 19) || (i >= 32 && i < 36) || i == 40);
+	for (i = 0; i < NR; i++)
+		CHECK_EQ(mirror_at(other, i) == 0, i >= 64 && i < 68);
 	mirror_leave(other);
 	mirror_close(m);
 }
@@ -59,7 +60,7 @@ API_TEST(what_the_library_does_is_told)
 	CHECK_EQ(mirror_map(m, p, NR, 0), 0);
 	api_move(m->space, p, 100, ram, UHMM_MOVED);
 	mirror_told(m, UHMM_EVENT_CLEAR, p, 100, NULL);
-	CHECK(!m->table[0] && !m->table[99] && m->table[100]);
+	CHECK(!mirror_at(m, 0) && !mirror_at(m, 99) && mirror_at(m, 100));
 	/* What the device could not use comes back without a word. */
 	api_check(p, 50, 1);
 	CHECK_EQ(uhmm_migrate(m->space, p, 100 * PAGE, NULL, NULL, NULL), 0);
@@ -136,12 +137,10 @@ API_TEST(reclaim_tells)
 	CHECK_SOON(api_stats(m->space).isolated > 100);
 	CHECK_EQ(uhmm_budget_set(m->space, 0), 0);
 	usleep(100000);
-	uhmm_lock(&m->lock);
 	for (i = 0; i < MIRROR_PAGES; i++) {
-		CHECK(api_resident(p + i * PAGE, 1) || !m->table[i], "page %zu", i);
-		gone += !m->table[i];
+		CHECK(api_resident(p + i * PAGE, 1) || !mirror_at(m, i), "page %zu", i);
+		gone += !mirror_at(m, i);
 	}
-	uhmm_unlock(&m->lock);
 	CHECK_GT(gone, 100);
 	api_check(p, MIRROR_PAGES, 1);
 	mirror_close(m);
@@ -196,11 +195,11 @@ API_TEST(a_fork_is_told_and_its_child_begins_without_notifiers)
 		_exit(0);
 	}
 	CHECK(mirror_heard(m, UHMM_EVENT_PROTECTION, p, NR, NULL));
-	CHECK_EQ(m->table[0] | m->table[NR - 1], 0);
+	CHECK_EQ(mirror_at(m, 0) | mirror_at(m, NR - 1), 0);
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
 	CHECK_EQ(status, 0);
 	CHECK_EQ(mirror_map(m, p, NR, 0), 0);
-	CHECK(mirror_bytes(m, m->table[3]) == m->page[m->table[3] & 0xffff]);
+	CHECK(mirror_bytes(m, mirror_at(m, 3)) == m->page[mirror_at(m, 3) & 0xffff]);
 	mirror_close(m);
 }
 
@@ -254,7 +253,7 @@ API_TEST(who_reads_waits_while_something_is_invalidated)
 
 	api_fill(p, NR, 1);
 	mirror_migrate(m, p, NR);
-	m->load_ms = 300;
+	__atomic_store_n(&m->load_ms, 300, __ATOMIC_RELAXED);
 	CHECK_EQ(pthread_create(&toucher, NULL, touch, p), 0);
 	CHECK_SOON(__atomic_load_n(&m->loading, __ATOMIC_SEQ_CST));
 	CHECK_EQ(pthread_create(&b.thread, NULL, begin, &b), 0);
@@ -264,7 +263,7 @@ API_TEST(who_reads_waits_while_something_is_invalidated)
 		      !__atomic_load_n(&m->loading, __ATOMIC_SEQ_CST));
 	pthread_join(b.thread, NULL);
 	pthread_join(toucher, NULL);
-	m->load_ms = 0;
+	__atomic_store_n(&m->load_ms, 0, __ATOMIC_RELAXED);
 	mirror_leave(beside);
 	mirror_close(m);
 }

@@ -468,7 +468,7 @@ API_TEST(a_lost_page_cannot_be_had)
 
 	api_fill(p, 4, 1);
 	mirror_migrate(other, p + 2 * PAGE, 1);
-	other->broken = true;
+	__atomic_store_n(&other->broken, true, __ATOMIC_RELAXED);
 	CHECK_EQ(mirror_look(m, p, 2, FAULT), 0);
 	CHECK_EQ(mirror_map(m, p, 4, FAULT), -EFAULT);
 	CHECK_EQ(mirror_look(m, p, 4, 0), 0);
@@ -516,7 +516,7 @@ API_TEST(a_page_that_is_migrating_is_waited_for)
 	pthread_join(l.thread, NULL);
 	CHECK_EQ(l.result, 0);
 	expect_device(m, p, 2, RW);
-	CHECK(m->table[0] && m->table[3]);
+	CHECK(mirror_at(m, 0) && mirror_at(m, 3));
 	api_check(p, 4, 1);
 	mirror_close(m);
 }
