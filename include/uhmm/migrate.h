@@ -158,6 +158,14 @@ void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
  * that moves it there is to be freed, or is by finalize if it was in dst. Since 0.1.
  */
 int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
+/*
+ * The same, of a node of a machine whose memory is not all alike (NUMA; numactl
+ * --hardware lists them): what a page goes there for is to be near those who use it. A
+ * machine with one kind of memory has node 0. -EINVAL: no such node; -ENOSYS: the kernel
+ * knows no nodes. Since 0.1.
+ */
+int uhmm_page_alloc_on_node(struct uhmm_space *space, int node, uhmm_pfn_t *pfns,
+			    unsigned nr);
 void uhmm_page_free(struct uhmm_space *space, uhmm_pfn_t pfn);
 
 /* ---- page maps: a device's own memory -------------------------------------------- */
