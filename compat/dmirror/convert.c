@@ -38,19 +38,40 @@ static bool is_librarys(const char *tid)
 	return !strncmp(text, "Name:\tuhmm-", 11) && (blocked & 0x5fff) == 0x5eff;
 }
 
-static bool has_one_thread(void)
+static bool count_threads(unsigned *librarys, unsigned *others)
 {
 	DIR *dir = opendir("/proc/self/task");
 	const struct dirent *entry;
-	unsigned n = 0;
 
+	*librarys = *others = 0;
 	if (!dir)
 		return false;
-	while ((entry = readdir(dir)))
-		n += isdigit((unsigned char)entry->d_name[0]) &&
-		     !is_librarys(entry->d_name);
+	while ((entry = readdir(dir))) {
+		if (!isdigit((unsigned char)entry->d_name[0]))
+			continue;
+		if (is_librarys(entry->d_name))
+			++*librarys;
+		else
+			++*others;
+	}
 	closedir(dir);
-	return n == 1;
+	return true;
+}
+
+/* A space has as many threads, which give themselves their names when they first run. */
+#define LIBRARYS 2
+
+static bool has_one_thread(void)
+{
+	int64_t until = now_ms() + TRY_MS;
+	unsigned librarys, others;
+
+	while (count_threads(&librarys, &others)) {
+		if (librarys >= LIBRARYS || now_ms() >= until)
+			return others == 1;
+		usleep(1000);
+	}
+	return false;
 }
 
 /* ---- pages ------------------------------------------------------------------------ */

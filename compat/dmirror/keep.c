@@ -20,27 +20,34 @@ struct span {
 static struct span object[KEEP_OBJECTS_MAX];
 static unsigned nr_objects;
 
-static int add(struct dl_phdr_info *info, size_t size, void *arg)
+static struct span span_of(const struct dl_phdr_info *info)
 {
+	struct span s = { UINTPTR_MAX, 0 };
 	uintptr_t from, to;
-	struct span *s;
 	unsigned i;
 
-	(void)size;
-	(void)arg;
-	/* The program itself has no name. */
-	if (!info->dlpi_name[0] || nr_objects == KEEP_OBJECTS_MAX)
-		return 0;
-	s = &object[nr_objects++];
-	*s = (struct span){ UINTPTR_MAX, 0 };
 	for (i = 0; i < info->dlpi_phnum; i++) {
 		if (info->dlpi_phdr[i].p_type != PT_LOAD)
 			continue;
 		from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
 		to = from + info->dlpi_phdr[i].p_memsz;
-		s->start = from < s->start ? from & ~(PAGE - 1) : s->start;
-		s->end = to > s->end ? (to + PAGE - 1) & ~(PAGE - 1) : s->end;
+		s.start = from < s.start ? from & ~(PAGE - 1) : s.start;
+		s.end = to > s.end ? (to + PAGE - 1) & ~(PAGE - 1) : s.end;
 	}
+	return s;
+}
+
+static int add(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	struct span s = span_of(info);
+	uintptr_t here = (uintptr_t)&nr_objects;
+
+	(void)size;
+	(void)arg;
+	/* The program itself has no name; it may be linked with us. */
+	if (nr_objects < KEEP_OBJECTS_MAX &&
+	    (info->dlpi_name[0] || (here >= s.start && here < s.end)))
+		object[nr_objects++] = s;
 	return 0;
 }
 

@@ -257,6 +257,6 @@ DM_TEST(the_buffer_may_be_on_the_device)
 	dm_to_dev(fd, p, 8, 1);
 	CHECK_EQ(dm_call(fd, DMIRROR_MIGRATE_TO_DEV, p, p, 8, NULL), 0);
 	dm_check(p, 8, 1);
-	dm_write(fd, p, p + 4 * PAGE, 4, 1);
+	dm_write(fd, p, p + 4 * PAGE, 4, number == PRIVATE);
 	dm_check(p, 4, 5);
 }
