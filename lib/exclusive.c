@@ -209,8 +209,8 @@ static int look_at_mapping(uintptr_t addr, struct os_vma *vma)
 }
 
 /*
- * Brings the page to its place, unless it is exclusive. *touch: it is to be written to, to
- * be a page of its own.
+ * Brings the page to its place, unless it is exclusive. *touch: it is to be written to,
+ * to be a page of its own.
  */
 static int bring_here(struct uhmm_space *sp, uintptr_t addr, bool *touch)
 {

@@ -487,9 +487,9 @@ struct notifiers {
 /* ---- exclusive pages (lib/exclusive.h) -------------------------------------------- */
 
 struct exclusives {
-	struct uhmm_lock lock; /* before the gate: of what follows, and of who makes one */
+	struct uhmm_lock lock; /* before the gate: of the rest, and of who makes one */
 	uint32_t group[2];     /* one more than that of an open group, by executable */
-	/* [1..]: whose pages may be; what an entry has is an index, 0 if it is not here */
+	/* [1..]: whose pages may be; an entry has its index, or 0: there are too many */
 	const void *owner[SPACE_DEVICES];
 	bool any; /* there may be one; atomic */
 };

@@ -185,8 +185,8 @@ struct uhmm_pagemap *uhmm_range_pagemap(struct uhmm_space *space, uint64_t pfn,
  *
  * As with any page that is mirrored: the driver uses it if, under its lock,
  * uhmm_notifier_read_retry() says that nothing has happened since before this was called.
- * Notifiers are told EXCLUSIVE with this owner, the driver's own too; when it calls again,
- * for a page that is this owner's still, nothing is told, and it is the same page.
+ * Notifiers are told EXCLUSIVE with this owner, the driver's own too; when it calls
+ * again, for a page that is this owner's still, nothing is told, and it is the same page.
  * 0; -EBUSY: pinned, shared, in transition: try again; -EOPNOTSUPP: not private anonymous
  * memory; -EFAULT: no mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's
  * address; -ENOMEM. Since 0.1.

@@ -308,7 +308,7 @@ static void refused(struct mirror *m, const char *p, int expected)
 
 API_TEST(what_cannot_be_exclusive_is_refused)
 {
-	char *p = api_map(NR), *shared, *file, on_stack;
+	char *p = api_map(NR), *shared, *file, *stack = __builtin_frame_address(0);
 	struct mirror *m = mirror_open(delivery, p, NR);
 	int fd = open("/proc/self/exe", O_RDONLY);
 	uhmm_pfn_t src[2], dst[2];
@@ -326,7 +326,7 @@ API_TEST(what_cannot_be_exclusive_is_refused)
 	refused(m, (char *)UINTPTR_MAX - PAGE + 1, -EFAULT);
 	refused(m, shared, -EOPNOTSUPP);
 	refused(m, file, -EOPNOTSUPP);
-	refused(m, &on_stack - (uintptr_t)&on_stack % PAGE, -EOPNOTSUPP);
+	refused(m, stack - (uintptr_t)stack % PAGE, -EOPNOTSUPP);
 	CHECK_EQ(mprotect(p, PAGE, PROT_READ), 0);
 	refused(m, p, -EPERM);
 	CHECK_EQ(munmap(p + PAGE, PAGE), 0);
