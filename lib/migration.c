@@ -227,6 +227,7 @@ static bool is_away(struct uhmm_space *sp, uintptr_t addr)
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
 	entry_t e = entry ? entry_load(entry) : 0;
 	bool away = entry_state(f) != PAGE_NONE || entry_state(e) == PAGE_PROBATION ||
+		    entry_state(e) == PAGE_EXCLUSIVE ||
 		    (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)));
 
 	gate_leave(&sp->gate, shard);
