@@ -113,6 +113,11 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t group);
 void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
 		       unsigned from, unsigned to);
 
+/* A driver has it from now on. */
+void frame_folio_lend(struct uhmm_space *sp, uint32_t group);
+/* Does one, and is it still whole? */
+bool frame_folio_is_lent(struct uhmm_space *sp, uint32_t group);
+
 /* The page of a slot was moved back to the program. */
 void frame_release(struct uhmm_space *sp, uint64_t slot);
 /* The pages of these slots of a group are not needed any more. */

@@ -148,11 +148,12 @@ struct page_table {
 
 enum group_kind {
 	GROUP_FREE = 0,
-	GROUP_OPEN,      /* being filled by its owner, on no list */
-	GROUP_PROBATION, /* on the probation list */
-	GROUP_CLOSED,    /* taken off it by who stores its pages */
-	GROUP_FOLIO,     /* first of the eight groups of a block that holds a folio */
-	GROUP_LENT,      /* its pages are a driver's: on no list, freed with the last */
+	GROUP_OPEN,       /* being filled by its owner, on no list */
+	GROUP_PROBATION,  /* on the probation list */
+	GROUP_CLOSED,     /* taken off it by who stores its pages */
+	GROUP_FOLIO,      /* first of the eight groups of a block that holds a folio */
+	GROUP_LENT,       /* its pages are a driver's: on no list, freed with the last */
+	GROUP_FOLIO_LENT, /* as GROUP_FOLIO, but the folio is a driver's: on no list */
 };
 
 struct frame_group {
