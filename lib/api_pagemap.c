@@ -6,25 +6,35 @@
 
 #include "lib/device.h"
 #include "lib/pagemap.h"
+#include "lib/pagemap_fault.h"
 #include "lib/space.h"
 
 int uhmm_pagemap_register(struct uhmm_space *sp, const struct uhmm_pagemap_config *config,
 			  struct uhmm_pagemap **pagemap)
 {
 	struct uhmm_pagemap *map;
-	int r = pagemap_make(config, &map);
+	int r = pagemap_make(sp, config, &map);
 
 	if (r)
 		return r;
-	map->sp = sp;
 	r = space_add_pagemap(sp, map);
 	if (r < 0) {
 		device_close(map->dev);
 		pagemap_free(map);
 		return r;
 	}
+	r = map_faults_start(map);
+	if (r) {
+		uhmm_pagemap_unregister(map);
+		return r;
+	}
 	*pagemap = map;
 	return 0;
+}
+
+int uhmm_pagemap_evict(struct uhmm_pagemap *map)
+{
+	return space_bring_back(map->sp, map->number);
 }
 
 int uhmm_pagemap_unregister(struct uhmm_pagemap *map)

@@ -21,11 +21,13 @@
 
 #include "lib/assert.h"
 #include "lib/budget.h"
+#include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/pagemap_fault.h"
 #include "lib/recall.h"
 #include "lib/stream.h"
 #include "lib/zap.h"
@@ -399,7 +401,7 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 	int r;
 
 	/* A debugger, /proc/PID/mem or keep_frames() looks at an empty frame. */
-	if (frame_contains(sp, addr))
+	if (frame_contains(sp, addr) || coherent_contains(sp, addr))
 		return os_uffd_zero(sp->uffd, addr, PAGE_SIZE) > 0 ? 0 : -EAGAIN;
 	shard = gate_enter(&sp->gate);
 	entry = find_entry(sp, addr, &chunk, &folio);
@@ -413,7 +415,18 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		return folio ? resolve_folio(sp, addr) :
 			       resolve_probation(sp, addr, e, buf);
 	case PAGE_DEVICE:
-		return resolve_device(sp, chunk, addr, buf, shard);
+		if (map_fault(sp, addr, e, buf->tid)) {
+			r = -EBUSY;
+			break;
+		}
+		if (!coherent_pagemap(sp, e))
+			return resolve_device(sp, chunk, addr, buf, shard);
+		r = coherent_map_inside(sp, addr) ? -EAGAIN : 0;
+		break;
+	case PAGE_COHERENT:
+		gate_leave(&sp->gate, shard);
+		coherent_fault(sp, addr);
+		return -EAGAIN;
 	case PAGE_POISONED:
 		os_uffd_poison(sp->uffd, addr, PAGE_SIZE);
 		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
@@ -432,7 +445,7 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t *entry;
 	unsigned shard;
-	bool migrating;
+	bool others;
 
 	if (!chunk)
 		return false;
@@ -444,9 +457,10 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 	/* The entries may be gone by now. */
 	shard = gate_enter(&sp->gate);
 	entry = page_entry(chunk, addr);
-	migrating = entry && entry_state(entry_load(entry)) == PAGE_MIGRATING;
+	others = entry && (entry_state(entry_load(entry)) == PAGE_MIGRATING ||
+			   entry_state(entry_load(entry)) == PAGE_DEVICE);
 	gate_leave(&sp->gate, shard);
-	return migrating;
+	return others;
 }
 
 void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
@@ -455,6 +469,7 @@ void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
 	/* Whoever makes room must not wait for it. */
 	sp->budget.lend = ev->tid &&
 			  ev->tid == __atomic_load_n(&sp->unsharer, __ATOMIC_ACQUIRE);
+	buf->tid = ev->tid;
 	switch (fault_resolve(sp, ev->addr, ev->write, buf)) {
 	case -EAGAIN:
 	case -ENOENT:
@@ -558,7 +573,10 @@ static int back_step(struct back *b)
 
 	switch (entry_state(e)) {
 	case PAGE_DEVICE:
-		return load_run(b, chunk, shard);
+		if (!coherent_pagemap(sp, e))
+			return load_run(b, chunk, shard);
+		r = coherent_map_inside(sp, b->addr);
+		break;
 	case PAGE_PROBATION:
 		if (folio)
 			r = restore_folio_inside(sp, chunk_start(b->addr));
@@ -572,9 +590,13 @@ static int back_step(struct back *b)
 	gate_leave(&sp->gate, shard);
 	switch (entry_state(e)) {
 	case PAGE_NONE:
-	case PAGE_POISONED:
-		report(b, 1, entry_state(e) == PAGE_NONE ? UHMM_ALREADY : UHMM_LOST);
+	case PAGE_COHERENT:
+		report(b, 1, UHMM_ALREADY);
 		return 0;
+	case PAGE_POISONED:
+		report(b, 1, UHMM_LOST);
+		return 0;
+	case PAGE_DEVICE:
 	case PAGE_PROBATION:
 		left = folio ? CHUNK_PAGES - page_index(b->addr) : 1;
 		n = (unsigned)((b->end - b->addr) >> PAGE_SHIFT);
@@ -643,7 +665,8 @@ static int find_migrated(void *ctx, struct chunk *chunk, entry_t *entry, uintptr
 
 	(void)chunk;
 	(void)folio;
-	if (entry_state(entry_load(entry)) == PAGE_POISONED)
+	if (entry_state(entry_load(entry)) == PAGE_POISONED ||
+	    entry_state(entry_load(entry)) == PAGE_COHERENT)
 		return 0;
 	*found = addr;
 	return 1;

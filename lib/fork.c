@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "lib/coherent.h"
 #include "lib/event.h"
 #include "lib/fault.h"
 #include "lib/frozen.h"
@@ -79,6 +80,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
+	coherent_forked(sp); /* nobody changes an entry now */
 	return true;
 }
 

@@ -14,6 +14,7 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migration.h"
+#include "lib/pagemap_fault.h"
 #include "lib/page.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
@@ -42,6 +43,7 @@ static int open_anew(struct uhmm_space *sp)
 		return sp->uffd;
 	os_uffd_register(sp->uffd, (uintptr_t)sp->frames.base,
 			 (size_t)sp->frames.nr_groups * GROUP_SIZE);
+	pagemap_register_memory(sp);
 	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, register_one, sp);
 	return 0;
 }
@@ -238,6 +240,8 @@ int fork_child(struct uhmm_space *sp)
 	gate_open(&sp->world);
 	if (!by_thread && !sp->unusable)
 		start_threads(sp);
+	if (!sp->unusable)
+		map_faults_start_all(sp);
 	os_restore_signals(&signals);
 	return fs->result;
 }

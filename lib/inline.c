@@ -104,6 +104,7 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 		return r == -EAGAIN;
 	}
 	fault_buf_get(sp, &buf);
+	buf.tid = os_tid();
 	r = fault_resolve(sp, addr, true, &buf);
 	fault_buf_put(sp, &buf);
 	if (r == -EBUSY && !fault_wait(sp, addr))

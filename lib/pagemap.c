@@ -9,6 +9,9 @@
 #include <string.h>
 
 #include "lib/device.h"
+#include "lib/gate.h"
+#include "lib/migrate_range.h"
+#include "lib/pagemap_fault.h"
 
 /* Does the driver's struct have this member, and is it set? */
 #define OPS_HAS(ops_, member_)                                                           \
@@ -31,9 +34,32 @@ static void put(struct uhmm_pagemap *map, uint64_t page)
 	__atomic_store_n(use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
 }
 
+/*
+ * Of a coherent page map: a page to be written to, which is not to be a fault. What was
+ * there before will do.
+ */
+static int make_present(struct uhmm_pagemap *map, uint64_t page)
+{
+	struct uhmm_space *sp = map->sp;
+	struct gate_visit visit;
+	unsigned tries = 0;
+	int64_t r;
+
+	do {
+		gate_visit(&sp->world, &visit);
+		r = os_uffd_copy(sp->uffd, pagemap_addr(map, page), sp->zeros, PAGE_SIZE);
+		gate_end_visit(&sp->world, &visit);
+		if (r == -EAGAIN) /* until the reader has read */
+			migrate_pause(tries++ % MIGRATE_TRIES);
+	} while (r == -EAGAIN);
+	return r > 0 || r == -EEXIST ? 0 : -ENOMEM;
+}
+
 int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
 {
 	uint32_t none = MAP_PAGE_FREE;
+
+	int r;
 
 	if (page >= map->nr_pages)
 		return -EINVAL;
@@ -41,6 +67,11 @@ int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
 					 false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return -EBUSY;
 	__atomic_fetch_add(&map->nr_used, 1, __ATOMIC_RELAXED);
+	r = map->memory ? make_present(map, page) : 0;
+	if (r) {
+		put(map, page);
+		return r;
+	}
 	*pfn = pfn_make(map->number, page);
 	return 0;
 }
@@ -83,6 +114,14 @@ static void map_close(void *impl)
 	(void)impl; /* pagemap_free() */
 }
 
+static int load_page(const struct uhmm_pagemap *map, uint64_t page, void *buf)
+{
+	if (!map->memory)
+		return map->ops.copy_to_ram(map->ctx, page, buf);
+	memcpy(buf, (const void *)pagemap_addr(map, page), PAGE_SIZE);
+	return 0;
+}
+
 static int map_submit(void *impl, struct uhmm_batch *batch)
 {
 	struct uhmm_pagemap *map = impl;
@@ -93,7 +132,7 @@ static int map_submit(void *impl, struct uhmm_batch *batch)
 
 		switch (batch->op) {
 		case UHMM_OP_LOAD:
-			io->result = map->ops.copy_to_ram(map->ctx, io->page, io->buf);
+			io->result = load_page(map, io->page, io->buf);
 			break;
 		case UHMM_OP_FREE:
 			io->result = 0;
@@ -113,6 +152,7 @@ static int map_after_fork(void *impl)
 {
 	struct uhmm_pagemap *map = impl;
 
+	map_faults_forget(map);
 	return OPS_HAS(&map->ops, after_fork) ? map->ops.after_fork(map->ctx) : 0;
 }
 
@@ -142,6 +182,9 @@ static const struct uhmm_driver map_driver = {
 
 void pagemap_free(struct uhmm_pagemap *map)
 {
+	map_faults_stop(map);
+	if (map->memory)
+		os_release(map->memory, map->nr_pages * PAGE_SIZE);
 	if (map->page)
 		uhmm_host_unmap(map->page, map->nr_pages * sizeof(*map->page));
 	uhmm_host_unmap(map, sizeof(*map));
@@ -151,10 +194,38 @@ static bool is_valid(const struct uhmm_pagemap_config *c)
 {
 	return c && c->size >= sizeof(*c) && c->nr_pages &&
 	       c->nr_pages < UHMM_DEVICE_PAGE_LIMIT && c->owner && c->ops &&
-	       c->ops->size <= sizeof(*c->ops) && OPS_HAS(c->ops, copy_to_ram);
+	       c->ops->size <= sizeof(*c->ops) && c->type <= UHMM_PAGEMAP_COHERENT &&
+	       !c->reserved &&
+	       (c->type == UHMM_PAGEMAP_COHERENT || OPS_HAS(c->ops, copy_to_ram));
 }
 
-int pagemap_make(const struct uhmm_pagemap_config *c, struct uhmm_pagemap **out)
+/* Addresses; a page takes memory when it is used. */
+static int make_memory(struct uhmm_pagemap *map)
+{
+	size_t size = map->nr_pages * PAGE_SIZE;
+
+	map->memory = os_reserve(size);
+	if (!map->memory || os_commit(map->memory, size) ||
+	    os_uffd_register(map->sp->uffd, (uintptr_t)map->memory, size))
+		return -ENOMEM;
+	return 0;
+}
+
+void pagemap_register_memory(struct uhmm_space *sp)
+{
+	const struct uhmm_pagemap *map;
+	unsigned i;
+
+	for (i = 1; i < SPACE_DEVICES; i++) {
+		map = pagemap_at(sp, i);
+		if (map && map->memory)
+			os_uffd_register(sp->uffd, (uintptr_t)map->memory,
+					 map->nr_pages * PAGE_SIZE);
+	}
+}
+
+int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *c,
+		 struct uhmm_pagemap **out)
 {
 	struct uhmm_pagemap *map;
 
@@ -163,15 +234,22 @@ int pagemap_make(const struct uhmm_pagemap_config *c, struct uhmm_pagemap **out)
 	map = uhmm_host_map(sizeof(*map));
 	if (!map)
 		return -ENOMEM;
+	map->sp = sp;
 	map->nr_pages = c->nr_pages;
 	map->owner = c->owner;
 	memcpy(&map->ops, c->ops, c->ops->size);
 	map->ctx = c->ctx;
 	map->page = uhmm_host_map(map->nr_pages * sizeof(*map->page));
-	if (!map->page || device_wrap(&map_driver, map, &map->dev)) {
+	if (!map->page || (c->type == UHMM_PAGEMAP_COHERENT && make_memory(map)) ||
+	    device_wrap(&map_driver, map, &map->dev)) {
 		pagemap_free(map);
 		return -ENOMEM;
 	}
 	*out = map;
 	return 0;
+}
+
+void *uhmm_pagemap_memory(struct uhmm_pagemap *map)
+{
+	return map->memory;
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/fault.h"
 #include "lib/fence.h"
@@ -16,6 +17,7 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
+#include "lib/pagemap_fault.h"
 #include "lib/reader.h"
 #include "lib/recall.h"
 #include "lib/reclaim.h"
@@ -246,11 +248,14 @@ int space_destroy_prepare(struct uhmm_space *sp)
 
 	/* First the worker; the reader serves till the end. */
 	stop_worker(sp);
+	map_faults_stop_all(sp);
 	r = fault_range_present(sp, 0, (uintptr_t)1 << ADDRESS_BITS);
-	if (r)
+	if (r) {
 		os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
-	else
+		map_faults_start_all(sp);
+	} else {
 		fault_unpark(sp);
+	}
 	return r;
 }
 
@@ -277,7 +282,8 @@ static int find_on_device(void *ctx, struct chunk *chunk, entry_t *entry, uintpt
 	(void)chunk;
 	(void)folio;
 	if (!entry_busy(e) &&
-	    (entry_state(e) != PAGE_DEVICE || entry_device(e) != on->device))
+	    ((entry_state(e) != PAGE_DEVICE && entry_state(e) != PAGE_COHERENT) ||
+	     entry_device(e) != on->device))
 		return 0;
 	on->found = addr;
 	return 1;
@@ -293,7 +299,7 @@ static bool find_next(struct uhmm_space *sp, struct on_device *on, uintptr_t at)
 	return found;
 }
 
-static int bring_back(struct uhmm_space *sp, unsigned device)
+int space_bring_back(struct uhmm_space *sp, unsigned device)
 {
 	struct on_device on = { .device = device };
 	struct gate_visit visit;
@@ -303,6 +309,7 @@ static int bring_back(struct uhmm_space *sp, unsigned device)
 	gate_visit(&sp->world, &visit);
 	while (!r && find_next(sp, &on, at)) {
 		r = fault_range(sp, on.found, on.found + PAGE_SIZE, NULL);
+		coherent_release(sp, on.found);
 		at = on.found + PAGE_SIZE;
 	}
 	gate_end_visit(&sp->world, &visit);
@@ -361,7 +368,7 @@ int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev)
 	if (n < 0)
 		return n;
 	do {
-		r = bring_back(sp, (unsigned)n);
+		r = space_bring_back(sp, (unsigned)n);
 		if (r) {
 			__atomic_fetch_and(&sp->retiring, ~(1u << n), __ATOMIC_RELEASE);
 			return r;

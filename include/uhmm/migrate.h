@@ -43,6 +43,8 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
+struct uhmm_pagemap;
+
 /* A page frame number and flags; 0: no page. */
 typedef uint64_t uhmm_pfn_t;
 
@@ -220,25 +222,15 @@ struct uhmm_pagemap_ops {
 	void (*folio_split)(void *ctx, uint64_t head);
 };
 
-/*
- * The device's memory is not copied by fork(): a page is in use until parent and child
- * have both given it up, and page_free() is called by who does so last. Nobody writes to
- * a page on the device that two have: uhmm_range_fault() does not say WRITE of it, and
- * REQ_WRITE brings the caller's own copy to memory.
- */
-#define UHMM_PAGEMAP_SHARED 0x1u
-
 struct uhmm_pagemap_config {
 	size_t size;       /* sizeof(struct uhmm_pagemap_config) */
 	uint64_t nr_pages; /* of the device, below UHMM_DEVICE_PAGE_LIMIT */
 	const void *owner; /* not NULL; drivers that share their pages give the same */
 	const struct uhmm_pagemap_ops *ops; /* copied */
 	void *ctx;
-	uint32_t type;  /* enum uhmm_pagemap_type; 0: PRIVATE */
-	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of private ones, or 0 */
+	uint32_t type;     /* enum uhmm_pagemap_type; 0: PRIVATE */
+	uint32_t reserved; /* 0 */
 };
-
-struct uhmm_pagemap;
 
 /*
  * Makes the memory of a device known to a space. Its pages are named by their number, 0

@@ -221,6 +221,11 @@ void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which);
  */
 int os_make_exclusive(uintptr_t start, size_t len);
 /*
+ * mprotect(): [start, start+len) of a mapping may be read and written, as far as it can
+ * be executed too; or has its own access again. -errno.
+ */
+int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool writable);
+/*
  * Calls fn with the memory the kernel itself writes when a thread ends: not to be
  * migrated.
  */
@@ -258,6 +263,8 @@ int os_private_files(void);
  */
 void os_block_signals(uint64_t *saved);
 void os_restore_signals(const uint64_t *saved);
+/* A thread of ours may fault where faults arrive by SIGBUS. */
+void os_accept_faults(void);
 uint32_t os_tid(void);
 /*
  * Did this thread of ours make that process, which has one thread? True also where the
