@@ -13,6 +13,7 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/huge.h"
 #include "lib/migration.h"
 #include "lib/pagemap_fault.h"
 #include "lib/page.h"
@@ -77,6 +78,7 @@ static int take_over(struct uhmm_space *sp)
 	if (sp->kicker < 0)
 		return sp->kicker;
 	r = frames_after_fork(sp);
+	huge_after_fork(sp);
 	/* Last of what may fail: with that we are on our own. */
 	if (!r)
 		r = receive(sp);

@@ -202,6 +202,12 @@ struct frames {
 	int trash_uffd;
 };
 
+/* Huge pages of our own; lib/huge.h. */
+struct huge {
+	char *area;    /* registered nowhere */
+	uint64_t free; /* atomic bitmap */
+};
+
 /* ---- counters --------------------------------------------------------------------- */
 
 enum counter {
@@ -499,6 +505,7 @@ struct uhmm_space {
 	uint32_t wait_queue[WAIT_BUCKETS];
 	unsigned gen_shift; /* a generation is 2^gen_shift stores */
 	struct frames frames;
+	struct huge huge;
 	/* [1..], acquire; set NULL with the world closed, numbers are used again */
 	struct uhmm_device *device[SPACE_DEVICES];
 	uint32_t nr_devices; /* those open are at most this */
