@@ -59,15 +59,38 @@ void frame_folio_lend(struct uhmm_space *sp, uint32_t g)
 	uhmm_unlock(&f->lock);
 }
 
-bool frame_folio_is_lent(struct uhmm_space *sp, uint32_t g)
+void frame_folio_allocated(struct uhmm_space *sp, uint32_t g, uintptr_t owner)
+{
+	struct frames *f = &sp->frames;
+
+	uhmm_lock(&f->lock);
+	f->block[g / BLOCK_GROUPS].nr_free = 0;
+	f->group[g].prev = GROUP_NIL;
+	f->group[g].kind = GROUP_FOLIO_LENT;
+	frame_set_owner(sp, (uint64_t)g * GROUP_PAGES, owner);
+	uhmm_unlock(&f->lock);
+	__atomic_fetch_add(&f->nr_probation, CHUNK_PAGES, __ATOMIC_RELAXED);
+}
+
+static bool is_kind(struct uhmm_space *sp, uint32_t g, enum group_kind kind)
 {
 	struct frames *f = &sp->frames;
 	bool is;
 
 	uhmm_lock(&f->lock);
-	is = f->group[g].kind == GROUP_FOLIO_LENT;
+	is = f->group[g].kind == kind;
 	uhmm_unlock(&f->lock);
 	return is;
+}
+
+bool frame_folio_is_lent(struct uhmm_space *sp, uint32_t g)
+{
+	return is_kind(sp, g, GROUP_FOLIO_LENT);
+}
+
+bool frame_is_lent(struct uhmm_space *sp, uint64_t slot)
+{
+	return is_kind(sp, (uint32_t)(slot / GROUP_PAGES), GROUP_LENT);
 }
 
 static void take_back_folio(struct uhmm_space *sp, uint32_t g, uintptr_t owner)

@@ -20,7 +20,7 @@ int huge_init(struct uhmm_space *sp)
 	h->area = os_reserve(AREA_SIZE);
 	if (!h->area || os_commit(h->area, AREA_SIZE))
 		return -ENOMEM;
-	os_prefer_huge(h->area, AREA_SIZE);
+	os_prefer_huge(h->area, AREA_SIZE); /* or huge_get() does, place by place */
 	h->free = ~UINT64_C(0);
 	return 0;
 }
@@ -64,14 +64,22 @@ static void place_give(struct huge *h, const char *bytes)
 	__atomic_fetch_or(&h->free, UINT64_C(1) << i, __ATOMIC_RELEASE);
 }
 
+static bool touch(char *bytes)
+{
+	os_keep(bytes, false);
+	return is_huge((uintptr_t)bytes);
+}
+
 char *huge_get(struct uhmm_space *sp)
 {
 	char *bytes = place_take(&sp->huge);
 
 	if (!bytes)
 		return NULL;
-	os_keep(bytes, false); /* the first touch */
-	if (is_huge((uintptr_t)bytes))
+	if (touch(bytes))
+		return bytes;
+	/* There was something smaller here before, perhaps. */
+	if (!os_prefer_huge(bytes, CHUNK_SIZE) && touch(bytes))
 		return bytes;
 	huge_put(sp, bytes);
 	return NULL;

@@ -208,6 +208,14 @@ struct huge {
 	uint64_t free; /* atomic bitmap */
 };
 
+/* Whether the program could have huge pages in the mapping that was asked for last. */
+struct huge_allowed {
+	struct uhmm_lock lock;
+	uintptr_t start, end;
+	uint64_t until_ns;
+	bool allowed;
+};
+
 /* ---- counters --------------------------------------------------------------------- */
 
 enum counter {
@@ -506,6 +514,7 @@ struct uhmm_space {
 	unsigned gen_shift; /* a generation is 2^gen_shift stores */
 	struct frames frames;
 	struct huge huge;
+	struct huge_allowed huge_allowed;
 	/* [1..], acquire; set NULL with the world closed, numbers are used again */
 	struct uhmm_device *device[SPACE_DEVICES];
 	uint32_t nr_devices; /* those open are at most this */

@@ -146,7 +146,7 @@ int uhmm_migrate_finalize(struct uhmm_space *space, struct uhmm_migrate *migrate
 
 /*
  * The bytes of a page of memory that a migration has as a source, or that was allocated;
- * NULL for any other. Since 0.1.
+ * of a COMPOUND one all UHMM_FOLIO_PAGES pages, one after the other; NULL for any other. Since 0.1.
  */
 void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
 
@@ -156,6 +156,12 @@ void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
  * that moves it there is to be freed, or is by finalize if it was in dst. Since 0.1.
  */
 int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
+/*
+ * A huge page of memory, full of zeros, for the dst of a COMPOUND source: *pfn is
+ * COMPOUND. -EINVAL; -ENOMEM: the system has no huge page now. Since 0.1.
+ */
+int uhmm_folio_alloc(struct uhmm_space *space, uhmm_pfn_t *pfn);
+/* Of either kind. Since 0.1. */
 void uhmm_page_free(struct uhmm_space *space, uhmm_pfn_t pfn);
 
 /* ---- page maps: a device's own memory -------------------------------------------- */
@@ -197,7 +203,7 @@ struct uhmm_pagemap_ops {
 	 * map is private.
 	 */
 	int (*copy_to_ram)(void *ctx, uint64_t page, void *buf);
-	/* Nobody uses the page any more. May be NULL. */
+	/* Nobody uses the page any more, or the folio of which it is the head. May be NULL. */
 	void (*page_free)(void *ctx, uint64_t page);
 	/*
 	 * In a child that fork() made, where the driver's memory was copied like any
@@ -220,6 +226,12 @@ struct uhmm_pagemap_ops {
 	 * now on, each freed for itself. May be NULL.
 	 */
 	void (*folio_split)(void *ctx, uint64_t head);
+	/*
+	 * As copy_to_ram(), of a folio at once: UHMM_FOLIO_PAGES pages, to memory in one
+	 * piece. If it fails the folio is split, and each page is asked for by itself.
+	 * May be NULL: copy_to_ram() of each.
+	 */
+	int (*copy_folio_to_ram)(void *ctx, uint64_t head, void *buf);
 };
 
 struct uhmm_pagemap_config {

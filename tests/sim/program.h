@@ -24,7 +24,7 @@ struct program {
 	struct uhmm_device *device[PROGRAM_DEVICES];
 	unsigned nr_devices;
 	struct driver *driver; /* NULL: none */
-	unsigned nr_pages; /* of the arena, from its start */
+	unsigned nr_pages;     /* of the arena, from its start */
 	unsigned nr_threads, nr_operations;
 	unsigned forks;      /* still allowed */
 	uint64_t base_bytes; /* resident before the program touched anything */
