@@ -12,54 +12,90 @@
 #include "tests/sim/program.h"
 #include "uhmm/migrate.h"
 
-#define DEVICE_PAGES 256u
+#define DEVICE_PAGES 1536u
+#define SMALL_PAGES 256u /* of a device for a program without huge pages */
+
+enum use { FREE = 0, SINGLE, HEAD, TAIL };
 
 struct driver {
 	struct uhmm_pagemap *map;
+	unsigned nr_pages;
 	unsigned next; /* where to look for a free page */
-	char page[DEVICE_PAGES][SIM_PAGE];
-	bool used[DEVICE_PAGES];
+	char (*page)[SIM_PAGE];
+	unsigned char use[DEVICE_PAGES]; /* enum use */
 };
 
 static int copy_to_ram(void *ctx, uint64_t page, void *buf)
 {
 	const struct driver *d = ctx;
 
-	if (page >= DEVICE_PAGES || !d->used[page])
+	if (page >= d->nr_pages || d->use[page] == FREE)
 		sim_fail("the library wants page %lu of the device, which is free", page);
 	memcpy(buf, d->page[page], SIM_PAGE);
+	return 0;
+}
+
+static int copy_folio_to_ram(void *ctx, uint64_t head, void *buf)
+{
+	const struct driver *d = ctx;
+
+	if (head >= d->nr_pages || d->use[head] != HEAD)
+		sim_fail("the library wants folio %lu, which is none", head);
+	memcpy(buf, d->page[head], SIM_HUGE);
 	return 0;
 }
 
 static void page_free(void *ctx, uint64_t page)
 {
 	struct driver *d = ctx;
+	unsigned nr;
 
-	if (page >= DEVICE_PAGES || !d->used[page])
+	if (page >= d->nr_pages || (d->use[page] != SINGLE && d->use[page] != HEAD))
 		sim_fail("page %lu of the device is freed twice", page);
-	memset(d->page[page], 0xdb, SIM_PAGE);
-	d->used[page] = false;
+	nr = d->use[page] == HEAD ? UHMM_FOLIO_PAGES : 1;
+	if (nr == 1)
+		memset(d->page[page], 0xdb, SIM_PAGE);
+	else
+		uhmm_host_discard(d->page[page], SIM_HUGE);
+	memset(&d->use[page], FREE, nr);
+}
+
+static void folio_split(void *ctx, uint64_t head)
+{
+	struct driver *d = ctx;
+
+	if (head >= d->nr_pages || d->use[head] != HEAD)
+		sim_fail("folio %lu of the device is split, which is none", head);
+	memset(&d->use[head], SINGLE, UHMM_FOLIO_PAGES);
 }
 
 static const struct uhmm_pagemap_ops ops = {
 	.size = sizeof(ops),
 	.copy_to_ram = copy_to_ram,
 	.page_free = page_free,
+	.folio_split = folio_split,
 };
 
 void driver_start(struct program *p)
 {
+	struct uhmm_pagemap_ops own = ops;
 	struct uhmm_pagemap_config config = {
 		.size = sizeof(config),
-		.nr_pages = DEVICE_PAGES,
+		.nr_pages = p->huge ? DEVICE_PAGES : SMALL_PAGES,
 		.owner = &ops,
-		.ops = &ops,
+		.ops = &own,
 	};
 	struct driver *d = uhmm_host_map(sizeof(*d));
 	int r = -ENOMEM;
 
+	if (sim_below(2))
+		own.copy_folio_to_ram = copy_folio_to_ram;
 	config.ctx = d;
-	if (d)
+	if (d) {
+		d->nr_pages = (unsigned)config.nr_pages;
+		d->page = uhmm_host_map(d->nr_pages * SIM_PAGE);
+	}
+	if (d && d->page)
 		r = uhmm_pagemap_register(p->space, &config, &d->map);
 	if (r)
 		sim_fail("uhmm_pagemap_register: %d (%s)", r, strerror(-r));
@@ -77,12 +113,13 @@ void driver_end(struct program *p, bool unregister)
 	if (r)
 		sim_fail("uhmm_pagemap_unregister: %d (%s)", r, strerror(-r));
 	for (i = 0; i < DEVICE_PAGES; i++)
-		if (p->driver->used[i])
+		if (p->driver->use[i] != FREE)
 			sim_fail("page %u of the device was not freed", i);
 }
 
 void driver_free(struct program *p)
 {
+	uhmm_host_unmap(p->driver->page, p->driver->nr_pages * SIM_PAGE);
 	uhmm_host_unmap(p->driver, sizeof(*p->driver));
 }
 
@@ -92,13 +129,30 @@ static uhmm_pfn_t get_page(struct driver *d, char **bytes)
 	uhmm_pfn_t pfn;
 	unsigned i, at;
 
-	for (i = 0; i < DEVICE_PAGES; i++) {
-		at = (d->next + i) % DEVICE_PAGES;
+	for (i = 0; i < d->nr_pages; i++) {
+		at = (d->next + i) % d->nr_pages;
 		if (uhmm_page_get(d->map, at, &pfn))
 			continue;
-		d->used[at] = true;
+		d->use[at] = SINGLE;
 		d->next = at + 1;
 		*bytes = d->page[at];
+		return pfn;
+	}
+	return 0;
+}
+
+/* A folio of the device, or 0: it has no room for one. */
+static uhmm_pfn_t get_folio(struct driver *d, char **bytes)
+{
+	uhmm_pfn_t pfn;
+	unsigned head;
+
+	for (head = 0; head < d->nr_pages; head += UHMM_FOLIO_PAGES) {
+		if (uhmm_folio_get(d->map, head, &pfn))
+			continue;
+		memset(&d->use[head], TAIL, UHMM_FOLIO_PAGES);
+		d->use[head] = HEAD;
+		*bytes = d->page[head];
 		return pfn;
 	}
 	return 0;
@@ -142,6 +196,36 @@ static uhmm_pfn_t place(struct program *p, uhmm_pfn_t src)
 	return dst;
 }
 
+/* A huge page, to one, to many places, or to none. */
+static void place_folio(struct program *p, const uhmm_pfn_t *src, uhmm_pfn_t *dst)
+{
+	bool valid = uhmm_pfn_is_valid(*src);
+	const char *from = valid ? source_bytes(p, *src) : NULL;
+	unsigned i, nr = sim_below(8) ? UHMM_FOLIO_PAGES : sim_below(UHMM_FOLIO_PAGES);
+	char *bytes = NULL;
+
+	*dst = 0;
+	if (sim_below(4)) {
+		if (!valid || sim_below(4))
+			*dst = get_folio(p->driver, &bytes);
+		else if (!uhmm_folio_alloc(p->space, dst))
+			bytes = uhmm_pfn_bytes(p->space, *dst);
+	}
+	if (*dst && valid)
+		memcpy(bytes, from, SIM_HUGE);
+	else if (*dst)
+		memset(bytes, 0, SIM_HUGE);
+	if (*dst || sim_below(8) == 0)
+		return;
+	for (i = 0; i < nr; i++) {
+		dst[i] = get_page(p->driver, &bytes);
+		if (dst[i] && valid)
+			memcpy(bytes, from + i * SIM_PAGE, SIM_PAGE);
+		else if (dst[i])
+			memset(bytes, 0, SIM_PAGE);
+	}
+}
+
 static void expect(const char *what, int r, int other)
 {
 	if (r && r != other)
@@ -171,7 +255,10 @@ static void steps(struct program *p, struct uhmm_migrate *m)
 	size_t i;
 
 	for (i = 0; i < m->npages; i++) {
-		m->dst[i] = place(p, m->src[i]);
+		if (m->src[i] & UHMM_PFN_COMPOUND)
+			place_folio(p, &m->src[i], &m->dst[i]);
+		else if (m->src[i])
+			m->dst[i] = place(p, m->src[i]);
 		if (sim_below(8) == 0)
 			sim_sleep(sim_below(20000));
 	}
@@ -192,7 +279,7 @@ void driver_migrate(struct program *p, uintptr_t start, unsigned nr)
 		.src = src,
 		.dst = dst,
 		.owner = &ops,
-		.flags = 1 + sim_below(3),
+		.flags = 1 + sim_below(3) + (sim_below(4) ? UHMM_SELECT_COMPOUND : 0),
 	};
 	int r;
 

@@ -30,6 +30,7 @@ struct program {
 	uint64_t base_bytes; /* resident before the program touched anything */
 	bool manage, huge;
 	bool storm;      /* mostly forks and changes of mappings */
+	bool calm;       /* hardly any: huge pages stay huge */
 	bool no_library; /* a child whose library could not take over */
 	/* Of each page's mapping: changes so far, and those under way. */
 	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];
