@@ -15,6 +15,7 @@
 #include "lib/migrate.h"
 #include "lib/migrate_range.h"
 #include "lib/page.h"
+#include "lib/pagemap_fault.h"
 #include "lib/range.h"
 #include "lib/reclaim.h"
 #include "lib/registry.h"
@@ -83,8 +84,11 @@ int uhmm_space_destroy(struct uhmm_space *sp)
 
 	if (!sp)
 		return 0;
-	if (sp->migrations)
+	map_faults_stop_all(sp);
+	if (sp->migrations) {
+		map_faults_start_all(sp);
 		return -EBUSY;
+	}
 	was_inline = sp->delivery == UHMM_DELIVERY_INLINE;
 	r = space_destroy_prepare(sp);
 	if (r)

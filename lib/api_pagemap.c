@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/pagemap.h"
 #include "lib/pagemap_fault.h"
@@ -41,7 +42,23 @@ int uhmm_pagemap_unregister(struct uhmm_pagemap *map)
 {
 	int r = space_evict_device(map->sp, map->dev);
 
-	if (r == 0 || r == -EIO)
+	if (r == 0 || r == -EIO) {
+		map_faults_stop(map);
 		pagemap_free(map);
+	}
+	return r;
+}
+
+int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
+{
+	int r = pagemap_get(map, page);
+
+	if (r == 0 && map->memory) {
+		r = coherent_make_present(map, page);
+		if (r)
+			uhmm_page_put(map, page);
+	}
+	if (r == 0)
+		*pfn = pfn_make(map->number, page);
 	return r;
 }

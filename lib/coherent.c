@@ -44,6 +44,23 @@ static entry_t load(struct uhmm_space *sp, uintptr_t addr, entry_t **entry)
 	return *entry ? entry_load(*entry) : 0;
 }
 
+int coherent_make_present(const struct uhmm_pagemap *map, uint64_t page)
+{
+	struct uhmm_space *sp = map->sp;
+	struct gate_visit visit;
+	unsigned tries = 0;
+	int64_t r;
+
+	do {
+		gate_visit(&sp->world, &visit);
+		r = os_uffd_copy(sp->uffd, pagemap_addr(map, page), sp->zeros, PAGE_SIZE);
+		gate_end_visit(&sp->world, &visit);
+		if (r == -EAGAIN) /* until the reader has read */
+			migrate_pause(tries++ % MIGRATE_TRIES);
+	} while (r == -EAGAIN);
+	return r > 0 || r == -EEXIST ? 0 : -ENOMEM;
+}
+
 /* ---- in --------------------------------------------------------------------------- */
 
 /* True: it is there, by a move or as a copy. */

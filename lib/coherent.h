@@ -57,6 +57,12 @@ void coherent_fault(struct uhmm_space *sp, uintptr_t addr);
 /* Before the memory is copied by fork, or after; nobody changes entries. */
 void coherent_forked(struct uhmm_space *sp);
 
+/*
+ * There is a page in the page map's memory, to be written to: that is not to be a fault.
+ * What was there before will do. -ENOMEM. Neither world nor gate are entered.
+ */
+int coherent_make_present(const struct uhmm_pagemap *map, uint64_t page);
+
 /* Is addr in the memory of a page map, where nothing is? */
 bool coherent_contains(struct uhmm_space *sp, uintptr_t addr);
 

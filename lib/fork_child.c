@@ -221,6 +221,7 @@ int fork_child(struct uhmm_space *sp)
 	fs->frozen_lock = (struct uhmm_lock){ 0 };
 	sp->device_lock = (struct uhmm_lock){ 0 };
 	sp->migration_lock = (struct uhmm_lock){ 0 };
+	map_faults_forget_all(sp);
 	sp->retiring = 0; /* who was closing a device is not here */
 	if (by_thread)
 		settle_in_on_reader(sp);

@@ -3,8 +3,8 @@
  * The trash: where pages of our own memory are moved that are not needed any more.
  *
  * Memory that is registered with events must not be discarded with madvise(): our own
- * reader would have to read ours. So its pages are moved to the trash, which is registered
- * on a userfaultfd without events, and discarded there.
+ * reader would have to read ours. So its pages are moved to the trash, which is
+ * registered on a userfaultfd without events, and discarded there.
  */
 #ifndef UHMM_FRAME_TRASH_H
 #define UHMM_FRAME_TRASH_H

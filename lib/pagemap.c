@@ -9,9 +9,6 @@
 #include <string.h>
 
 #include "lib/device.h"
-#include "lib/gate.h"
-#include "lib/migrate_range.h"
-#include "lib/pagemap_fault.h"
 
 /* ---- pages ------------------------------------------------------------------------ */
 
@@ -34,32 +31,9 @@ static void put(struct uhmm_pagemap *map, uint64_t page)
 	__atomic_store_n(use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
 }
 
-/*
- * Of a coherent page map: a page to be written to, which is not to be a fault. What was
- * there before will do.
- */
-static int make_present(struct uhmm_pagemap *map, uint64_t page)
-{
-	struct uhmm_space *sp = map->sp;
-	struct gate_visit visit;
-	unsigned tries = 0;
-	int64_t r;
-
-	do {
-		gate_visit(&sp->world, &visit);
-		r = os_uffd_copy(sp->uffd, pagemap_addr(map, page), sp->zeros, PAGE_SIZE);
-		gate_end_visit(&sp->world, &visit);
-		if (r == -EAGAIN) /* until the reader has read */
-			migrate_pause(tries++ % MIGRATE_TRIES);
-	} while (r == -EAGAIN);
-	return r > 0 || r == -EEXIST ? 0 : -ENOMEM;
-}
-
-int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
+int pagemap_get(struct uhmm_pagemap *map, uint64_t page)
 {
 	uint32_t none = MAP_PAGE_FREE;
-
-	int r;
 
 	if (page >= map->nr_pages)
 		return -EINVAL;
@@ -67,12 +41,6 @@ int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
 					 false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return -EBUSY;
 	__atomic_fetch_add(&map->nr_used, 1, __ATOMIC_RELAXED);
-	r = map->memory ? make_present(map, page) : 0;
-	if (r) {
-		put(map, page);
-		return r;
-	}
-	*pfn = pfn_make(map->number, page);
 	return 0;
 }
 
@@ -152,7 +120,6 @@ static int map_after_fork(void *impl)
 {
 	struct uhmm_pagemap *map = impl;
 
-	map_faults_forget(map);
 	return OPS_HAS(&map->ops, after_fork) ? map->ops.after_fork(map->ctx) : 0;
 }
 
@@ -182,7 +149,6 @@ static const struct uhmm_driver map_driver = {
 
 void pagemap_free(struct uhmm_pagemap *map)
 {
-	map_faults_stop(map);
 	if (map->memory)
 		os_release(map->memory, map->nr_pages * PAGE_SIZE);
 	if (map->page)

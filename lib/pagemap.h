@@ -71,6 +71,7 @@ struct map_faults {
 	uintptr_t addr[MAP_FAULTS_MAX];
 	uint32_t work; /* futex: the thread's bell */
 	bool running;  /* atomic; set false under the lock */
+	uint32_t tid;  /* of the thread; atomic */
 	struct os_thread thread;
 };
 
@@ -134,6 +135,8 @@ int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *config
 void pagemap_register_memory(struct uhmm_space *sp);
 /* Its device is closed. */
 void pagemap_free(struct uhmm_pagemap *map);
+/* A page that nobody uses is used. -EINVAL: no such page; -EBUSY. */
+int pagemap_get(struct uhmm_pagemap *map, uint64_t page);
 /* Is it one that a migration may have as a destination: got, and nowhere yet? */
 bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page);
 /* The same of a folio. */

@@ -42,7 +42,7 @@ bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
 	if (!map || !map->ops.migrate_to_ram)
 		return false;
 	mf = &map->faults;
-	if (tid == __atomic_load_n(&mf->thread.tid, __ATOMIC_RELAXED))
+	if (tid == __atomic_load_n(&mf->tid, __ATOMIC_RELAXED))
 		return false;
 	uhmm_lock(&mf->lock);
 	queued = running(mf) && is_queued(mf, addr);
@@ -132,6 +132,7 @@ static void thread_main(void *arg)
 	uintptr_t addr;
 	uint32_t seen;
 
+	__atomic_store_n(&mf->tid, os_tid(), __ATOMIC_RELAXED);
 	os_accept_faults();
 	while (running(mf)) {
 		seen = __atomic_load_n(&mf->work, __ATOMIC_ACQUIRE);
@@ -175,7 +176,7 @@ void map_faults_stop(struct uhmm_pagemap *map)
 		os_uffd_wake(map->sp->uffd, addr, PAGE_SIZE);
 }
 
-void map_faults_forget(struct uhmm_pagemap *map)
+static void forget(struct uhmm_pagemap *map)
 {
 	struct map_faults *mf = &map->faults;
 
@@ -195,6 +196,11 @@ static void for_all(struct uhmm_space *sp, void (*fn)(struct uhmm_pagemap *map))
 		if (map)
 			fn(map);
 	}
+}
+
+void map_faults_forget_all(struct uhmm_space *sp)
+{
+	for_all(sp, forget);
 }
 
 void map_faults_stop_all(struct uhmm_space *sp)

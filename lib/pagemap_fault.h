@@ -16,8 +16,8 @@ int map_faults_start(struct uhmm_pagemap *map);
 void map_faults_stop(struct uhmm_pagemap *map);
 /* Of all page maps of a space. */
 void map_faults_stop_all(struct uhmm_space *sp);
-/* In a forked child: there is no thread any more, and later one again. */
-void map_faults_forget(struct uhmm_pagemap *map);
+/* In a forked child: there are no threads any more, and later some again. */
+void map_faults_forget_all(struct uhmm_space *sp);
 void map_faults_start_all(struct uhmm_space *sp);
 /*
  * Thread tid has touched addr, of which e is the entry. True: the page map's thread sees

@@ -76,13 +76,14 @@ static void release(struct uhmm_space *sp)
 {
 	unsigned i;
 
+	/* First: who unmaps what is registered waits for a reader. */
+	if (sp->uffd >= 0)
+		os_uffd_close(sp->uffd);
 	for (i = 1; i <= sp->nr_devices; i++) {
 		device_close(sp->device[i]); /* NULL where it was closed before */
 		if (sp->pagemap[i])
 			pagemap_free(sp->pagemap[i]);
 	}
-	if (sp->uffd >= 0)
-		os_uffd_close(sp->uffd);
 	if (sp->kicker >= 0)
 		os_close(sp->kicker);
 	frames_fini(sp);
@@ -252,7 +253,6 @@ int space_destroy_prepare(struct uhmm_space *sp)
 
 	/* First the worker; the reader serves till the end. */
 	stop_worker(sp);
-	map_faults_stop_all(sp);
 	r = fault_range_present(sp, 0, (uintptr_t)1 << ADDRESS_BITS);
 	if (r) {
 		os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");

@@ -52,8 +52,8 @@ typedef uint64_t uhmm_pfn_t;
 #define UHMM_PFN_MIGRATE UINT64_C(0x2) /* src: it can move; without VALID: a hole */
 #define UHMM_PFN_WRITE UINT64_C(0x8)   /* src: the program may write there */
 /*
- * The first of UHMM_FOLIO_PAGES pages that are one: of a huge page of 2 MiB, whose address
- * is a multiple of that. The elements of the others are 0.
+ * The first of UHMM_FOLIO_PAGES pages that are one: of a huge page of 2 MiB, whose
+ * address is a multiple of that. The elements of the others are 0.
  */
 #define UHMM_PFN_COMPOUND UINT64_C(0x10)
 /* dst: the bytes are lost. Who touches the page gets SIGBUS, until it is discarded. */

@@ -40,7 +40,8 @@ LAYER = {
     "fault": "fault", "reclaim": "fault", "fork": "fault", "event": "fault",
     "fence": "fault", "wipe": "fault", "hand": "fault", "frozen": "fault",
     "inline": "fault", "reader": "fault", "registry": "fault", "migrate_range": "fault",
-    "recall": "fault", "migration": "fault",
+    "recall": "fault", "migration": "fault", "coherent": "fault",
+    "pagemap_fault": "fault",
     "space": "space", "fork_child": "space",
     "api": "api", "version": "api",
 }

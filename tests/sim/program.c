@@ -43,6 +43,9 @@ static void make_shape(struct program *p)
 	if (p->storm)
 		p->forks = 2 + sim_below(6);
 	p->calm = p->huge && !p->storm && sim_below(4);
+	/* Much memory takes long where processes take turns. */
+	if (p->calm && p->forks)
+		p->forks = sim_below(3) == 0;
 	p->nr_devices = 1 + sim_below(PROGRAM_DEVICES);
 }
 
