@@ -2,7 +2,7 @@
 /*
  * Bringing back a folio that is on a page map: all of it, as the huge page that it was.
  *
- * It is loaded into a huge page of ours (lib/huge.h), which is moved to the program whole.
+ * It is loaded into a huge page of ours (lib/huge.h), which is moved to the program.
  * Where that cannot be (there is no huge page, or no room in the budget for one; the
  * program has changed a part of the mapping since; a page of it is lost) the folio is
  * split, and who wants a page of it asks again.

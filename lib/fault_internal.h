@@ -39,7 +39,7 @@ entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,
  */
 int resolve_device_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			 unsigned shard);
-/* The same, whatever room there is in the budget: pages that are there, from its first. */
+/* The same, whatever room the budget has: pages that are there, from its first on. */
 unsigned load_device_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			   unsigned shard);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Folios in migrations: setup. See migration_folio.h; migration_folio_end.c for the rest. */
+/* Folios in migrations: setup. See migration_folio.h, and migration_folio_end.c. */
 #include "lib/migration_folio.h"
 
 #include <errno.h>

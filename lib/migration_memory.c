@@ -73,7 +73,7 @@ void uhmm_page_free(struct uhmm_space *sp, uhmm_pfn_t pfn)
 	gate_end_visit(&sp->world, &visit);
 }
 
-/* A huge page of ours goes to a block of frames. False: it did not, and the block is free. */
+/* A huge page of ours goes to a block of frames; or that is free again: false. */
 static bool move_to_frames(struct uhmm_space *sp, const char *bytes, uint32_t group)
 {
 	uintptr_t frames = frame_addr(sp, (uint64_t)group * GROUP_PAGES);

@@ -114,12 +114,19 @@ int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate *migrate);
 
 /*
  * The same by the pages of a page map, wherever the program has them, for a driver that
- * needs its memory back: npages from first on; start, end, owner and flags are ignored.
- * A page that the program has not is 0. Since 0.1.
+ * needs its memory back: npages from first on, which src and dst have elements for. Of
+ * flags only UHMM_SELECT_COMPOUND counts: a folio of which all pages are asked for is one
+ * element then, its head's, and is split otherwise. start, end and owner are ignored. A
+ * page that the program has not, that is in transition, or in which one of the two arrays
+ * or *migrate lies is 0; and so is one of a coherent page map that the program uses where
+ * it is. 0; -EINVAL; -ENOMEM. Since 0.1.
  */
 int uhmm_migrate_device_range(struct uhmm_pagemap *pagemap, uint64_t first, size_t npages,
 			      struct uhmm_migrate *migrate);
-/* Of these pages: pfns has npages of them, and may be migrate->src. Since 0.1. */
+/*
+ * The same of these pages, of any page maps of the space: pfns has npages of them, and may
+ * be migrate->src. Those of a folio follow its head's, or are 0. Since 0.1.
+ */
 int uhmm_migrate_device_pfns(struct uhmm_space *space, const uhmm_pfn_t *pfns,
 			     size_t npages, struct uhmm_migrate *migrate);
 
@@ -146,7 +153,8 @@ int uhmm_migrate_finalize(struct uhmm_space *space, struct uhmm_migrate *migrate
 
 /*
  * The bytes of a page of memory that a migration has as a source, or that was allocated;
- * of a COMPOUND one all UHMM_FOLIO_PAGES pages, one after the other; NULL for any other. Since 0.1.
+ * of a COMPOUND one all UHMM_FOLIO_PAGES pages, one after the other; NULL for any other.
+ * Since 0.1.
  */
 void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
 
@@ -203,7 +211,7 @@ struct uhmm_pagemap_ops {
 	 * map is private.
 	 */
 	int (*copy_to_ram)(void *ctx, uint64_t page, void *buf);
-	/* Nobody uses the page any more, or the folio of which it is the head. May be NULL. */
+	/* Nobody uses the page, or the folio of which it is the head, any more. Or NULL. */
 	void (*page_free)(void *ctx, uint64_t page);
 	/*
 	 * In a child that fork() made, where the driver's memory was copied like any

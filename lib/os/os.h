@@ -112,8 +112,9 @@ int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len);
 /* Maps the zero page. As above. */
 int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
 /*
- * Could pages be filled there, is [addr, addr+len) of one mapping? Changes nothing. 0; -ENOENT: no mapping, or not
- * registered; -EAGAIN: as above; -EBADF, -ENOTTY: no userfaultfd.
+ * Could pages be filled there, is [addr, addr+len) of one mapping? Changes nothing. 0;
+ * -ENOENT: no mapping, or not registered; -EAGAIN: as above; -EBADF, -ENOTTY: no
+ * userfaultfd.
  */
 int os_uffd_probe_range(int uffd, uintptr_t addr, size_t len);
 int os_uffd_probe(int uffd, uintptr_t addr); /* one page */

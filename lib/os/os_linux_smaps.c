@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /proc/self/smaps: what the kernel tells of a mapping in no other place. Reading it walks
- * all resident pages of the mappings that are read.
+ * /proc/self/smaps: what the kernel tells of a mapping in no other place. Reading it
+ * walks all resident pages of the mappings that are read.
  *
  * The line of a mapping, lines of numbers, "VmFlags: rd wr ... wf". Lines other than a
  * mapping's begin with a capital letter.

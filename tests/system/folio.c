@@ -2,8 +2,6 @@
 /* See folio.h. */
 #include "folio.h"
 
-#define FOLIO_NR UHMM_FOLIO_PAGES
-
 static void set_use(struct card *c, uint64_t page, unsigned nr, uint8_t use)
 {
 	while (nr--)
@@ -29,7 +27,7 @@ static void page_free(void *ctx, uint64_t page)
 {
 	struct card *c = ctx;
 	uint8_t use = use_of(c, page);
-	unsigned nr = use == CARD_HEAD ? FOLIO_NR : 1;
+	unsigned nr = use == CARD_HEAD ? NR : 1;
 
 	CHECK(use == CARD_HEAD || use == CARD_SINGLE, "page %lu: %u is freed",
 	      (unsigned long)page, use);
@@ -44,9 +42,9 @@ static void folio_split(void *ctx, uint64_t head)
 	unsigned i;
 
 	CHECK_EQ(use_of(c, head), CARD_HEAD);
-	for (i = 1; i < FOLIO_NR; i++)
+	for (i = 1; i < NR; i++)
 		CHECK_EQ(use_of(c, head + i), CARD_TAIL);
-	set_use(c, head, FOLIO_NR, CARD_SINGLE);
+	set_use(c, head, NR, CARD_SINGLE);
 	__atomic_fetch_add(&c->splits, 1, __ATOMIC_RELEASE);
 }
 
@@ -92,7 +90,7 @@ void card_close(struct card *c)
 
 uhmm_pfn_t card_get(struct card *c, bool folio)
 {
-	unsigned nr = folio ? FOLIO_NR : 1, i;
+	unsigned nr = folio ? NR : 1, i;
 	uint64_t page;
 	uhmm_pfn_t pfn;
 	int r;
@@ -196,7 +194,7 @@ static void copy_folio(struct move *mv, size_t at, bool to_memory)
 		copy_one(c, *dst, src, 0, FOLIO);
 		return;
 	}
-	for (i = 0; i < FOLIO_NR; i++) {
+	for (i = 0; i < NR; i++) {
 		dst[i] = to_memory ? memory(c, false) : card_get(c, false);
 		copy_one(c, dst[i], src, i * PAGE, PAGE);
 	}
@@ -231,7 +229,7 @@ size_t move_moved(const struct move *mv)
 
 	for (i = 0; i < mv->m.npages; i++)
 		if (mv->src[i] & UHMM_PFN_MIGRATE)
-			n += mv->src[i] & UHMM_PFN_COMPOUND ? FOLIO_NR : 1;
+			n += mv->src[i] & UHMM_PFN_COMPOUND ? NR : 1;
 	return n;
 }
 
@@ -250,4 +248,12 @@ void move_out(struct card *c, char *p, size_t nr)
 size_t huge_pages(const void *p)
 {
 	return (size_t)api_smaps_kib(p, "AnonHugePages:") * 1024 / PAGE;
+}
+
+char *map_huge(void)
+{
+	char *p = api_map(2 * NR);
+
+	api_fill_huge(p, 2 * NR, 1);
+	return p;
 }

@@ -55,7 +55,15 @@ size_t move_moved(const struct move *mv);
 /* Setup, copy and end. */
 void move_out(struct card *c, char *p, size_t nr);
 
-/* Huge pages of p, in pages. */
+#define NR UHMM_FOLIO_PAGES
+#define WHOLE (UHMM_SELECT_SYSTEM | UHMM_SELECT_COMPOUND)
+#define FROM_DEVICE (UHMM_SELECT_DEVICE_PRIVATE | UHMM_SELECT_COMPOUND)
+#define TAKEN (UHMM_PFN_VALID | UHMM_PFN_MIGRATE | UHMM_PFN_WRITE | UHMM_PFN_COMPOUND)
+#define FLAGS ((UINT64_C(1) << UHMM_PFN_SHIFT) - 1)
+
+/* Two huge pages, filled with 1, 2, ...; or the test is skipped. */
+char *map_huge(void);
+/* Huge pages of the mapping of p, in pages. */
 size_t huge_pages(const void *p);
 
 #endif
