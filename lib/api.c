@@ -14,8 +14,10 @@
 #include "lib/inline.h"
 #include "lib/migrate.h"
 #include "lib/migrate_range.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap_fault.h"
+#include "lib/populate.h"
 #include "lib/range.h"
 #include "lib/reclaim.h"
 #include "lib/registry.h"
@@ -85,15 +87,22 @@ int uhmm_space_destroy(struct uhmm_space *sp)
 	if (!sp)
 		return 0;
 	map_faults_stop_all(sp);
-	if (sp->migrations) {
+	registry_lock(&signals);
+	r = sp->migrations ? -EBUSY : registry_end(sp);
+	registry_unlock(&signals);
+	if (r) {
 		map_faults_start_all(sp);
-		return -EBUSY;
+		return r;
 	}
 	was_inline = sp->delivery == UHMM_DELIVERY_INLINE;
 	r = space_destroy_prepare(sp);
-	if (r)
-		return r;
 	registry_lock(&signals);
+	if (r) {
+		registry_go_on(sp);
+		registry_unlock(&signals);
+		return r;
+	}
+	notifier_release_all(sp);
 	inline_ending(sp);
 	registry_remove(sp);
 	r = space_destroy(sp);
@@ -283,41 +292,14 @@ static int pin_pages(struct uhmm_space *sp, uintptr_t start, uintptr_t *end, int
 	return r;
 }
 
-/* How often a page that is to be filled is tried before it is left as it is. */
-#define FILL_TRIES 64
-
 /*
  * Inline delivery: a system call cannot fill a hole where the mapping is registered, so
  * pages are there before it. What cannot be written is not filled.
  */
 static void fill_holes(struct uhmm_space *sp, uintptr_t start, uintptr_t end)
 {
-	struct gate_visit visit;
-	struct fault_buf buf;
-	unsigned tries = 0;
-	uint32_t seen;
-	int r;
-
-	while (start < end) {
-		if (tries == FILL_TRIES || os_make_exclusive(start, PAGE_SIZE) == 0) {
-			start += PAGE_SIZE;
-			tries = 0;
-			continue;
-		}
-		tries++;
-		seen = __atomic_load_n(&sp->inline_room, __ATOMIC_ACQUIRE);
-		gate_visit(&sp->world, &visit);
-		fault_buf_get(sp, &buf);
-		r = fault_resolve(sp, start, true, &buf);
-		fault_buf_put(sp, &buf);
-		gate_end_visit(&sp->world, &visit);
-		if (r == -ENOSPC) {
-			reclaim_ring(sp);
-			os_wait(&sp->inline_room, seen, 2000000);
-		} else if (r) {
-			os_yield();
-		}
-	}
+	for (; start < end; start += PAGE_SIZE)
+		populate(sp, start, start + PAGE_SIZE, true);
 }
 
 static int pin(struct uhmm_space *sp, uintptr_t start, uintptr_t end)

@@ -18,6 +18,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/migration.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/recall.h"
 #include "lib/zap.h"
@@ -419,24 +420,42 @@ static void apply_unmap(struct uhmm_space *sp, const struct os_event *ev)
 	event_discard(sp, ev->from, ev->end, true);
 }
 
+/* The new place of what has moved was free before, but who mirrors it may not know. */
+static void apply_told_remap(struct uhmm_space *sp, const struct os_event *ev)
+{
+	bool told = notifier_begin(sp, ev->from, ev->from + ev->len, UHMM_EVENT_UNMAP,
+				   NULL);
+	bool told_to = notifier_begin(sp, ev->to, ev->to + ev->len, UHMM_EVENT_UNMAP,
+				      NULL);
+
+	apply_remap(sp, ev);
+	notifier_end(sp, told_to);
+	notifier_end(sp, told);
+}
+
 static void apply_one(struct uhmm_space *sp, uint32_t i)
 {
 	struct os_event ev = sp->batch->event[i];
+	bool told;
 
 	sp->batch->applied[i] = true;
 	switch (ev.kind) {
 	case OS_EVENT_REMAP:
 		count(sp, COUNT_EVENT_REMAP, 1);
-		apply_remap(sp, &ev);
+		apply_told_remap(sp, &ev);
 		break;
 	case OS_EVENT_REMOVE:
 		count(sp, COUNT_EVENT_REMOVE, 1);
+		told = notifier_begin(sp, ev.from, ev.end, UHMM_EVENT_CLEAR, NULL);
 		event_discard(sp, ev.from, ev.end, false);
 		zap_announce(sp, ev.from, ev.end);
+		notifier_end(sp, told);
 		break;
 	default:
 		count(sp, COUNT_EVENT_UNMAP, 1);
+		told = notifier_begin(sp, ev.from, ev.end, UHMM_EVENT_UNMAP, NULL);
 		apply_unmap(sp, &ev);
+		notifier_end(sp, told);
 		break;
 	}
 }

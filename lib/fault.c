@@ -256,6 +256,7 @@ static void wake_wanted(struct load *ld)
 int load_claimed(struct load *ld)
 {
 	struct uhmm_space *sp = ld->sp;
+	bool told = tell_load(sp, ld->device, ld->addr, ld->nr);
 	unsigned shard, n;
 
 	device_run(sp->device[ld->device], UHMM_OP_LOAD, ld->io, ld->nr);
@@ -268,6 +269,7 @@ int load_claimed(struct load *ld)
 		for (n = 0; n < ld->nr; n++)
 			put_back(ld, n);
 	}
+	notifier_end(sp, told);
 	wake_wanted(ld);
 	return ld->done & 1 ? 0 : -EAGAIN;
 }

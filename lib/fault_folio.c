@@ -25,7 +25,8 @@ struct folio_load {
 	uintptr_t addr; /* the chunk's */
 	entry_t from;   /* its folio entry, before it was LOADING */
 	char *bytes;    /* or NULL */
-	unsigned done;  /* pages of it that are in memory, from the first on */
+	bool told;
+	unsigned done; /* pages of it that are in memory, from the first on */
 };
 
 /* True: it is loaded. */
@@ -33,6 +34,7 @@ static bool load(struct folio_load *fl)
 {
 	struct uhmm_pagemap *map = pagemap_at(fl->sp, entry_device(fl->from));
 
+	fl->told = tell_load(fl->sp, entry_device(fl->from), fl->addr, CHUNK_PAGES);
 	fl->bytes = huge_get(fl->sp);
 	return fl->bytes && !pagemap_load_folio(map, entry_payload(fl->from), fl->bytes);
 }
@@ -99,6 +101,7 @@ static void bring_back(struct folio_load *fl, bool loaded)
 				    CHUNK_PAGES);
 	}
 	settle(fl, to);
+	notifier_end(sp, fl->told);
 	if (fl->bytes)
 		huge_put(sp, fl->bytes);
 	if (over)

@@ -5,7 +5,9 @@
 #ifndef UHMM_FAULT_INTERNAL_H
 #define UHMM_FAULT_INTERNAL_H
 
+#include "lib/notifier.h"
 #include "lib/page.h"
+#include "lib/pagemap.h"
 #include "lib/types.h"
 
 /* Pages in a row that are loaded together. */
@@ -28,6 +30,17 @@ struct load {
 void claim_loads(struct load *ld, struct chunk *chunk, unsigned max, char *bytes);
 /* ld's pages are LOADING; the gate was left. 0 if the first page is there. */
 int load_claimed(struct load *ld);
+
+/*
+ * Before nr pages are loaded from a device: one that has uses its pages no more. What it
+ * returns is for notifier_end(), when they are in their places.
+ */
+static inline bool tell_load(struct uhmm_space *sp, unsigned device, uintptr_t addr,
+			     unsigned nr)
+{
+	return pagemap_at(sp, device) &&
+	       notifier_begin(sp, addr, addr + nr * PAGE_SIZE, UHMM_EVENT_MIGRATE, NULL);
+}
 
 /* The entry that speaks for addr: its folio's, its own, or NULL. The gate is entered. */
 entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,

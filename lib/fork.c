@@ -14,7 +14,9 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
+#include "lib/pagemap_share.h"
 #include "lib/range.h"
 #include "lib/reader.h"
 
@@ -78,9 +80,12 @@ bool fork_prepare(struct uhmm_space *sp)
 	fs->ready = 0;
 	fs->early_uffd = -1;
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
+	fs->told = notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION, NULL);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
-	coherent_forked(sp); /* nobody changes an entry now */
+	/* Nobody changes an entry now. */
+	map_shares_claim(sp);
+	coherent_forked(sp);
 	return true;
 }
 
@@ -91,7 +96,7 @@ static void wait_for_child(struct uhmm_space *sp)
 	uint32_t *outcome = &fs->shared->outcome;
 
 	os_close(fs->lifeline[1]);
-	while (sp->fork_events &&
+	while ((sp->fork_events || map_shares_any(sp)) &&
 	       __atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_PENDING)
 		if (os_wait_fds(fs->lifeline, 1, LOOK_NS) > 0)
 			break;
@@ -108,11 +113,14 @@ void fork_parent(struct uhmm_space *sp)
 	if (sp->pid != os_pid() || sp->unusable || !fs->shared)
 		return;
 	wait_for_child(sp);
+	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN)
+		map_shares_disclaim(sp);
 	ask(sp, FORK_OVER);
 	wait_while(sp, FORK_OVER);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
 	signals = fs->signals;
+	notifier_end(sp, fs->told);
 	gate_open(&sp->world);
 	os_restore_signals(&signals);
 }

@@ -18,7 +18,9 @@
  * and EVENT_FORK, while other threads of the program (whose locks the forking thread may
  * be waiting for) still fault. So faults are then resolved by copies that change no state
  * and take no lock of a device, and remembered in a log that parent and child apply
- * afterwards: whatever the instant, the copy shows us at rest.
+ * afterwards: whatever the instant, the copy shows us at rest. And no device uses a page
+ * of the program meanwhile: notifiers are told PROTECTION of everything, which lasts
+ * until the world is open again.
  *
  * A child that did not come from fork() of libc (raw clone) has no handlers: the parent's
  * reader fills all its migrated pages in before it starts (fork_fill).

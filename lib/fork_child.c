@@ -15,7 +15,9 @@
 #include "lib/gate.h"
 #include "lib/huge.h"
 #include "lib/migration.h"
+#include "lib/notifier.h"
 #include "lib/pagemap_fault.h"
+#include "lib/pagemap_share.h"
 #include "lib/page.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
@@ -77,7 +79,9 @@ static int take_over(struct uhmm_space *sp)
 	sp->kicker = os_kicker_open();
 	if (sp->kicker < 0)
 		return sp->kicker;
-	r = frames_after_fork(sp);
+	r = map_shares_after_fork(sp);
+	if (!r)
+		r = frames_after_fork(sp);
 	huge_after_fork(sp);
 	/* Last of what may fail: with that we are on our own. */
 	if (!r)
@@ -205,8 +209,10 @@ int fork_child(struct uhmm_space *sp)
 
 	if (sp->unusable)
 		return 0;
-	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE)
+	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE) {
+		map_shares_forget(sp);
 		return -EMFILE;
+	}
 	/* Else the handler takes us for the parent: not before we have our own. */
 	if (by_thread)
 		sp->pid = os_pid();
@@ -222,12 +228,14 @@ int fork_child(struct uhmm_space *sp)
 	sp->device_lock = (struct uhmm_lock){ 0 };
 	sp->migration_lock = (struct uhmm_lock){ 0 };
 	map_faults_forget_all(sp);
+	notifier_forget_all(sp);
 	sp->retiring = 0; /* who was closing a device is not here */
 	if (by_thread)
 		settle_in_on_reader(sp);
 	else
 		settle_in(sp);
 	sp->pid = os_pid();
+	*sp->here = 1;
 	os_close(fs->lifeline[1]);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
@@ -235,6 +243,7 @@ int fork_child(struct uhmm_space *sp)
 	/* Memory is complete, and nobody is there who could bring anything back. */
 	if (sp->unusable) {
 		page_table_fini(sp);
+		map_shares_forget(sp);
 		migration_forget_all(sp);
 	}
 	__atomic_store_n(&fs->phase, FORK_NONE, __ATOMIC_RELEASE);

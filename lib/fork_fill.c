@@ -26,6 +26,7 @@
 #include "lib/fork.h"
 #include "lib/frozen.h"
 #include "lib/migrate.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/range.h"
 
@@ -438,11 +439,15 @@ static void fill_run(struct fill *fill)
 
 void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after)
 {
+	/* Devices change nothing meanwhile; what they did since the clone, it has. */
+	bool told = notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION, NULL);
+
 	count(sp, COUNT_EVENT_FORK, 1);
 	sp->fork.fill->after = after;
 	sp->fork.fill->settled = 0;
 	fill_begin(sp, child_uffd);
 	fill_run(sp->fork.fill);
+	notifier_end(sp, told);
 }
 
 /* What was read while frozen is not in the table: to the child it is what a batch is. */

@@ -29,6 +29,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/populate.h"
 #include "lib/registry.h"
 #include "lib/reclaim.h"
 
@@ -71,20 +72,6 @@ static bool is_inline(const struct uhmm_space *sp)
 	return sp && sp->delivery == UHMM_DELIVERY_INLINE && !sp->unusable;
 }
 
-/* Is it registered with this space? -EAGAIN: not now, fault again; -EINVAL: no. */
-static int owns(struct uhmm_space *sp, uintptr_t addr)
-{
-	unsigned shard = gate_enter(&sp->gate);
-	struct os_vma vma;
-	int r = -EINVAL;
-
-	if (os_vma_next(addr, false, &vma) == 0 && vma.start <= addr &&
-	    (vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP))
-		r = register_mapping(sp, &(struct range){ vma.start, vma.end });
-	gate_leave(&sp->gate, shard);
-	return r;
-}
-
 /* Resolves a fault that is the space's. False: it is not. */
 static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 {
@@ -97,8 +84,14 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 		return false;
 	if (fork_frozen_inline(sp, addr) || !fork_enter_inline(sp, addr, &shard))
 		return true;
+	/* A child by a raw clone(): its parent fills its memory, and nobody else can. */
+	if (!*sp->here) {
+		gate_leave(&sp->world, shard);
+		os_yield();
+		return true;
+	}
 	if (!alone && !page_is_known(sp, addr))
-		r = owns(sp, addr);
+		r = populate_owns(sp, addr);
 	if (r) {
 		gate_leave(&sp->world, shard);
 		return r == -EAGAIN;

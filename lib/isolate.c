@@ -29,6 +29,7 @@
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/range.h"
 #include "lib/unshare.h"
@@ -353,8 +354,8 @@ static int isolate_some(struct isolation *is, uint64_t which)
 	return r;
 }
 
-int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
-		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results)
+static int isolate_told(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
+			uint64_t which, uint32_t group, unsigned flags, uint8_t *results)
 {
 	struct isolation is = {
 		.sp = sp,
@@ -387,6 +388,25 @@ int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 	}
 	count(sp, COUNT_ISOLATED, is.isolated);
 	return is.isolated ? (int)is.isolated : r;
+}
+
+/* Nobody but the kernel knows which of these will leave: devices let all of them go. */
+static bool tell(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigned flags)
+{
+	return !(flags & ISOLATE_TOLD) &&
+	       notifier_begin(sp, start, end, UHMM_EVENT_CLEAR, NULL);
+}
+
+int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
+		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results)
+{
+	unsigned first = (unsigned)__builtin_ctzll(which);
+	unsigned end = GROUP_PAGES - (unsigned)__builtin_clzll(which);
+	bool told = tell(sp, addr + first * PAGE_SIZE, addr + end * PAGE_SIZE, flags);
+	int r = isolate_told(sp, vma, addr, which, group, flags, results);
+
+	notifier_end(sp, told);
+	return r;
 }
 
 /* ---- folios ----------------------------------------------------------------------- */
@@ -468,8 +488,8 @@ static void keep_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr, un
 			    nr - from < GROUP_PAGES ? nr - from : GROUP_PAGES);
 }
 
-int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
-		  unsigned flags)
+static int isolate_folio_told(struct uhmm_space *sp, const struct range *vma,
+			      uintptr_t addr, unsigned flags)
 {
 	uint32_t group = frame_folio_open(sp);
 	struct chunk *chunk;
@@ -504,5 +524,15 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 		count(sp, COUNT_ISOLATED, (uint64_t)r);
 	if (r == (int)CHUNK_PAGES)
 		count(sp, COUNT_ISOLATED_FOLIO, CHUNK_PAGES);
+	return r;
+}
+
+int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
+		  unsigned flags)
+{
+	bool told = tell(sp, addr, addr + CHUNK_SIZE, flags);
+	int r = isolate_folio_told(sp, vma, addr, flags);
+
+	notifier_end(sp, told);
 	return r;
 }

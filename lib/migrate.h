@@ -38,6 +38,7 @@ bool page_is_known(struct uhmm_space *sp, uintptr_t addr);
 	0x2u /* not what is shared by fork: making it exclusive takes memory */
 #define ISOLATE_ZEROS                                                                    \
 	0x4u /* the zero page is there: to become holes, which are ours to fill */
+#define ISOLATE_TOLD 0x8u /* the caller has told the notifiers, and more than we could */
 
 /*
  * Isolates pages from addr on, bit i of which is the i-th, all in one chunk and one

@@ -21,6 +21,7 @@
 #include "lib/migrate.h"
 #include "lib/migrate_range.h"
 #include "lib/migration_folio.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
 
@@ -35,7 +36,7 @@ static size_t bytes_of(size_t nr)
 	return sizeof(struct migration) + nr * sizeof(struct migration_item);
 }
 
-static struct migration *migration_make(struct uhmm_space *sp, size_t nr)
+struct migration *migration_make(struct uhmm_space *sp, size_t nr)
 {
 	struct migration *mg = uhmm_host_map(bytes_of(nr));
 
@@ -284,7 +285,8 @@ static int isolate(struct window *w, uint64_t which)
 
 	if (group == GROUP_NIL)
 		return 0;
-	r = isolate_pages(sp, &vma, w->addr, which, group, ISOLATE_HOT, results);
+	r = isolate_pages(sp, &vma, w->addr, which, group, ISOLATE_HOT | ISOLATE_TOLD,
+			  results);
 	if (r > 0)
 		claim_all(w, PAGE_PROBATION, group);
 	frame_group_lend(sp, group);
@@ -423,6 +425,7 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	struct os_vma vma;
 	struct window w;
 	size_t i, cpages = 0;
+	bool told;
 
 	if (!is_valid(m) || !fault_page_is_valid(sp, m->fault_page) ||
 	    !migration_mapping(m->start, m->end, &vma))
@@ -432,6 +435,8 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 		return -ENOMEM;
 	mg->start = m->start;
 	mg->flags = m->flags;
+	mg->owner = m->owner;
+	told = notifier_begin(sp, m->start, m->end, UHMM_EVENT_MIGRATE, mg->owner);
 	w = (struct window){ .mg = mg, .flags = m->flags, .owner = m->owner };
 	for (i = 0; i < mg->nr; i += w.nr) {
 		unsigned left = CHUNK_PAGES - page_index(m->start + i * PAGE_SIZE);
@@ -445,6 +450,7 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 			w.nr = GROUP_PAGES;
 		collect(&w);
 	}
+	notifier_end(sp, told);
 	for (i = 0; i < mg->nr; i++) {
 		m->src[i] = mg->item[i].src;
 		m->dst[i] = 0;

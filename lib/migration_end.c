@@ -20,6 +20,7 @@
 #include "lib/migrate_range.h"
 #include "lib/migration.h"
 #include "lib/migration_folio.h"
+#include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
 #include "lib/unshare.h"
@@ -31,6 +32,7 @@ struct window {
 	size_t at; /* of item in the migration */
 	unsigned nr;
 	uint32_t group; /* for what is found where a hole was, opened on first use */
+	bool told;      /* notifiers, from the first hole on: that pages come there */
 	/* left over: see_to_rest() */
 	unsigned nr_back;
 	uintptr_t back[GROUP_PAGES];
@@ -259,6 +261,16 @@ static int insert(struct window *w, uintptr_t addr, uhmm_pfn_t dst,
 	return r;
 }
 
+/* From here to the end of the range, until all that are to be filled are. */
+static void tell_once(struct window *w, uintptr_t addr)
+{
+	const struct migration *mg = w->mg;
+
+	if (!w->told)
+		w->told = notifier_begin(mg->sp, addr, mg->start + mg->nr * PAGE_SIZE,
+					 UHMM_EVENT_MIGRATE, mg->owner);
+}
+
 /* A page of a device for a hole. Memory for a hole is what there is without us. */
 static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 {
@@ -307,6 +319,9 @@ static void commit(struct window *w, const uhmm_pfn_t *dst, bool any)
 
 		if (!(item->src & UHMM_PFN_MIGRATE))
 			continue;
+		addr = w->mg->start + (w->at + i) * PAGE_SIZE;
+		if (!uhmm_pfn_is_valid(item->src) && pfn_device(dst[i]))
+			tell_once(w, addr);
 		if (item->src & UHMM_PFN_COMPOUND &&
 		    migration_commit_folio(w->mg, w->at + i, dst[i], any, &w->folio))
 			continue;
@@ -320,7 +335,6 @@ static void commit(struct window *w, const uhmm_pfn_t *dst, bool any)
 				take_destination(sp, item->dst, addr);
 			gate_leave(&sp->gate, shard);
 		} else {
-			addr = w->mg->start + (w->at + i) * PAGE_SIZE;
 			alive = uhmm_pfn_is_valid(item->dst) &&
 				fill_hole(w, addr, item->dst);
 		}
@@ -367,6 +381,7 @@ int uhmm_migrate_pages(struct uhmm_space *sp, struct uhmm_migrate *m)
 		for (i = 0; i < w.nr; i++)
 			m->src[w.at + i] = w.item[i].src;
 	}
+	notifier_end(mg->sp, w.told);
 	return 0;
 }
 

@@ -120,12 +120,12 @@ static int isolate(struct whole *w)
 
 	if (!migration_lift(&w->vma, w->addr, CHUNK_SIZE))
 		return 0;
-	r = isolate_folio(sp, &vma, w->addr, ISOLATE_HOT);
+	r = isolate_folio(sp, &vma, w->addr, ISOLATE_HOT | ISOLATE_TOLD);
 	if (r == -EBUSY) {
 		/* Shared by fork once, perhaps, and not any more. */
 		unshare_folio(sp, w->addr);
 		if (is_huge(w->addr))
-			r = isolate_folio(sp, &vma, w->addr, ISOLATE_HOT);
+			r = isolate_folio(sp, &vma, w->addr, ISOLATE_HOT | ISOLATE_TOLD);
 	}
 	migration_lower(&w->vma, w->addr, CHUNK_SIZE);
 	return r;

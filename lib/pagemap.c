@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/device.h"
+#include "lib/pagemap_share.h"
 
 /* ---- pages ------------------------------------------------------------------------ */
 
@@ -24,7 +25,7 @@ static void put(struct uhmm_pagemap *map, uint64_t page)
 	if (!__atomic_compare_exchange_n(use, &used, MAP_PAGE_FREEING, false,
 					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return; /* it is nobody's */
-	if (OPS_HAS(&map->ops, page_free))
+	if ((!map->share || map_share_put(map, page)) && OPS_HAS(&map->ops, page_free))
 		map->ops.page_free(map->ctx, page);
 	/* Now it can be had again. */
 	__atomic_fetch_sub(&map->nr_used, 1, __ATOMIC_RELAXED);
@@ -40,6 +41,10 @@ int pagemap_get(struct uhmm_pagemap *map, uint64_t page)
 	if (!__atomic_compare_exchange_n(&map->page[page].use, &none, MAP_PAGE_USED,
 					 false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return -EBUSY;
+	if (map->share && !map_share_get(map, page)) {
+		__atomic_store_n(&map->page[page].use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
+		return -EBUSY;
+	}
 	__atomic_fetch_add(&map->nr_used, 1, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -149,6 +154,7 @@ static const struct uhmm_driver map_driver = {
 
 void pagemap_free(struct uhmm_pagemap *map)
 {
+	map_share_free(map);
 	if (map->memory)
 		os_release(map->memory, map->nr_pages * PAGE_SIZE);
 	if (map->page)
@@ -161,7 +167,8 @@ static bool is_valid(const struct uhmm_pagemap_config *c)
 	return c && c->size >= sizeof(*c) && c->nr_pages &&
 	       c->nr_pages < UHMM_DEVICE_PAGE_LIMIT && c->owner && c->ops &&
 	       c->ops->size <= sizeof(*c->ops) && c->type <= UHMM_PAGEMAP_COHERENT &&
-	       !c->reserved &&
+	       !(c->flags & ~UHMM_PAGEMAP_SHARED) &&
+	       !(c->flags && c->type == UHMM_PAGEMAP_COHERENT) &&
 	       (c->type == UHMM_PAGEMAP_COHERENT || OPS_HAS(c->ops, copy_to_ram));
 }
 
@@ -207,6 +214,7 @@ int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *c,
 	map->ctx = c->ctx;
 	map->page = uhmm_host_map(map->nr_pages * sizeof(*map->page));
 	if (!map->page || (c->type == UHMM_PAGEMAP_COHERENT && make_memory(map)) ||
+	    (c->flags & UHMM_PAGEMAP_SHARED && map_share_make(map)) ||
 	    device_wrap(&map_driver, map, &map->dev)) {
 		pagemap_free(map);
 		return -ENOMEM;

@@ -71,8 +71,22 @@ struct map_faults {
 	uintptr_t addr[MAP_FAULTS_MAX];
 	uint32_t work; /* futex: the thread's bell */
 	bool running;  /* atomic; set false under the lock */
-	uint32_t tid;  /* of the thread; atomic */
+	uint32_t tid;  /* of the thread; futex: 0 until it has begun */
 	struct os_thread thread;
+};
+
+/* Processes that have pages of one device at a time. */
+#define SHARE_PROCESSES 256u
+
+struct map_member {
+	uint32_t state; /* enum member_state; atomic */
+	uint32_t pad;
+	struct os_life life;
+};
+
+/* In memory that the processes share; behind it: how many have each page, and which. */
+struct map_share {
+	struct map_member member[SHARE_PROCESSES];
 };
 
 struct uhmm_pagemap {
@@ -85,6 +99,9 @@ struct uhmm_pagemap {
 	struct uhmm_pagemap_ops ops;
 	void *ctx;
 	struct map_faults faults;
+	/* Of one whose pages forked processes share, or NULL; pagemap_share.h. */
+	struct map_share *share;
+	uint32_t member, child; /* this process in it; that which is about to be made */
 	char *memory; /* of a coherent one, registered on the space's uffd; or NULL */
 	struct map_page *page; /* takes memory where pages were used */
 };

@@ -11,6 +11,7 @@
 #include "lib/gate.h"
 #include "lib/migration.h"
 #include "lib/page.h"
+#include "lib/pagemap_share.h"
 
 static bool running(struct map_faults *mf)
 {
@@ -132,8 +133,11 @@ static void thread_main(void *arg)
 	uintptr_t addr;
 	uint32_t seen;
 
-	__atomic_store_n(&mf->tid, os_tid(), __ATOMIC_RELAXED);
 	os_accept_faults();
+	if (map->share)
+		map_share_live(map);
+	__atomic_store_n(&mf->tid, os_tid(), __ATOMIC_RELEASE);
+	os_wake(&mf->tid, INT_MAX);
 	while (running(mf)) {
 		seen = __atomic_load_n(&mf->work, __ATOMIC_ACQUIRE);
 		if (next(mf, &addr))
@@ -141,6 +145,8 @@ static void thread_main(void *arg)
 		else
 			os_wait(&mf->work, seen, -1);
 	}
+	if (map->share)
+		map_share_rest(map);
 }
 
 /* ---- life ------------------------------------------------------------------------- */
@@ -150,12 +156,16 @@ int map_faults_start(struct uhmm_pagemap *map)
 	struct map_faults *mf = &map->faults;
 	int r;
 
-	if (!map->ops.migrate_to_ram || running(mf))
+	if ((!map->ops.migrate_to_ram && !map->share) || running(mf))
 		return 0;
 	__atomic_store_n(&mf->running, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&mf->tid, 0, __ATOMIC_RELAXED);
 	r = os_thread_start(&mf->thread, thread_main, map, "uhmm-pagemap");
 	if (r)
 		__atomic_store_n(&mf->running, false, __ATOMIC_RELEASE);
+	/* From here on its process is seen to end. */
+	while (!r && !__atomic_load_n(&mf->tid, __ATOMIC_ACQUIRE))
+		os_wait(&mf->tid, 0, -1);
 	return r;
 }
 

@@ -35,7 +35,7 @@ int uhmm_folio_get(struct uhmm_pagemap *map, uint64_t head, uhmm_pfn_t *pfn)
 	uint64_t i;
 
 	if (head % CHUNK_PAGES || head >= map->nr_pages ||
-	    map->nr_pages - head < CHUNK_PAGES || map->memory)
+	    map->nr_pages - head < CHUNK_PAGES || map->memory || map->share)
 		return -EINVAL;
 	for (i = 0; i < CHUNK_PAGES && take(map, head + i); i++)
 		;

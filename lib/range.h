@@ -3,8 +3,8 @@
  * Sets of address ranges: what an application gave to uhmm_manage(), what the preload
  * excludes; and which mappings a space takes pages from.
  */
-#ifndef UHMM_RANGE_H
-#define UHMM_RANGE_H
+#ifndef UHMM_LIB_RANGE_H
+#define UHMM_LIB_RANGE_H
 
 #include "lib/types.h"
 

@@ -28,6 +28,7 @@
 #include "lib/assert.h"
 #include "lib/device.h"
 #include "lib/event.h"
+#include "lib/fault_internal.h"
 #include "lib/folio.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
@@ -45,6 +46,7 @@
 struct run {
 	uintptr_t addr;
 	unsigned nr, device;
+	bool told;
 	entry_t *entry[UHMM_BATCH_MAX];
 	entry_t seen[UHMM_BATCH_MAX];
 	struct uhmm_io io[UHMM_BATCH_MAX];
@@ -149,6 +151,7 @@ static void load_run(struct uhmm_space *sp, struct run *run, uintptr_t end)
 			.len = PAGE_SIZE,
 		};
 	}
+	run->told = tell_load(sp, run->device, run->addr, n);
 	device_run(sp->device[run->device], UHMM_OP_LOAD, run->io, n);
 	for (run->nr = 0; run->nr < n && run->io[run->nr].result == 0; run->nr++)
 		;
@@ -250,6 +253,7 @@ static int recall_at(struct uhmm_space *sp, uintptr_t at, uintptr_t end, uint64_
 		r = run.nr ? patiently(sp, &run, at, at + run.nr * PAGE_SIZE, until,
 				       fill_run) :
 			     0;
+		notifier_end(sp, run.told);
 		break;
 	case PAGE_PROBATION:
 		r = patiently(sp, &run, run.addr,

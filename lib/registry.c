@@ -17,6 +17,7 @@ static struct uhmm_space *spaces[REGISTRY_SPACES];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 /* No space comes or goes while fork() is at work: what was prepared is ended. */
 static struct uhmm_lock lock;
+static uint64_t nr_created;
 
 struct uhmm_space *registry_get(int i)
 {
@@ -82,8 +83,10 @@ int registry_add(struct uhmm_space *sp)
 
 	for (i = 0; i < REGISTRY_SPACES && registry_get(i); i++)
 		;
-	if (i < REGISTRY_SPACES)
+	if (i < REGISTRY_SPACES) {
+		sp->serial = ++nr_created;
 		__atomic_store_n(&spaces[i], sp, __ATOMIC_RELEASE);
+	}
 	return i < REGISTRY_SPACES ? 0 : -EMFILE;
 }
 
@@ -94,4 +97,33 @@ void registry_remove(struct uhmm_space *sp)
 	for (i = 0; i < REGISTRY_SPACES; i++)
 		if (registry_get(i) == sp)
 			__atomic_store_n(&spaces[i], NULL, __ATOMIC_RELEASE);
+}
+
+struct uhmm_space *registry_hold(struct uhmm_space *sp)
+{
+	struct uhmm_space *found = NULL, *at;
+	int i;
+
+	for (i = 0; i < REGISTRY_SPACES; i++) {
+		at = registry_get(i);
+		if (at && (!sp || at == sp) && !at->ending && at->pid == os_pid() &&
+		    (!found || at->serial < found->serial))
+			found = at;
+	}
+	if (found)
+		found->holds++;
+	return found;
+}
+
+int registry_end(struct uhmm_space *sp)
+{
+	if (sp->holds)
+		return -EBUSY;
+	sp->ending = true;
+	return 0;
+}
+
+void registry_go_on(struct uhmm_space *sp)
+{
+	sp->ending = false;
 }

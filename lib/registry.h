@@ -19,8 +19,16 @@ struct uhmm_space *registry_get(int i);
  */
 void registry_lock(uint64_t *signals);
 void registry_unlock(const uint64_t *signals);
-/* -EMFILE. These two locked. */
+/* -EMFILE. All of these locked. */
 int registry_add(struct uhmm_space *sp);
 void registry_remove(struct uhmm_space *sp);
+/*
+ * That space, or for NULL this process's oldest, is held once more. NULL: there is none,
+ * or it is ending.
+ */
+struct uhmm_space *registry_hold(struct uhmm_space *sp);
+/* From now on nobody can hold it, or again. -EBUSY: somebody does. */
+int registry_end(struct uhmm_space *sp);
+void registry_go_on(struct uhmm_space *sp);
 
 #endif

@@ -72,6 +72,16 @@ static int map_buffers(struct uhmm_space *sp)
 	return sp->reader_buf && sp->bufs.bytes && sp->batch && sp->zeros ? 0 : -ENOMEM;
 }
 
+static int map_here(struct uhmm_space *sp)
+{
+	sp->here = os_reserve(PAGE_SIZE);
+	if (!sp->here || os_commit(sp->here, PAGE_SIZE))
+		return -ENOMEM;
+	os_wipe_on_fork(sp->here, PAGE_SIZE);
+	*sp->here = 1;
+	return 0;
+}
+
 static void release(struct uhmm_space *sp)
 {
 	unsigned i;
@@ -86,6 +96,8 @@ static void release(struct uhmm_space *sp)
 	}
 	if (sp->kicker >= 0)
 		os_close(sp->kicker);
+	if (sp->here)
+		os_release(sp->here, PAGE_SIZE);
 	frames_fini(sp);
 	huge_fini(sp);
 	fence_fini(sp);
@@ -145,6 +157,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		r = frames_init(sp, frames);
 	if (!r)
 		r = huge_init(sp);
+	if (!r)
+		r = map_here(sp);
 	if (!r)
 		r = map_buffers(sp);
 	if (!r)

@@ -32,7 +32,9 @@
  * it
  *               cannot. So whoever closed the gate may wait for holders.
  * 4. chunk.lock isolation against zero-fill within 2 MiB.
- * 5. leaf locks (frames, parked, fence, device): nothing is taken inside.
+ * 5. leaf locks (frames, parked, fence, device, notifiers): nothing is taken inside.
+ * A driver's own lock, which its notifiers' callbacks take (lib/notifier.h), comes after
+ * 1 to 3 and is never wanted by who has 4 or 5; inside it nothing of ours is taken.
  */
 #ifndef UHMM_TYPES_H
 #define UHMM_TYPES_H
@@ -421,6 +423,7 @@ struct fork_state {
 	uint32_t phase;         /* enum fork_phase; futex */
 	uint32_t forker;        /* tid of the forking thread */
 	uint32_t ready;         /* child: its reader has taken over; futex */
+	bool told;              /* notifiers, that it goes on */
 	struct frozen_log *log; /* what was done to the parent's memory while frozen */
 	/*
 	 * Inline delivery: threads that fault while the space is frozen, one by one, and
@@ -482,6 +485,20 @@ struct zaps {
 	struct zap zap[ZAPS_MAX];
 };
 
+/* ---- mirrors (lib/notifier.h) ----------------------------------------------------- */
+
+struct uhmm_notifier;
+
+struct notifiers {
+	struct uhmm_lock lock; /* of everything but nr, which is changed under it */
+	uint32_t nr;           /* those inserted; atomic: 0, and nobody need be told */
+	uint32_t active;       /* invalidations under way */
+	uint32_t progress;     /* futex: one has ended, or a callback has returned */
+	uint32_t waiters;      /* for that */
+	uint64_t seq;          /* odd while what somebody mirrors is being invalidated */
+	struct uhmm_notifier *root;
+};
+
 /* ---- the space -------------------------------------------------------------------- */
 
 /* Which of our threads are to end: uhmm_space.stop. */
@@ -506,6 +523,8 @@ struct uhmm_space {
 	int uffd, kicker;
 	/* whose space it is: differs in a child that is not ours */
 	uint32_t pid;
+	/* 1; 0 in a child that is not ours, whose memory the parent fills */
+	uint32_t *here;
 	struct space_hooks hooks;
 
 	struct gate world, gate;
@@ -566,6 +585,11 @@ struct uhmm_space {
 	 */
 	struct range_set late;
 	struct zaps zaps;
+	struct notifiers notifiers;
+	/* Under the registry's lock: uhmm_space_get(), and whether that is too late. */
+	uint64_t serial; /* in the order of creation */
+	uint32_t holds;
+	bool ending;
 	uint64_t *counter; /* [COUNT_NR], relaxed atomics: own_counter, or a segment
 				    * shared with who watches the process */
 	uint64_t own_counter[COUNT_NR];

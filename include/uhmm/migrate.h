@@ -124,8 +124,8 @@ int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate *migrate);
 int uhmm_migrate_device_range(struct uhmm_pagemap *pagemap, uint64_t first, size_t npages,
 			      struct uhmm_migrate *migrate);
 /*
- * The same of these pages, of any page maps of the space: pfns has npages of them, and may
- * be migrate->src. Those of a folio follow its head's, or are 0. Since 0.1.
+ * The same of these pages, of any page maps of the space: pfns has npages of them, and
+ * may be migrate->src. Those of a folio follow its head's, or are 0. Since 0.1.
  */
 int uhmm_migrate_device_pfns(struct uhmm_space *space, const uhmm_pfn_t *pfns,
 			     size_t npages, struct uhmm_migrate *migrate);
@@ -211,7 +211,7 @@ struct uhmm_pagemap_ops {
 	 * map is private.
 	 */
 	int (*copy_to_ram)(void *ctx, uint64_t page, void *buf);
-	/* Nobody uses the page, or the folio of which it is the head, any more. Or NULL. */
+	/* Nobody uses the page any more, or the folio that it is the head of. Or NULL. */
 	void (*page_free)(void *ctx, uint64_t page);
 	/*
 	 * In a child that fork() made, where the driver's memory was copied like any
@@ -242,14 +242,25 @@ struct uhmm_pagemap_ops {
 	int (*copy_folio_to_ram)(void *ctx, uint64_t head, void *buf);
 };
 
+/*
+ * fork() does not copy the device's memory: parent and child have the same pages, and one
+ * is in use until all have given it up, or have ended. page_free() is called in the
+ * process that does so last, or that notices; so what the driver knows of its memory lies
+ * where they all see it. What more than one process has is only read by the device:
+ * uhmm_range_fault() does not say WRITE of it, and REQ_WRITE brings the caller's own copy
+ * to memory; mirrors are told PROTECTION at fork(). 256 processes may share a device at a
+ * time; the memory of a child beyond that is filled at fork(), and its space unusable.
+ */
+#define UHMM_PAGEMAP_SHARED 0x1u
+
 struct uhmm_pagemap_config {
 	size_t size;       /* sizeof(struct uhmm_pagemap_config) */
 	uint64_t nr_pages; /* of the device, below UHMM_DEVICE_PAGE_LIMIT */
 	const void *owner; /* not NULL; drivers that share their pages give the same */
 	const struct uhmm_pagemap_ops *ops; /* copied */
 	void *ctx;
-	uint32_t type;     /* enum uhmm_pagemap_type; 0: PRIVATE */
-	uint32_t reserved; /* 0 */
+	uint32_t type;  /* enum uhmm_pagemap_type; 0: PRIVATE */
+	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of a private one; or 0 */
 };
 
 /*
@@ -284,7 +295,7 @@ int uhmm_page_get(struct uhmm_pagemap *pagemap, uint64_t page, uhmm_pfn_t *pfn);
 void uhmm_page_put(struct uhmm_pagemap *pagemap, uint64_t page);
 /*
  * The same of UHMM_FOLIO_PAGES pages that are one, from head on, a multiple of that:
- * *pfn is COMPOUND. Since 0.1.
+ * *pfn is COMPOUND. -EINVAL also of a page map that is coherent or SHARED. Since 0.1.
  */
 int uhmm_folio_get(struct uhmm_pagemap *pagemap, uint64_t head, uhmm_pfn_t *pfn);
 /* The page map of a pfn, and the page's number in it; NULL: not of one. Since 0.1. */

@@ -24,9 +24,16 @@
  *		... drop what the device's page table has of the range ...
  *		unlock(driver);
  *
- * The lock of the driver is taken on threads of the library, also while the program's
- * mappings change: whoever holds it must not touch memory that migrates, nor call
- * anything of the library but uhmm_notifier_set_seq() and uhmm_notifier_read_retry().
+ * The lock of the driver is taken on threads of the library and on those that fault, also
+ * while the program's mappings change. Whoever holds it must not touch memory that
+ * migrates (nor may a signal handler do so meanwhile), not fork, not wait for who does,
+ * and call nothing of the library but uhmm_notifier_set_seq() and
+ * uhmm_notifier_read_retry().
+ *
+ * userfaultfd tells what the program does to its mappings a moment after it has done it:
+ * munmap() may have returned when notifiers are told. So a device whose work is ordered
+ * with what the program does, one that is told to begin, calls
+ * uhmm_notifier_read_begin() first: what the caller knows of has been told after that.
  *
  * Memory that no device has is in this process, where the device reads and writes it at
  * the program's own address. It may be gone in the next instant like any of the
@@ -54,7 +61,7 @@ extern "C" {
 enum uhmm_event {
 	UHMM_EVENT_UNMAP = 1,  /* munmap(); or mremap() has moved it away */
 	UHMM_EVENT_CLEAR,      /* discarded, or reclaimed: the pages are elsewhere now */
-	UHMM_EVENT_PROTECTION, /* uhmm_protection_changed() */
+	UHMM_EVENT_PROTECTION, /* uhmm_protection_changed(); a fork(): of everything */
 	UHMM_EVENT_MIGRATE,   /* owner: of the migration; NULL: it comes back to memory */
 	UHMM_EVENT_EXCLUSIVE, /* owner: who is to have it alone */
 	UHMM_EVENT_RELEASE,   /* the space ends */
@@ -81,8 +88,12 @@ struct uhmm_notifier_ops {
 
 /*
  * From now on ops->invalidate(ctx) is called for what happens to [start, start + len),
- * which need not be mapped, nor whole pages. -EINVAL: ops, or len is 0; -EOVERFLOW: the
- * range wraps; -ENOMEM. Since 0.1.
+ * which need not be mapped, nor whole pages. What the program does itself, UNMAP and
+ * CLEAR, is known of private anonymous memory of which uhmm_range_fault() has reported
+ * something or a page was migrated; of files and shared memory the program tells, by
+ * uhmm_protection_changed(). The notifier is to be removed also when the space has ended.
+ * A child of fork() begins without any. -EINVAL: ops, or len is 0; -EOVERFLOW: the range
+ * wraps; -ENOMEM. Since 0.1.
  */
 int uhmm_notifier_insert(struct uhmm_space *space, uintptr_t start, size_t len,
 			 const struct uhmm_notifier_ops *ops, void *ctx,
@@ -93,16 +104,22 @@ int uhmm_notifier_insert(struct uhmm_space *space, uintptr_t start, size_t len,
  */
 void uhmm_notifier_remove(struct uhmm_notifier *notifier);
 
-/* Waits while what concerns the notifier is being invalidated. Since 0.1. */
+/*
+ * Waits while what concerns the notifier is being invalidated. What happened before, as
+ * far as the caller can know of it, has been told when this returns. Not to be called
+ * with a lock that invalidate() takes. Since 0.1.
+ */
 uint64_t uhmm_notifier_read_begin(struct uhmm_notifier *notifier);
 /* Was something invalidated since? Under the lock of the driver. Since 0.1. */
 bool uhmm_notifier_read_retry(struct uhmm_notifier *notifier, uint64_t seq);
+/* For invalidate(), under the lock of the driver. Since 0.1. */
 void uhmm_notifier_set_seq(struct uhmm_notifier *notifier, uint64_t seq);
 
 /*
- * Says that the protection of [start, end) has changed. userfaultfd does not tell that,
- * so who makes an mprotect() of memory that a device mirrors, or interposes it, calls
- * this after it. uhmm_range_fault() looks at the mapping each time. Since 0.1.
+ * Says that the protection of [start, end) has changed, or something that is not told
+ * otherwise. userfaultfd does not tell that, so who makes an mprotect() of memory that a
+ * device mirrors, or interposes it, calls this after it. uhmm_range_fault() looks at the
+ * mapping each time. Since 0.1.
  */
 void uhmm_protection_changed(struct uhmm_space *space, uintptr_t start, uintptr_t end);
 
@@ -139,8 +156,12 @@ struct uhmm_range {
 /*
  * What the device may map of each page. Without a request for a page nothing happens to
  * it (a snapshot); with REQ_FAULT it is brought back or filled if it is not there, with
- * REQ_WRITE it is made writable as if the program wrote.
- * 0. -EBUSY: something was invalidated since notifier_seq: begin anew. -EFAULT: a page
+ * REQ_WRITE it is made writable as if the program wrote. Where a private page of
+ * dev_private_owner may not be written it is reported without WRITE all the same. Other
+ * pages may be brought along. Mappings of private anonymous memory are registered with
+ * userfaultfd, as for migrating them.
+ * 0. -EBUSY: something was invalidated since notifier_seq: begin anew, with requests
+ * written anew, for elements of pfns may have been overwritten. -EFAULT: a page
  * was asked for that cannot be had: no mapping, not readable, special, lost. -EPERM:
  * REQ_WRITE, and the mapping cannot be written. -EINVAL: the struct. -ENOMEM. The space
  * ends: -EFAULT. Since 0.1.

@@ -93,8 +93,9 @@ int uhmm_space_create(const struct uhmm_space_config *config, struct uhmm_space 
  * sees to it that nobody else uses the space or its devices. NULL is fine.
  * -ENOMEM: memory did not suffice for all pages; nothing was freed, the space lives on.
  * -EIO: pages were lost (their device failed); they stay poisoned, the space is gone.
- * -EBUSY: a migration (<uhmm/migrate.h>) is under way; nothing was freed. Page maps end
- * with the space. Since 0.1.
+ * -EBUSY: a migration (<uhmm/migrate.h>) is under way, or somebody holds the space
+ * (uhmm_space_get(), <uhmm/range.h>); nothing was freed. Page maps end with the space.
+ * Since 0.1.
  */
 int uhmm_space_destroy(struct uhmm_space *space);
 

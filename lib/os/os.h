@@ -43,6 +43,8 @@ int os_set_executable(void *addr, size_t size_bytes, bool executable);
  * with events: that would wait for our own reader.
  */
 int os_discard(void *addr, size_t size_bytes);
+/* What was committed is zeros in a forked child, however that is made. */
+void os_wipe_on_fork(void *addr, size_t size_bytes);
 /* After an mlockall() of the program's: then pages are there that were not asked for. */
 void os_unlock(void *addr, size_t size_bytes);
 
@@ -169,6 +171,7 @@ struct os_vma {
 	uintptr_t start, end;
 	enum os_vma_kind kind;
 	bool readable, writable, executable;
+	unsigned page_shift; /* of its pages: 12, or more of hugetlb; 12 if not known */
 };
 
 /*
@@ -193,6 +196,17 @@ struct os_extent {
 enum os_scan_what { OS_SCAN_MEMORY, OS_SCAN_ZEROS };
 int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max_pages,
 	    struct os_extent *extents, int nr, uintptr_t *walked);
+
+/* What the page tables say of a page; 0: there is none. */
+#define OS_PAGE_PRESENT 0x1u
+#define OS_PAGE_ZERO 0x2u      /* the kernel's page of zeros, small or huge */
+#define OS_PAGE_FILE 0x4u      /* of a file, or of shared memory */
+#define OS_PAGE_EXCLUSIVE 0x8u /* nobody else maps it */
+#define OS_PAGE_HUGE 0x10u     /* mapped by an entry for a huge page */
+
+#define OS_LOOK_PAGES 512
+/* That of nr pages, at most OS_LOOK_PAGES, each looked at for itself. 0, or -errno. */
+int os_look(uintptr_t start, unsigned nr, uint8_t *pages);
 
 /*
  * Bytes from start on, at most len, that have no page and nothing that the kernel keeps
@@ -231,6 +245,11 @@ int os_make_exclusive(uintptr_t start, size_t len);
  * be executed too; or has its own access again. -errno.
  */
 int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool writable);
+/*
+ * As if the program touched each page: with what comes of it, and as long as it takes.
+ * 0, or -errno: some were touched, if any.
+ */
+int os_populate(uintptr_t start, size_t len, bool write);
 /*
  * Calls fn with the memory the kernel itself writes when a thread ends: not to be
  * migrated.
@@ -328,5 +347,18 @@ int os_handover_send(int listener, int uffd);                 /* to the one who 
 int os_handover_receive(const struct os_handover_name *name); /* the uffd */
 /* A pipe: [0] can be read once every copy of [1] is closed. */
 int os_lifeline(int fds[2]);
+
+/*
+ * In memory shared with other processes: whether one of them lives. A life is had by a
+ * thread, and is free again when that thread ends, however that comes about, or becomes
+ * another program. Not for hidden threads.
+ */
+struct os_life {
+	uint64_t impl[8];
+};
+void os_life_init(struct os_life *life);
+void os_life_begin(struct os_life *life); /* waits while somebody else has it */
+bool os_life_try(struct os_life *life);   /* the same if nobody has it */
+void os_life_end(struct os_life *life);   /* by the thread that has it */
 
 #endif

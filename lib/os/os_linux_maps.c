@@ -119,6 +119,7 @@ static int vma_by_query(uintptr_t addr, bool writable_only, struct os_vma *vma)
 			    q.vma_name_size ? name : "");
 	if (vma->kind == OS_VMA_ANON && q.vma_page_size != 4096)
 		vma->kind = OS_VMA_SPECIAL;
+	vma->page_shift = (unsigned)__builtin_ctzll(q.vma_page_size);
 	return 0;
 }
 
@@ -162,6 +163,7 @@ static void parse_line(const char *s, struct os_vma *vma)
 	while (*s == ' ')
 		s++;
 	vma->kind = kind_of(shared, inode, s);
+	vma->page_shift = 12;
 }
 
 static struct {
@@ -264,6 +266,77 @@ int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max
 	}
 	*walked = arg.walk_end > start ? arg.walk_end : end;
 	return (int)ret;
+}
+
+/* /proc/self/pagemap */
+#define PM_PRESENT (UINT64_C(1) << 63)
+#define PM_FILE (UINT64_C(1) << 61)
+#define PM_MMAP_EXCLUSIVE (UINT64_C(1) << 56)
+
+/* What that does not tell: the zero page, and huge ones. */
+static void note_region(const struct page_region *region, uintptr_t start, uint8_t *pages)
+{
+	uint8_t what = 0;
+	uintptr_t at;
+
+	if (region->categories & PAGE_IS_PFNZERO)
+		what |= OS_PAGE_ZERO;
+	if (region->categories & PAGE_IS_HUGE)
+		what |= OS_PAGE_HUGE;
+	for (at = region->start; at < region->end; at += OS_PAGE_SIZE)
+		pages[(at - start) / OS_PAGE_SIZE] |= what;
+}
+
+static int look_closer(uintptr_t start, uintptr_t end, uint8_t *pages)
+{
+	struct page_region region[64];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)region,
+		.vec_len = 64,
+		.category_mask = PAGE_IS_PRESENT,
+		.category_anyof_mask = PAGE_IS_PFNZERO | PAGE_IS_HUGE,
+		.return_mask = PAGE_IS_PFNZERO | PAGE_IS_HUGE,
+	};
+	long ret, i;
+
+	while (arg.start < end) {
+		ret = sys3(SYS_ioctl, proc.pagemap, PAGEMAP_SCAN, &arg);
+		if (ret == -EINTR)
+			continue;
+		if (ret < 0)
+			return (int)ret;
+		for (i = 0; i < ret; i++)
+			note_region(&region[i], start, pages);
+		if (arg.walk_end <= arg.start)
+			break;
+		arg.start = arg.walk_end;
+	}
+	return 0;
+}
+
+int os_look(uintptr_t start, unsigned nr, uint8_t *pages)
+{
+	uint64_t entry[OS_LOOK_PAGES];
+	long n = sys4(SYS_pread64, proc.pagemap, entry, nr * sizeof(*entry),
+		      (long)(start / OS_PAGE_SIZE * sizeof(*entry)));
+	long i;
+
+	memset(pages, 0, nr);
+	if (n < 0)
+		return (int)n;
+	for (i = 0; i < n / (long)sizeof(*entry); i++) {
+		if (!(entry[i] & PM_PRESENT))
+			continue;
+		pages[i] = OS_PAGE_PRESENT;
+		if (entry[i] & PM_FILE)
+			pages[i] |= OS_PAGE_FILE;
+		if (entry[i] & PM_MMAP_EXCLUSIVE)
+			pages[i] |= OS_PAGE_EXCLUSIVE;
+	}
+	return look_closer(start, start + nr * OS_PAGE_SIZE, pages);
 }
 
 /* Swapped pages count too. Regions found, or 0. */
@@ -401,6 +474,12 @@ int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool 
 		prot |= (vma->readable ? PROT_READ : 0) |
 			(vma->writable ? PROT_WRITE : 0);
 	return (int)sys3(SYS_mprotect, start, len, prot);
+}
+
+int os_populate(uintptr_t start, size_t len, bool write)
+{
+	return (int)sys3(SYS_madvise, start, len,
+			 write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
 void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which)

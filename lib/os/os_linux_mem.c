@@ -227,6 +227,11 @@ int os_prefer_huge(void *addr, size_t size_bytes)
 	return 0;
 }
 
+void os_wipe_on_fork(void *addr, size_t size_bytes)
+{
+	sys3(SYS_madvise, addr, size_bytes, MADV_WIPEONFORK);
+}
+
 void *os_map_shared(size_t size_bytes)
 {
 	long ret = sys6(SYS_mmap, 0, (long)size_bytes, PROT_READ | PROT_WRITE,

@@ -3,8 +3,8 @@
  * A driver of two devices, on the simulated machine: one with memory of its own, which is
  * the library's kind, so that a forked child has its own copy; and a coherent one. It
  * migrates ranges in three steps, takes its time between them, leaves some pages where
- * they are, puts some back in memory, and now and then thinks better of it. In some worlds
- * it serves the faults on its own memory itself.
+ * they are, puts some back in memory, and now and then thinks better of it. In some
+ * worlds it serves the faults on its own memory itself.
  */
 #include <errno.h>
 #include <string.h>
@@ -26,6 +26,7 @@ struct driver {
 	bool coherent_used[COHERENT_PAGES];
 	char (*page)[SIM_PAGE];
 	unsigned char use[DEVICE_PAGES]; /* enum use */
+	uhmm_pfn_t pfn[DEVICE_PAGES];    /* of those that were ever used */
 };
 
 static int copy_to_ram(void *ctx, uint64_t page, void *buf)
@@ -179,6 +180,7 @@ static uhmm_pfn_t get_page(struct driver *d, char **bytes)
 		if (uhmm_page_get(d->map, at, &pfn))
 			continue;
 		d->use[at] = SINGLE;
+		d->pfn[at] = pfn;
 		d->next = at + 1;
 		*bytes = d->page[at];
 		return pfn;
@@ -190,13 +192,15 @@ static uhmm_pfn_t get_page(struct driver *d, char **bytes)
 static uhmm_pfn_t get_folio(struct driver *d, char **bytes)
 {
 	uhmm_pfn_t pfn;
-	unsigned head;
+	unsigned head, i;
 
 	for (head = 0; head < d->nr_pages; head += UHMM_FOLIO_PAGES) {
 		if (uhmm_folio_get(d->map, head, &pfn))
 			continue;
 		memset(&d->use[head], TAIL, UHMM_FOLIO_PAGES);
 		d->use[head] = HEAD;
+		for (i = 0; i < UHMM_FOLIO_PAGES; i++)
+			d->pfn[head + i] = pfn + ((uhmm_pfn_t)i << UHMM_PFN_SHIFT);
 		*bytes = d->page[head];
 		return pfn;
 	}
@@ -358,6 +362,38 @@ void driver_migrate(struct program *p, uintptr_t start, unsigned nr)
 	r = uhmm_migrate_finalize(p->space, &m);
 	sim_trace("finalized", (int64_t)m.start, (int64_t)m.end, 0, r);
 	expect("uhmm_migrate_finalize", r, m.npages ? 0 : -EINVAL);
+}
+
+/* The driver takes its pages back, wherever they are. */
+void driver_evict(struct program *p)
+{
+	uhmm_pfn_t src[DEVICE_PAGES], dst[DEVICE_PAGES];
+	struct uhmm_migrate m = {
+		.size = sizeof(m),
+		.src = src,
+		.dst = dst,
+		.flags = sim_below(4) ? UHMM_SELECT_COMPOUND : 0,
+	};
+	struct driver *d = p->driver;
+	unsigned i, first = sim_below(3) ? 0 : sim_below(d->nr_pages);
+	unsigned nr = sim_below(2) ? d->nr_pages - first :
+				     1 + sim_below(d->nr_pages - first);
+	int r;
+
+	sim_trace("> evict", first, nr, m.flags, 0);
+	if (sim_below(2)) {
+		r = uhmm_migrate_device_range(d->map, first, nr, &m);
+	} else {
+		for (i = 0; i < nr; i++)
+			src[i] = d->pfn[first + i];
+		r = uhmm_migrate_device_pfns(p->space, src, nr, &m);
+	}
+	sim_trace("< evict", first, nr, (int64_t)m.cpages, r);
+	expect("uhmm_migrate_device", r, 0);
+	steps(p, &m);
+	r = uhmm_migrate_finalize(p->space, &m);
+	sim_trace("finalized", first, nr, 0, r);
+	expect("uhmm_migrate_finalize", r, 0);
 }
 
 /* What was touched goes to memory, all of it. */

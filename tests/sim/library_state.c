@@ -31,6 +31,7 @@ const struct own_state *sim_library_state(void)
 		{ &host, sizeof(host) },
 		{ spaces, sizeof(spaces) },
 		{ &lock, sizeof(lock) },
+		{ &nr_created, sizeof(nr_created) },
 		{ NULL, 0 },
 	};
 

@@ -333,6 +333,8 @@ static void op_driver(struct program *p)
 	/* There and back: what it has just moved it may want to move again. */
 	while (p->driver && sim_below(4))
 		driver_migrate(p, r.addr, r.nr);
+	if (p->driver && sim_below(6) == 0)
+		driver_evict(p);
 }
 
 static int advise(struct program *p, const struct run *r, enum uhmm_advice advice)

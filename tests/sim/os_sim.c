@@ -30,6 +30,7 @@ int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *out)
 		.readable = vma->prot & SIM_READ,
 		.writable = vma->prot & SIM_WRITE,
 		.executable = vma->prot & SIM_EXEC,
+		.page_shift = 12,
 	};
 	return 0;
 }
@@ -162,21 +163,47 @@ int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool 
 			    (writable ? SIM_RW : own) | (vma->executable ? SIM_EXEC : 0));
 }
 
-int os_make_exclusive(uintptr_t start, size_t len)
+int os_look(uintptr_t start, unsigned nr, uint8_t *pages)
+{
+	unsigned i;
+
+	sim_point();
+	mm_wait(here());
+	for (i = 0; i < nr; i++) {
+		uint16_t flags = page_at(here(), start + i * SIM_PAGE)->flags;
+
+		pages[i] = flags & P_PRESENT ? OS_PAGE_PRESENT : 0;
+		if (pages[i] && flags & P_ZERO)
+			pages[i] |= OS_PAGE_ZERO;
+		else if (pages[i] && !(flags & P_SHARED))
+			pages[i] |= OS_PAGE_EXCLUSIVE;
+		if (pages[i] && flags & P_HUGE)
+			pages[i] |= OS_PAGE_HUGE;
+	}
+	sim_point();
+	return 0;
+}
+
+int os_populate(uintptr_t start, size_t len, bool write)
 {
 	uintptr_t addr;
 	int r = 0;
 
 	for (addr = start; addr < start + len && r == 0; addr += SIM_PAGE) {
-		r = page_access(here(), addr, true);
+		r = page_access(here(), addr, write);
 		if (r == -EFAULT)
 			r = vma_at(here(), addr) ? -EINVAL : -ENOMEM;
 		else if (r == -EIO)
 			r = -EHWPOISON;
 	}
-	sim_trace("populate", (int64_t)start, (int64_t)(start + len), 0, r);
+	sim_trace("populate", (int64_t)start, (int64_t)(start + len), write, r);
 	sim_point();
 	return r;
+}
+
+int os_make_exclusive(uintptr_t start, size_t len)
+{
+	return os_populate(start, len, true);
 }
 
 void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), void *ctx)

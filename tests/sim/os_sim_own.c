@@ -577,6 +577,12 @@ int os_prefer_huge(void *addr, size_t size_bytes)
 	return 0;
 }
 
+/* Those that know nothing of the library never look. */
+void os_wipe_on_fork(void *addr __attribute__((unused)),
+		     size_t size_bytes __attribute__((unused)))
+{
+}
+
 void *os_map_shared(size_t size_bytes)
 {
 	size_t len = (size_bytes + SIM_PAGE - 1) & ~(SIM_PAGE - 1);

@@ -44,6 +44,7 @@ void operation(struct program *p);
 /* A driver with a device of its own; driver.c. */
 void driver_start(struct program *p);
 void driver_migrate(struct program *p, uintptr_t start, unsigned nr);
+void driver_evict(struct program *p);
 void driver_end(struct program *p, bool unregister);
 void driver_free(struct program *p);
 /* fork() of libc, and all of a child's life; child.c. */

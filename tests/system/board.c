@@ -39,7 +39,7 @@ unsigned board_faults(const struct board *b)
 	return __atomic_load_n(&b->faults, __ATOMIC_RELAXED);
 }
 
-static struct board *open_any(uint32_t delivery, bool coherent,
+static struct board *open_any(uint32_t delivery, bool coherent, bool shared,
 			      int (*to_ram)(struct board *, const struct uhmm_fault *))
 {
 	struct uhmm_pagemap_ops ops = {
@@ -54,42 +54,53 @@ static struct board *open_any(uint32_t delivery, bool coherent,
 		.owner = board_owner,
 		.ops = &ops,
 		.type = coherent ? UHMM_PAGEMAP_COHERENT : UHMM_PAGEMAP_PRIVATE,
+		.flags = shared ? UHMM_PAGEMAP_SHARED : 0,
 	};
 	struct board *b = uhmm_host_map(sizeof(*b));
 
 	CHECK(b);
 	b->coherent = coherent;
+	b->shared = shared;
 	b->to_ram = to_ram;
 	b->space = api_space(delivery, 0);
 	config.ctx = b;
-	if (!coherent) {
+	if (shared)
+		b->page = mmap(NULL, DEVICE_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	else if (!coherent)
 		b->page = uhmm_host_map(DEVICE_PAGES * PAGE);
-		CHECK(b->page);
-	}
+	CHECK(coherent || (b->page && b->page != MAP_FAILED));
 	CHECK_EQ(uhmm_pagemap_register(b->space, &config, &b->map), 0);
 	return b;
 }
 
 struct board *board_open(uint32_t delivery)
 {
-	return open_any(delivery, false, NULL);
+	return open_any(delivery, false, false, NULL);
 }
 
 struct board *board_open_coherent(uint32_t delivery)
 {
-	return open_any(delivery, true, NULL);
+	return open_any(delivery, true, false, NULL);
 }
 
 struct board *board_open_serving(uint32_t delivery,
 				 int (*to_ram)(struct board *, const struct uhmm_fault *))
 {
-	return open_any(delivery, false, to_ram);
+	return open_any(delivery, false, false, to_ram);
+}
+
+struct board *board_open_shared(uint32_t delivery)
+{
+	return open_any(delivery, false, true, NULL);
 }
 
 void board_close(struct board *b)
 {
 	api_destroy(b->space);
-	if (b->page)
+	if (b->shared)
+		munmap(b->page, DEVICE_PAGES * PAGE);
+	else if (b->page)
 		uhmm_host_unmap(b->page, DEVICE_PAGES * PAGE);
 	uhmm_host_unmap(b, sizeof(*b));
 }

@@ -18,7 +18,7 @@ struct board {
 	char (*page)[PAGE];
 	unsigned next, freed;
 	bool broken; /* copy_to_ram() fails */
-	bool coherent;
+	bool coherent, shared;
 	/* migrate_to_ram(), or NULL; and how often it was called */
 	int (*to_ram)(struct board *b, const struct uhmm_fault *fault);
 	unsigned faults;
@@ -34,6 +34,8 @@ struct board *board_open_coherent(uint32_t delivery);
 struct board *board_open_serving(uint32_t delivery,
 				 int (*to_ram)(struct board *b,
 					       const struct uhmm_fault *fault));
+/* A private one whose memory is not copied by fork(). */
+struct board *board_open_shared(uint32_t delivery);
 void board_close(struct board *b);
 /* Pages that were given back so far. */
 unsigned board_freed(const struct board *b);
