@@ -6,6 +6,7 @@
  *	PROBATION  the frame is moved back: no copy
  *	DEVICE     load into a buffer, UFFDIO_COPY; neighbours along a stream come with it
  *	busy       its holder will wake who sleeps on it
+ *	EXCLUSIVE  its device is told, and then as PROBATION
  *	POISONED   SIGBUS
  *
  * Loading happens with the gate open, so that the program's munmap() need not wait for a
@@ -23,6 +24,7 @@
 #include "lib/budget.h"
 #include "lib/coherent.h"
 #include "lib/device.h"
+#include "lib/exclusive.h"
 #include "lib/fault_internal.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
@@ -399,6 +401,8 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 			r = -EBUSY;
 			break;
 		}
+		if (folio)
+			return resolve_device_folio(sp, chunk, addr, shard);
 		if (!coherent_pagemap(sp, e))
 			return resolve_device(sp, chunk, addr, buf, shard);
 		r = coherent_map_inside(sp, addr) ? -EAGAIN : 0;
@@ -407,6 +411,11 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		gate_leave(&sp->gate, shard);
 		coherent_fault(sp, addr);
 		return -EAGAIN;
+	case PAGE_EXCLUSIVE:
+		gate_leave(&sp->gate, shard);
+		return exclusive_revoke(sp, addr, &e) ?
+			       resolve_probation(sp, addr, e, buf) :
+			       -EAGAIN;
 	case PAGE_POISONED:
 		os_uffd_poison(sp->uffd, addr, PAGE_SIZE);
 		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
@@ -423,9 +432,9 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct chunk *chunk = page_chunk(sp, addr);
-	entry_t *entry;
+	entry_t *entry, e;
 	unsigned shard;
-	bool others;
+	bool others, folio;
 
 	if (!chunk)
 		return false;
@@ -436,9 +445,9 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 		page_wait(sp, entry);
 	/* The entries may be gone by now. */
 	shard = gate_enter(&sp->gate);
-	entry = page_entry(chunk, addr);
-	others = entry && (entry_state(entry_load(entry)) == PAGE_MIGRATING ||
-			   entry_state(entry_load(entry)) == PAGE_DEVICE);
+	entry = find_entry(sp, addr, &chunk, &folio);
+	e = entry ? entry_load(entry) : 0;
+	others = entry_state(e) == PAGE_MIGRATING || entry_state(e) == PAGE_DEVICE;
 	gate_leave(&sp->gate, shard);
 	return others;
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "lib/coherent.h"
+#include "lib/exclusive.h"
 #include "lib/fault_internal.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -54,6 +55,17 @@ static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
 	return 0;
 }
 
+/* The same of a folio, which comes back whole if it can. */
+static int load_folio(struct back *b, struct chunk *chunk, unsigned shard)
+{
+	unsigned done = load_device_folio(b->sp, chunk, b->addr, shard);
+	unsigned from = page_index(b->addr), left = done > from ? done - from : 0;
+	unsigned max = (unsigned)((b->end - b->addr) >> PAGE_SHIFT);
+
+	report(b, left < max ? left : max, UHMM_MOVED);
+	return left ? 0 : -EAGAIN;
+}
+
 static int back_step(struct back *b)
 {
 	struct uhmm_space *sp = b->sp;
@@ -66,6 +78,8 @@ static int back_step(struct back *b)
 
 	switch (entry_state(e)) {
 	case PAGE_DEVICE:
+		if (folio)
+			return load_folio(b, chunk, shard);
 		if (!coherent_pagemap(sp, e))
 			return load_run(b, chunk, shard);
 		r = coherent_map_inside(sp, b->addr);
@@ -96,6 +110,9 @@ static int back_step(struct back *b)
 		if (r == 0)
 			report(b, left < n ? left : n, UHMM_MOVED);
 		return r == -EBUSY ? -EAGAIN : r;
+	case PAGE_EXCLUSIVE:
+		exclusive_revoke(sp, b->addr, &e);
+		return -EAGAIN;
 	case PAGE_MIGRATING:
 		/* For as long as a driver likes: that is not waited for in the world. */
 		report(b, 1, UHMM_BUSY);

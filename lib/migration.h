@@ -56,6 +56,8 @@ void migration_lower(const struct os_vma *vma, uintptr_t start, size_t len);
 
 /* The migration of a caller's struct, or NULL if there is none under way. */
 struct migration *migration_find(struct uhmm_space *sp, const struct uhmm_migrate *m);
+/* One of nr pages, on the space's list; or NULL. */
+struct migration *migration_make(struct uhmm_space *sp, size_t nr);
 void migration_free(struct migration *mg);
 
 /*

@@ -24,12 +24,13 @@ struct program {
 	struct uhmm_device *device[PROGRAM_DEVICES];
 	unsigned nr_devices;
 	struct driver *driver; /* NULL: none */
-	unsigned nr_pages; /* of the arena, from its start */
+	unsigned nr_pages;     /* of the arena, from its start */
 	unsigned nr_threads, nr_operations;
 	unsigned forks;      /* still allowed */
 	uint64_t base_bytes; /* resident before the program touched anything */
 	bool manage, huge;
 	bool storm;      /* mostly forks and changes of mappings */
+	bool calm;       /* hardly any: huge pages stay huge */
 	bool no_library; /* a child whose library could not take over */
 	/* Of each page's mapping: changes so far, and those under way. */
 	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];
@@ -43,6 +44,7 @@ void operation(struct program *p);
 /* A driver with a device of its own; driver.c. */
 void driver_start(struct program *p);
 void driver_migrate(struct program *p, uintptr_t start, unsigned nr);
+void driver_evict(struct program *p);
 void driver_end(struct program *p, bool unregister);
 void driver_free(struct program *p);
 /* fork() of libc, and all of a child's life; child.c. */
