@@ -124,7 +124,8 @@ static int dmirror_main(int argc, char **argv)
 		}
 	}
 	if (optind == argc) {
-		complain("dmirror: no program given: uhmm dmirror -- PROGRAM ARGUMENT...");
+		complain(
+			"dmirror: no program given: uhmm dmirror -- PROGRAM ARGUMENT...");
 		return STATUS_REFUSED;
 	}
 	return start(argv + optind, trace);

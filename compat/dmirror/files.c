@@ -151,5 +151,5 @@ void files_fork_parent(void)
 
 void files_fork_child(void)
 {
-	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	pthread_mutex_unlock(&lock);
 }

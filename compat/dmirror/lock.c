@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* See lock.h. */
+/*
+ * See lock.h. Not libc's lock of this kind: that knows its holder by a number, which the
+ * child of a fork() does not have.
+ */
 #include "compat/dmirror/lock.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
-#define FREE PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
-
-static pthread_rwlock_t lock = FREE;
+static struct {
+	pthread_mutex_t mutex; /* of what follows */
+	pthread_cond_t changed;
+	unsigned readers, waiting; /* waiting: writers, before whom no reader comes */
+	bool writer;
+} lock = { .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
 static void block(sigset_t *signals)
 {
@@ -19,33 +26,61 @@ static void block(sigset_t *signals)
 void maps_lock_read(sigset_t *signals)
 {
 	block(signals);
-	pthread_rwlock_rdlock(&lock);
+	pthread_mutex_lock(&lock.mutex);
+	while (lock.writer || lock.waiting)
+		pthread_cond_wait(&lock.changed, &lock.mutex);
+	lock.readers++;
+	pthread_mutex_unlock(&lock.mutex);
+}
+
+/* With the mutex. */
+static void become_writer(void)
+{
+	lock.waiting++;
+	while (lock.writer || lock.readers)
+		pthread_cond_wait(&lock.changed, &lock.mutex);
+	lock.waiting--;
+	lock.writer = true;
 }
 
 void maps_lock_write(sigset_t *signals)
 {
 	block(signals);
-	pthread_rwlock_wrlock(&lock);
+	pthread_mutex_lock(&lock.mutex);
+	become_writer();
+	pthread_mutex_unlock(&lock.mutex);
 }
 
 void maps_unlock(const sigset_t *signals)
 {
-	pthread_rwlock_unlock(&lock);
+	pthread_mutex_lock(&lock.mutex);
+	if (lock.writer)
+		lock.writer = false;
+	else
+		lock.readers--;
+	pthread_cond_broadcast(&lock.changed);
+	pthread_mutex_unlock(&lock.mutex);
 	pthread_sigmask(SIG_SETMASK, signals, NULL);
 }
 
 void maps_fork_prepare(void)
 {
-	pthread_rwlock_wrlock(&lock);
+	pthread_mutex_lock(&lock.mutex);
+	become_writer();
 }
 
 void maps_fork_parent(void)
 {
-	pthread_rwlock_unlock(&lock);
+	lock.writer = false;
+	pthread_cond_broadcast(&lock.changed);
+	pthread_mutex_unlock(&lock.mutex);
 }
 
 void maps_fork_child(void)
 {
-	/* It knows its holder by a number that is not the child's. */
-	lock = (pthread_rwlock_t)FREE;
+	/* Who waited for it is not here. */
+	lock.changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+	lock.waiting = 0;
+	lock.writer = false;
+	pthread_mutex_unlock(&lock.mutex);
 }

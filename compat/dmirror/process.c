@@ -51,7 +51,7 @@ static void child(void)
 {
 	files_fork_child();
 	maps_fork_child();
-	process.lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	pthread_mutex_unlock(&process.lock);
 }
 
 static void prepare_early(void)

@@ -18,6 +18,12 @@
 
 #define FOLIO ((size_t)2 << 20)
 
+#if defined(__has_feature)
+#define HAS_FEATURE(feature_) __has_feature(feature_)
+#else
+#define HAS_FEATURE(feature_) 0
+#endif
+
 #define PRIVATE 0u
 #define COHERENT 2u
 

@@ -197,8 +197,7 @@ DM_TEST(memory_that_may_only_be_read_goes_there_and_back)
 	dm_fill(p, NR, 1);
 	CHECK_EQ(mprotect(p, NR * PAGE, PROT_READ), 0);
 	dm_to_dev(fd, p, NR, 1);
-	dm_snapshot(fd, p, NR, dm_local(number) ^ DMIRROR_PROT_WRITE ^
-				       DMIRROR_PROT_READ);
+	dm_snapshot(fd, p, NR, dm_local(number) ^ DMIRROR_PROT_WRITE ^ DMIRROR_PROT_READ);
 	dm_to_sys(fd, p, NR, NR);
 	dm_snapshot(fd, p, NR, DMIRROR_PROT_READ);
 	dm_check(p, NR, 1);
@@ -297,7 +296,7 @@ DM_TEST(huge_pages_in_part_and_in_whole)
 {
 	static const struct {
 		size_t from, nr;
-	} ranges[] = { { 0, 1024 }, { 0, 512 },  { 256, 512 }, { 511, 2 },
+	} ranges[] = { { 0, 1024 }, { 0, 512 },   { 256, 512 }, { 511, 2 },
 		       { 1, 1023 }, { 512, 512 }, { 700, 1 } };
 	int fd = dm_open(number);
 	char *p = huge(2);
@@ -421,6 +420,9 @@ DM_TEST(written_pages_of_a_private_file_go_there)
 	unsigned char m[16];
 	pthread_t thread;
 
+#if HAS_FEATURE(thread_sanitizer)
+	SKIP("ThreadSanitizer has a thread of its own");
+#endif
 	CHECK(p != MAP_FAILED);
 	dm_fill(p + 4 * PAGE, 8, 1);
 	dm_check(p, 4, 1000);
@@ -479,6 +481,8 @@ DM_TEST(everything_that_is_mapped_is_tried)
 	char *q = dm_map(1);
 	FILE *f = fopen("/proc/self/maps", "re");
 
+	if (test_instrument())
+		SKIP("%s has memory that every thread needs", test_instrument());
 	CHECK(f && heap);
 	dm_fill(heap, 100, 1);
 	while (nr < 256 && fgets(line, sizeof(line), f))
@@ -486,8 +490,8 @@ DM_TEST(everything_that_is_mapped_is_tried)
 	fclose(f);
 	/* A page after the other: not all may be read, and some are endless. */
 	for (i = 0; i < nr; i++)
-		for (page = vma[i].start; page < vma[i].end && page < vma[i].start + FOLIO;
-		     page += PAGE)
+		for (page = vma[i].start;
+		     page < vma[i].end && page < vma[i].start + FOLIO; page += PAGE)
 			if (page != (uintptr_t)q)
 				dm_call(fd, DMIRROR_MIGRATE_TO_DEV, (void *)page, q, 1,
 					NULL);
@@ -583,6 +587,7 @@ DM_TEST(a_lot_at_once)
 	dm_to_sys(fd, p, nr, nr);
 	back = seconds() - start;
 	dm_check(p, nr, 1);
-	fprintf(stderr, "# 64 MiB: there %.0f times as long as memcpy(), back %.0f times\n",
+	fprintf(stderr,
+		"# 64 MiB: there %.0f times as long as memcpy(), back %.0f times\n",
 		out / plain, back / plain);
 }

@@ -122,7 +122,7 @@ static void *releases(void *arg)
 
 DM_TEST(nothing_is_lost_on_the_way, .timeout_s = 60)
 {
-	static void *(*const threads[])(void *) = { to_dev,   to_other,	    to_sys,
+	static void *(*const threads[])(void *) = { to_dev,    to_other,     to_sys,
 						    cpu_reads, device_reads, releases };
 	struct race r = start(number);
 
@@ -245,8 +245,7 @@ DM_TEST(memory_goes_while_the_device_is_at_it, .timeout_s = 60)
 		if (result == 0)
 			dm_check(q, NR, 1);
 		else
-			CHECK(result == -EFAULT || result == -ENOENT ||
-				      result == -EINVAL,
+			CHECK(result == -EFAULT || result == -ENOENT || result == -EINVAL,
 			      "%d", result);
 		pthread_join(thread, NULL);
 		dm_check(t.p, NR / 2, 1);
@@ -300,12 +299,6 @@ DM_TEST(mappings_change_while_devices_are_at_them, .timeout_s = 60)
 }
 
 /* ---- forks ------------------------------------------------------------------------- */
-
-#if defined(__has_feature)
-#define HAS_FEATURE(feature_) __has_feature(feature_)
-#else
-#define HAS_FEATURE(feature_) 0
-#endif
 
 DM_TEST(forks_while_devices_are_at_it, .timeout_s = 120)
 {
