@@ -22,9 +22,20 @@
 #define DEVICE_CHUNKS_MAX 16
 #define DEVICE_PAGES_MAX (DEVICE_CHUNKS_MAX * CHUNK_PAGES)
 
+#define BLOCK_PAGES UHMM_FOLIO_PAGES
+#define CHUNK_BLOCKS (CHUNK_PAGES / BLOCK_PAGES)
+#define NR_BLOCKS (DEVICE_CHUNKS_MAX * CHUNK_BLOCKS)
+
+/* As many pages as a folio has, where one may be. */
+struct block {
+	uint64_t used[BLOCK_PAGES / 64];
+	uint32_t nr_used;
+	bool folio; /* all of them are one */
+};
+
 struct chunk {
-	char *memory;   /* of a private device; else NULL */
-	uint32_t *next; /* of each free page, the one that is free after it */
+	char *memory;        /* of a private device; else NULL */
+	struct block *block; /* CHUNK_BLOCKS; NULL: the device has no such chunk */
 	uint64_t nr_used;
 };
 
@@ -35,19 +46,18 @@ struct device {
 	bool coherent;
 	struct uhmm_lock lock; /* of all that follows; a leaf */
 	struct chunk chunk[DEVICE_CHUNKS_MAX];
-	uint32_t free; /* a free page, or DEVICE_PAGES_MAX */
+	unsigned last; /* block that a page was taken from */
 };
 
 /* -errno: it is not there. */
 int device_init(struct device *d, struct uhmm_space *space, unsigned number);
-/*
- * Pages that a migration may have as destinations: how many of nr there were. In
- * ascending order where they were never used.
- */
+/* Pages that a migration may have as destinations: how many of nr there were. */
 size_t device_alloc(struct device *d, size_t nr, uhmm_pfn_t *pfns);
+/* A folio. False: there is none, or the device is coherent, which has none. */
+bool device_alloc_folio(struct device *d, uhmm_pfn_t *pfn);
 /* The bytes of a page of a private device. */
 void *device_bytes(const struct device *d, uint64_t page);
-/* Of a destination, or of a source of a migration. */
+/* Of a destination, or of a source of a migration; of a folio all of them. */
 void *device_pfn_bytes(const struct device *d, uhmm_pfn_t pfn);
 /*
  * Everything goes back to memory; chunks that are empty then are taken away. With the

@@ -17,15 +17,23 @@ static bool is_moving(const struct work *w, size_t i)
 	return (w->src[i] & UHMM_PFN_MIGRATE) != 0;
 }
 
-static void copy(struct work *w, size_t i)
+/* Is the window one huge page? Windows end where those do, so it is all of it. */
+static bool is_folio(const struct work *w)
+{
+	return is_moving(w, 0) && w->src[0] & UHMM_PFN_COMPOUND;
+}
+
+/* nr pages of the source from its page `first` on, or zeros. */
+static void copy(struct work *w, uhmm_pfn_t dst, uhmm_pfn_t src, size_t first, size_t nr)
 {
 	const struct device *d = w->mirror->device;
-	void *to = device_pfn_bytes(d, w->dst[i]);
+	void *to = device_pfn_bytes(d, dst);
 
-	if (uhmm_pfn_is_valid(w->src[i]))
-		memcpy(to, device_pfn_bytes(d, w->src[i]), PAGE);
+	if (uhmm_pfn_is_valid(src))
+		memcpy(to, (const char *)device_pfn_bytes(d, src) + first * PAGE,
+		       nr * PAGE);
 	else
-		memset(to, 0, PAGE);
+		memset(to, 0, nr * PAGE);
 }
 
 static bool must_fail(struct mirror *m)
@@ -34,56 +42,80 @@ static bool must_fail(struct mirror *m)
 	       DMIRROR_FLAG_FAIL_ALLOC;
 }
 
+static bool fill_folio(struct work *w, bool to_device)
+{
+	struct mirror *m = w->mirror;
+
+	if (must_fail(m) ||
+	    (to_device ? !device_alloc_folio(m->device, &w->dst[0]) :
+			 uhmm_folio_alloc(m->space, &w->dst[0]) != 0))
+		return false;
+	copy(w, w->dst[0], w->src[0], 0, UHMM_FOLIO_PAGES);
+	return true;
+}
+
+static size_t alloc(struct work *w, bool to_device, size_t nr)
+{
+	struct mirror *m = w->mirror;
+	int n;
+
+	if (to_device)
+		return device_alloc(m->device, nr, w->pfns);
+	n = nr ? uhmm_page_alloc(m->space, w->pfns, (unsigned)nr) : 0;
+	return n > 0 ? (size_t)n : 0;
+}
+
 /* Destinations for pages that move, and their bytes. False: there was not enough. */
 static bool fill_destinations(struct work *w, bool to_device)
 {
-	struct mirror *m = w->mirror;
+	bool folio = is_folio(w);
 	size_t i, want = 0, got, next = 0;
 
-	for (i = 0; i < w->migrate.npages; i++)
-		want += is_moving(w, i);
-	if (!want)
+	if (folio && fill_folio(w, to_device))
 		return true;
-	if (must_fail(m) && want < WINDOW_PAGES)
-		want--; /* of a whole window each page is tried for itself, then */
-	if (to_device) {
-		got = device_alloc(m->device, want, w->pfns);
-	} else {
-		int n = uhmm_page_alloc(m->space, w->pfns, (unsigned)want);
-
-		got = n > 0 ? (size_t)n : 0;
-	}
+	/* A folio that is none at its destination goes page by page. */
+	for (i = 0; i < w->migrate.npages; i++)
+		want += folio || is_moving(w, i);
+	/* A coherent device has no folios; as many pages are tried as if it had. */
+	if (want && must_fail(w->mirror) && want < WINDOW_PAGES)
+		want--;
+	got = alloc(w, to_device, want);
 	for (i = 0; i < w->migrate.npages && next < got; i++) {
-		if (!is_moving(w, i))
+		if (!folio && !is_moving(w, i))
 			continue;
 		w->dst[i] = w->pfns[next++];
-		copy(w, i);
+		copy(w, w->dst[i], w->src[folio ? 0 : i], folio ? i : 0, 1);
 	}
 	return got == want;
+}
+
+/* The table's entry of a page that has moved. */
+static entry_t moved_entry(const struct work *w, size_t i)
+{
+	const struct mirror *m = w->mirror;
+	size_t at = is_folio(w) ? 0 : i;
+	entry_t flags = w->src[at] & UHMM_PFN_WRITE ? ENTRY_WRITE : 0;
+	uint64_t page;
+
+	if (!is_moving(w, at) || !uhmm_pfn_pagemap(m->space, w->dst[at], &page))
+		return 0;
+	if (m->device->coherent)
+		return ENTRY_MEMORY | flags;
+	return (page + i - at) << PAGE_SHIFT | ENTRY_DEVICE | flags;
 }
 
 /* What is on the device now. False: something has happened, which is not to be undone. */
 static bool store(struct work *w, uint64_t seq)
 {
 	struct mirror *m = w->mirror;
-	bool done = true;
-	uint64_t page;
+	bool done;
 	size_t i;
 
-	for (i = 0; i < w->migrate.npages; i++) {
-		w->entries[i] = 0;
-		if (!is_moving(w, i))
-			continue;
-		w->entries[i] = w->src[i] & UHMM_PFN_WRITE ? ENTRY_WRITE : 0;
-		if (m->device->coherent)
-			w->entries[i] |= ENTRY_MEMORY;
-		else if (uhmm_pfn_pagemap(m->space, w->dst[i], &page))
-			w->entries[i] |= page << PAGE_SHIFT | ENTRY_DEVICE;
-	}
+	for (i = 0; i < w->migrate.npages; i++)
+		w->entries[i] = moved_entry(w, i);
 	uhmm_lock(&m->lock);
 	__atomic_fetch_add(&m->own_seq, 1, __ATOMIC_RELEASE);
-	if (uhmm_notifier_read_retry(m->notifier, seq))
-		done = false;
+	done = !uhmm_notifier_read_retry(m->notifier, seq);
 	for (i = 0; done && i < w->migrate.npages; i++)
 		if (w->entries[i])
 			done = table_set(&m->table, w->migrate.start + i * PAGE,
@@ -107,15 +139,22 @@ static int begin(struct work *w, uintptr_t start, uintptr_t end, uint32_t flags,
 	return uhmm_migrate_setup(w->mirror->space, &w->migrate);
 }
 
+/* What may not be written, too, as we have the lock of the mappings; and folios. */
+static uint32_t select_flags(const struct device *d)
+{
+	return UHMM_SELECT_READONLY | (d->coherent ? 0 : UHMM_SELECT_COMPOUND);
+}
+
 static int window_to_dev(struct work *w, uintptr_t start, uintptr_t end)
 {
 	struct mirror *m = w->mirror;
+	uint32_t flags = UHMM_SELECT_SYSTEM | select_flags(m->device);
 	uint64_t seq;
 	bool stored;
 	int r = mirror_reserve(m, WINDOW_PAGES);
 
 	if (!r)
-		r = begin(w, start, end, UHMM_SELECT_SYSTEM | UHMM_SELECT_READONLY, m);
+		r = begin(w, start, end, flags, m);
 	if (r)
 		return r;
 	fill_destinations(w, true);
@@ -132,7 +171,7 @@ static int window_to_sys(struct work *w, uintptr_t start, uintptr_t end, uint64_
 	struct mirror *m = w->mirror;
 	uint32_t type = m->device->coherent ? UHMM_SELECT_DEVICE_COHERENT :
 					      UHMM_SELECT_DEVICE_PRIVATE;
-	int r = begin(w, start, end, type | UHMM_SELECT_READONLY, m->device);
+	int r = begin(w, start, end, type | select_flags(m->device), m->device);
 	size_t i;
 
 	if (r)

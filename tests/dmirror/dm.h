@@ -53,7 +53,7 @@ void dm_write(int fd, void *addr, void *ptr, size_t nr, unsigned faults);
 void dm_to_dev(int fd, void *addr, size_t nr, uint64_t key);
 /* Expects so many to come back. */
 void dm_to_sys(int fd, void *addr, size_t nr, size_t moved);
-/* Expects the same of each page. */
+/* Expects the same of each page, in a huge one or not. */
 void dm_snapshot(int fd, const void *addr, size_t nr, unsigned prot);
 /* What a page on the first device of a kind, which can be written, is. */
 unsigned dm_local(unsigned number);
