@@ -337,7 +337,7 @@ static int collect_coherent(struct window *w)
 		if (w->item[i].src || !coherent_look(w->mg->sp, addr) ||
 		    !migration_lift(&w->vma, addr, PAGE_SIZE))
 			continue;
-		r = coherent_take(w->mg->sp, &vma, addr, w->owner, &pfn);
+		r = coherent_take(w->mg->sp, &vma, addr, w->owner, NULL, &pfn);
 		migration_lower(&w->vma, addr, PAGE_SIZE);
 		if (r == 0)
 			w->item[i].src = pfn | UHMM_PFN_MIGRATE | write_flag(w);
