@@ -40,8 +40,8 @@ archive()
 	local uri
 
 	uri=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' \
-		'Created-By: Packages' 2>>log | sed -n 's/^Debian \(.*\/debian\/\)$/\1/p' |
-		head -n 1)
+		'Created-By: Packages' 2>>log |
+		sed -n 's/^Debian \(.*\/debian\/\)$/\1/p' | head -n 1)
 	echo "${uri:-http://deb.debian.org/debian/}"
 }
 
@@ -50,7 +50,7 @@ download_from_release()
 {
 	local root=$PWD/apt own
 
-	[ -r "$keyring" ] || skip "there is no $keyring, which Debian's archive is signed by"
+	[ -r "$keyring" ] || skip "there is no $keyring: Debian's archive is signed by it"
 	mkdir -p "$root/lists/partial" "$root/cache/archives/partial"
 	: >"$root/status"
 	echo "deb [signed-by=$keyring] $(archive) $suite main" >"$root/sources.list"

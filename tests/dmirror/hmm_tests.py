@@ -22,7 +22,7 @@ import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# The tests of Linux 6.1 and 6.12; each once with private devices, once with coherent ones.
+# The tests of Linux 6.1 and 6.12; each with private devices, and with coherent ones.
 ONE_DEVICE = """
 open_close anon_read anon_read_prot anon_write anon_write_prot anon_write_child
 anon_write_child_shared anon_write_huge anon_write_hugetlbfs file_read file_write migrate
