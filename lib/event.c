@@ -138,6 +138,7 @@ static int discard_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t
 	e = wait_stable(d->sp, entry);
 	switch (entry_state(e)) {
 	case PAGE_PROBATION:
+	case PAGE_EXCLUSIVE: /* notifiers were told */
 		give_up_frame(d, entry_payload(e));
 		break;
 	case PAGE_DEVICE:
@@ -257,7 +258,7 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 {
 	struct remap *rm = ctx;
 	uintptr_t to = addr - rm->from + rm->to;
-	entry_t e, none, *there;
+	entry_t e, none, moved, *there;
 
 	if (folio) {
 		remap_folio(rm, chunk, addr);
@@ -268,11 +269,14 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 		return 0;
 	there = page_entry(target(rm->sp, to), to);
 	none = wait_stable(rm->sp, there);
-	follow(rm->sp, e, to);
+	moved = e & ~ENTRY_WANTED;
+	if (entry_state(e) == PAGE_EXCLUSIVE) /* whoever had it was told */
+		moved = entry_make(PAGE_PROBATION, entry_payload(e), 0);
+	follow(rm->sp, moved, to);
 	/* Through a busy state, like any page that changes its place. */
 	assert_always(
 		page_change(rm->sp, there, to, &none, entry_make(PAGE_ISOLATING, 0, 0)));
-	page_settle(rm->sp, there, to, e & ~ENTRY_WANTED);
+	page_settle(rm->sp, there, to, moved);
 	to_none(rm->sp, entry, addr, e);
 	if (e & ENTRY_WANTED)
 		os_uffd_wake(rm->sp->uffd, addr, PAGE_SIZE);

@@ -6,6 +6,7 @@
  *	PROBATION  the frame is moved back: no copy
  *	DEVICE     load into a buffer, UFFDIO_COPY; neighbours along a stream come with it
  *	busy       its holder will wake who sleeps on it
+ *	EXCLUSIVE  its device is told, and then as PROBATION
  *	POISONED   SIGBUS
  *
  * Loading happens with the gate open, so that the program's munmap() need not wait for a
@@ -23,6 +24,7 @@
 #include "lib/budget.h"
 #include "lib/coherent.h"
 #include "lib/device.h"
+#include "lib/exclusive.h"
 #include "lib/fault_internal.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
@@ -409,6 +411,11 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		gate_leave(&sp->gate, shard);
 		coherent_fault(sp, addr);
 		return -EAGAIN;
+	case PAGE_EXCLUSIVE:
+		gate_leave(&sp->gate, shard);
+		return exclusive_revoke(sp, addr, &e) ?
+			       resolve_probation(sp, addr, e, buf) :
+			       -EAGAIN;
 	case PAGE_POISONED:
 		os_uffd_poison(sp->uffd, addr, PAGE_SIZE);
 		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "lib/coherent.h"
+#include "lib/exclusive.h"
 #include "lib/fault_internal.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -109,6 +110,9 @@ static int back_step(struct back *b)
 		if (r == 0)
 			report(b, left < n ? left : n, UHMM_MOVED);
 		return r == -EBUSY ? -EAGAIN : r;
+	case PAGE_EXCLUSIVE:
+		exclusive_revoke(sp, b->addr, &e);
+		return -EAGAIN;
 	case PAGE_MIGRATING:
 		/* For as long as a driver likes: that is not waited for in the world. */
 		report(b, 1, UHMM_BUSY);

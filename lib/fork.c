@@ -10,6 +10,7 @@
 
 #include "lib/coherent.h"
 #include "lib/event.h"
+#include "lib/exclusive.h"
 #include "lib/fault.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
@@ -81,6 +82,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	fs->early_uffd = -1;
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
 	fs->told = notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION, NULL);
+	exclusive_give_up(sp);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
 	/* Nobody changes an entry now. */

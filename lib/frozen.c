@@ -125,6 +125,7 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 			       entry_payload(e), entry_device(e));
 	switch (entry_state(e)) {
 	case PAGE_PROBATION:
+	case PAGE_EXCLUSIVE: /* the child of a raw clone is filled; else there is none */
 		r = os_uffd_copy(uffd, addr, frame_bytes(sp, entry_payload(e)),
 				 PAGE_SIZE);
 		return r > 0 ? 0 : (int)r;

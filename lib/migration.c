@@ -233,6 +233,7 @@ static bool is_away(struct uhmm_space *sp, uintptr_t addr)
 	if (entry_state(f) != PAGE_NONE)
 		e = f;
 	away = entry_busy(f) || entry_state(e) == PAGE_PROBATION ||
+	       entry_state(e) == PAGE_EXCLUSIVE ||
 	       (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)));
 
 	gate_leave(&sp->gate, shard);

@@ -10,8 +10,9 @@
  *
  * Who may change an entry
  * -----------------------
- * - From a stable state (NONE, PROBATION, DEVICE, POISONED): by compare-and-swap, with
- *   the gate entered. The winner that makes it busy is its *holder*.
+ * - From a stable state (NONE, PROBATION, DEVICE, POISONED, EXCLUSIVE): by
+ *   compare-and-swap, with the gate entered. The winner that makes it busy is its
+ *   *holder*.
  * - From a busy state (ISOLATING, STORING, LOADING): only its holder, by
  *   page_settle(). Others may set two flags on it: WANTED (a thread of the program sleeps
  *   in the kernel until this page is there: wake it when settling) and WAITERS (a thread
@@ -25,6 +26,7 @@
  * --------------------------------------------------------------------------
  * 1. world      entered by everyone who changes anything, except the reader; closed by
  * fork.
+ *    exclusives, unsharing: locks of who isolates
  * 2. gate       entered by who isolates or fills pages; closed by who reads and applies
  *               structural events. Nothing slow happens inside, nobody inside touches the
  *               program's memory.
@@ -85,6 +87,11 @@ enum page_state {
 	 * Who touches it sleeps; everybody else may take it away, the gate closed.
 	 */
 	PAGE_MIGRATING = 7,
+	/*
+	 * payload: frame, which a device uses, and nobody else; device: whose it is; see
+	 * lib/exclusive.h
+	 */
+	PAGE_EXCLUSIVE = 8,
 	/*
 	 * payload: page of a coherent page map. In the program's page table all the same,
 	 * see lib/coherent.h.
@@ -499,6 +506,16 @@ struct notifiers {
 	struct uhmm_notifier *root;
 };
 
+/* ---- exclusive pages (lib/exclusive.h) -------------------------------------------- */
+
+struct exclusives {
+	struct uhmm_lock lock; /* before the gate: of the rest, and of who makes one */
+	uint32_t group[2];     /* one more than that of an open group, by executable */
+	/* [1..]: whose pages may be; an entry has its index, or 0: there are too many */
+	const void *owner[SPACE_DEVICES];
+	bool any; /* there may be one; atomic */
+};
+
 /* ---- the space -------------------------------------------------------------------- */
 
 /* Which of our threads are to end: uhmm_space.stop. */
@@ -586,6 +603,7 @@ struct uhmm_space {
 	struct range_set late;
 	struct zaps zaps;
 	struct notifiers notifiers;
+	struct exclusives exclusives;
 	/* Under the registry's lock: uhmm_space_get(), and whether that is too late. */
 	uint64_t serial; /* in the order of creation */
 	uint32_t holds;

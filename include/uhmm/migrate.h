@@ -165,6 +165,14 @@ void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
  */
 int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
 /*
+ * The same, of a node of a machine whose memory is not all alike (NUMA; numactl
+ * --hardware lists them): what a page goes there for is to be near those who use it. A
+ * machine with one kind of memory has node 0. -EINVAL: no such node; -ENOSYS: the kernel
+ * knows no nodes. Since 0.1.
+ */
+int uhmm_page_alloc_on_node(struct uhmm_space *space, int node, uhmm_pfn_t *pfns,
+			    unsigned nr);
+/*
  * A huge page of memory, full of zeros, for the dst of a COMPOUND source: *pfn is
  * COMPOUND. -EINVAL; -ENOMEM: the system has no huge page now. Since 0.1.
  */

@@ -63,7 +63,7 @@ enum uhmm_event {
 	UHMM_EVENT_CLEAR,      /* discarded, or reclaimed: the pages are elsewhere now */
 	UHMM_EVENT_PROTECTION, /* uhmm_protection_changed(); a fork(): of everything */
 	UHMM_EVENT_MIGRATE,   /* owner: of the migration; NULL: it comes back to memory */
-	UHMM_EVENT_EXCLUSIVE, /* owner: who is to have it alone */
+	UHMM_EVENT_EXCLUSIVE, /* owner: who is to have it alone, elsewhere */
 	UHMM_EVENT_RELEASE,   /* the space ends */
 };
 
@@ -180,10 +180,13 @@ struct uhmm_pagemap *uhmm_range_pagemap(struct uhmm_space *space, uint64_t pfn,
 /*
  * The page at addr becomes one that only the device uses, for what a device calls atomic:
  * it is in memory still, but no thread of the program can reach it. Whoever touches it
- * gets it back, after the notifiers were told: CLEAR for the page. *pfn is good for
- * uhmm_pfn_bytes() until then. As with any page that is mirrored: the driver uses it if,
- * under its lock, uhmm_notifier_read_retry() says that nothing has happened since before
- * this was called. Notifiers are told EXCLUSIVE with this owner.
+ * gets it back, after the notifiers were told: CLEAR for the page. So does a fork(), and
+ * whatever unmaps, discards or moves it. *pfn is good for uhmm_pfn_bytes() until then.
+ *
+ * As with any page that is mirrored: the driver uses it if, under its lock,
+ * uhmm_notifier_read_retry() says that nothing has happened since before this was called.
+ * Notifiers are told EXCLUSIVE with this owner, the driver's own too; when it calls
+ * again, for a page that is this owner's still, nothing is told, and it is the same page.
  * 0; -EBUSY: pinned, shared, in transition: try again; -EOPNOTSUPP: not private anonymous
  * memory; -EFAULT: no mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's
  * address; -ENOMEM. Since 0.1.

@@ -75,6 +75,19 @@ void os_hold_mappings(void *addr, size_t size_bytes);
 void *os_map_shared(size_t size_bytes);
 void os_unmap_shared(void *addr, size_t size_bytes);
 
+/*
+ * Memory that the calling thread makes present from now on is of this node, where the
+ * mapping has no policy of its own; until os_node_restore(). -EINVAL: no such node;
+ * -ENOSYS.
+ */
+#define OS_NODES 1024
+struct os_node_policy {
+	int mode;
+	unsigned long nodes[OS_NODES / (8 * sizeof(unsigned long))];
+};
+int os_node_set(int node, struct os_node_policy *saved);
+void os_node_restore(const struct os_node_policy *saved);
+
 /* ---- userfaultfd ----------------------------------------------------------------- */
 
 /* flags of os_uffd_open */

@@ -583,6 +583,15 @@ void os_wipe_on_fork(void *addr __attribute__((unused)),
 {
 }
 
+int os_node_set(int node, struct os_node_policy *saved __attribute__((unused)))
+{
+	return node ? -EINVAL : 0;
+}
+
+void os_node_restore(const struct os_node_policy *saved __attribute__((unused)))
+{
+}
+
 void *os_map_shared(size_t size_bytes)
 {
 	size_t len = (size_bytes + SIM_PAGE - 1) & ~(SIM_PAGE - 1);

@@ -6,8 +6,7 @@
 
 static bool is_own(const struct mirror *m, const struct uhmm_invalidation *what)
 {
-	return m->own && what->owner == m->own &&
-	       (what->event == UHMM_EVENT_MIGRATE || what->event == UHMM_EVENT_EXCLUSIVE);
+	return m->own && what->owner == m->own && what->event == UHMM_EVENT_MIGRATE;
 }
 
 static void drop(struct mirror *m, const struct uhmm_invalidation *what)
@@ -17,7 +16,7 @@ static void drop(struct mirror *m, const struct uhmm_invalidation *what)
 
 	for (i = 0; i < m->nr; i++)
 		if (base + (i + 1) * PAGE > what->start && base + i * PAGE < what->end)
-			m->table[i] = 0;
+			m->table[i] = m->exclusive[i] = 0;
 }
 
 static void invalidate(struct uhmm_notifier *n, void *ctx,
@@ -259,6 +258,29 @@ void *mirror_bytes(struct mirror *m, uint64_t pfn)
 	if (uhmm_range_pagemap(m->space, pfn, &page) == m->map)
 		return m->page[page];
 	return (void *)(uintptr_t)((pfn & ((UINT64_C(1) << 44) - 1)) * PAGE);
+}
+
+int mirror_make_exclusive(struct mirror *m, size_t page)
+{
+	uhmm_pfn_t pfn;
+	uint64_t seq;
+	int r;
+
+	for (;;) {
+		seq = uhmm_notifier_read_begin(m->notifier);
+		r = uhmm_make_exclusive(m->space, (uintptr_t)m->p + page * PAGE, m, &pfn);
+		if (r)
+			return r;
+		uhmm_lock(&m->lock);
+		if (!uhmm_notifier_read_retry(m->notifier, seq))
+			break;
+		uhmm_unlock(&m->lock);
+	}
+	CHECK(uhmm_pfn_bytes(m->space, pfn));
+	m->exclusive[page] = pfn;
+	m->table[page] = 0;
+	uhmm_unlock(&m->lock);
+	return 0;
 }
 
 /* ---- migrations -------------------------------------------------------------------- */

@@ -26,7 +26,8 @@ struct mirror {
 	uint64_t pfns[MIRROR_PAGES]; /* of mirror_look(), and what mirror_map() made */
 	struct uhmm_lock lock;       /* the driver's: of what follows */
 	uint64_t table[MIRROR_PAGES];
-	const void *own; /* MIGRATE and EXCLUSIVE of this owner are passed over */
+	uhmm_pfn_t exclusive[MIRROR_PAGES]; /* 0: is not */
+	const void *own;                    /* MIGRATE of this owner is passed over */
 	unsigned slow_ms;
 	bool inside, entered; /* a callback is; one ever was */
 	unsigned nr_log;
@@ -74,6 +75,9 @@ int mirror_map(struct mirror *m, const char *p, size_t nr, uint64_t flags);
 uint64_t mirror_at(struct mirror *m, size_t page);
 /* Where the device reads and writes the page of a table's element; NULL: not VALID. */
 void *mirror_bytes(struct mirror *m, uint64_t pfn);
+
+/* A page becomes the device's alone, and its exclusive[]; or -errno. */
+int mirror_make_exclusive(struct mirror *m, size_t page);
 
 /* Pages go to the device, all of them. */
 void mirror_migrate(struct mirror *m, char *p, size_t nr);

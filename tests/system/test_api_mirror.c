@@ -59,18 +59,37 @@ static void *program_adds(void *arg)
 /* With the lock of the driver: what its page table has stays until that is let go of. */
 static bool device_add(struct mirror *m, unsigned page)
 {
-	bool may = m->table[page] & UHMM_RANGE_WRITE;
+	void *bytes = NULL;
 
-	if (may)
-		add(mirror_bytes(m, m->table[page]));
-	return may;
+	if (m->exclusive[page])
+		bytes = uhmm_pfn_bytes(m->space, m->exclusive[page]);
+	else if (m->table[page] & UHMM_RANGE_WRITE)
+		bytes = mirror_bytes(m, m->table[page]);
+	if (bytes)
+		add(bytes);
+	return bytes;
+}
+
+static void device_gets(struct mirror *m, unsigned page, unsigned *seed)
+{
+	unsigned nr = 1 + (unsigned)rand_r(seed) % (NR - page);
+	int r;
+
+	if (rand_r(seed) % 2) {
+		CHECK_EQ(mirror_map(m, m->p + page * PAGE, nr,
+				    UHMM_RANGE_REQ_FAULT | UHMM_RANGE_REQ_WRITE),
+			 0);
+	} else {
+		r = mirror_make_exclusive(m, page);
+		CHECK(r == 0 || r == -EBUSY, "%d", r);
+	}
 }
 
 static void *device_adds(void *arg)
 {
 	struct party *y = arg;
 	struct mirror *m = y->m;
-	unsigned seed = seed_of(&seed), page, nr;
+	unsigned seed = seed_of(&seed), page;
 	bool done;
 
 	while (goes_on(y)) {
@@ -79,12 +98,8 @@ static void *device_adds(void *arg)
 		done = device_add(m, page);
 		uhmm_unlock(&m->lock);
 		__atomic_fetch_add(&y->by_device, done, __ATOMIC_RELAXED);
-		if (done)
-			continue;
-		nr = 1 + (unsigned)rand_r(&seed) % (NR - page);
-		CHECK_EQ(mirror_map(m, m->p + page * PAGE, nr,
-				    UHMM_RANGE_REQ_FAULT | UHMM_RANGE_REQ_WRITE),
-			 0);
+		if (!done)
+			device_gets(m, page, &seed);
 	}
 	return NULL;
 }

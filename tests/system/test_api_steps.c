@@ -4,8 +4,10 @@
  */
 #include "board.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* ---- there and back ---------------------------------------------------------------- */
@@ -57,6 +59,44 @@ API_TEST(pages_move_from_memory_to_memory)
 	CHECK_EQ(steps_moved(&s), NR);
 	CHECK_EQ(api_resident(p, NR), NR);
 	api_check(p, NR, 1);
+	board_close(b);
+}
+
+/* The node of the page at p, as the kernel says. */
+static int node_of(void *p)
+{
+	int node = -1;
+
+	if (syscall(SYS_move_pages, 0, 1, &p, NULL, &node, 0))
+		SKIP("no move_pages: %s", strerror(errno));
+	return node;
+}
+
+API_TEST(pages_move_to_a_node)
+{
+	struct board *b = board_open(delivery);
+	char *p = api_map(4);
+	uhmm_pfn_t pfn;
+	struct steps s;
+	int node, r;
+
+	api_fill(p, 4, 1);
+	node = node_of(p);
+	CHECK_EQ(steps_setup(&s, b, p, 4, UHMM_SELECT_SYSTEM), 0);
+	r = uhmm_page_alloc_on_node(b->space, node, s.dst, 4);
+	if (r == -ENOSYS)
+		SKIP("no set_mempolicy");
+	CHECK_EQ(r, 4);
+	for (r = 0; r < 4; r++)
+		memcpy(uhmm_pfn_bytes(b->space, s.dst[r]),
+		       uhmm_pfn_bytes(b->space, s.src[r]), PAGE);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), 4);
+	CHECK_EQ(node_of(p), node);
+	api_check(p, 4, 1);
+	CHECK_EQ(uhmm_page_alloc_on_node(b->space, -1, &pfn, 1), -EINVAL);
+	CHECK_EQ(uhmm_page_alloc_on_node(b->space, 1000, &pfn, 1), -EINVAL);
+	CHECK_EQ(uhmm_page_alloc_on_node(b->space, 1 << 20, &pfn, 1), -EINVAL);
 	board_close(b);
 }
 
@@ -369,12 +409,14 @@ API_TEST(bad_arguments_are_refused_and_change_nothing)
 	struct board *b = board_open(delivery);
 	char *p = api_map(NR);
 	struct steps s, other;
+	struct uhmm_space *space;
 	uhmm_pfn_t pfn;
 	uint64_t page;
 
 	api_fill(p, NR, 1);
 	CHECK_EQ(steps_setup(&s, b, p, 4, 0), -EINVAL);
 	CHECK_EQ(steps_setup(&s, b, p, 4, 0x80), -EINVAL);
+	CHECK_EQ(steps_setup(&s, b, p, 4, UHMM_SELECT_READONLY), -EINVAL);
 	s.m.flags = UHMM_SELECT_DEVICE_PRIVATE;
 	s.m.owner = NULL;
 	CHECK_EQ(uhmm_migrate_setup(b->space, &s.m), -EINVAL);
@@ -401,6 +443,11 @@ API_TEST(bad_arguments_are_refused_and_change_nothing)
 	CHECK_EQ(uhmm_space_destroy(b->space), -EBUSY);
 	CHECK_EQ(uhmm_advise(b->space, p, PAGE, UHMM_ADVISE_PIN), -EBUSY);
 	CHECK_EQ(uhmm_migrate_finalize(b->space, &other.m), 0);
+	/* Another space knows nothing of it. */
+	space = api_space(delivery, 0);
+	CHECK_EQ(uhmm_migrate_pages(space, &s.m), -EINVAL);
+	CHECK_EQ(uhmm_migrate_finalize(space, &s.m), -EINVAL);
+	api_destroy(space);
 	CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), 0);
 	CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), -EINVAL);
 	CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), 0);
