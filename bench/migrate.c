@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench-migrate [MIB]: how fast memory goes to a device and comes back, in batches of so
- * many MiB (64), as pages of 4 KiB and as huge pages of 2 MiB.
+ * bench-migrate [--batches N] [--pages | --folios] [--map | --ram] [MIB]: how fast memory
+ * goes to a device and comes back, in batches of so many MiB (64), as pages of 4 KiB and
+ * as huge pages of 2 MiB.
  *
  *	page map   a driver whose device is memory of its own. It migrates in three steps;
  *	           back the library fetches the pages by copy_to_ram() (uhmm_migrate() to
@@ -11,9 +12,9 @@
  * In each round memcpy() copies the same bytes, from the program's memory to the driver's
  * for what goes out and the other way for what comes back, and what is printed is how much
  * of that speed migration has: the median of the rounds' ratios, and the medians of the
- * two speeds in GB/s. Steady: each batch goes out and comes back at once, so that frames
- * and memory of the device are used again. Once: with pauses after which the library and
- * the device have given back to the system what they do not use.
+ * two speeds in GB/s. With one batch it goes out and comes back at once, and frames are
+ * used again; with more (N) all go out before the first comes back, and most memory is
+ * given back to the system, and had from it anew.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -29,9 +30,9 @@
 #define PAGE ((size_t)UHMM_PAGE_SIZE)
 #define FOLIO (UHMM_FOLIO_PAGES * PAGE)
 #define ROUNDS 11
-#define ROUNDS_ONCE 5
 
-static size_t size, nr_pages;
+static size_t size, nr_pages; /* of a batch */
+static unsigned nr_batches = 1;
 
 static void die(const char *what, int error)
 {
@@ -106,7 +107,7 @@ static void check(const char *what, int r)
 		die(what, -r);
 }
 
-static uhmm_pfn_t destination(struct card *c, size_t i, int folio, int out)
+static uhmm_pfn_t destination(struct card *c, uint64_t i, int folio, int out)
 {
 	uhmm_pfn_t pfn;
 
@@ -119,7 +120,8 @@ static uhmm_pfn_t destination(struct card *c, size_t i, int folio, int out)
 	return pfn;
 }
 
-static void copy(struct card *c, struct uhmm_migrate *m, int out)
+/* Where all of it goes: first this, as the driver would that has a queue of copies. */
+static void find_room(struct card *c, struct uhmm_migrate *m, uint64_t first, int out)
 {
 	size_t i, step;
 
@@ -128,12 +130,21 @@ static void copy(struct card *c, struct uhmm_migrate *m, int out)
 
 		step = folio ? UHMM_FOLIO_PAGES : 1;
 		if (folio || out)
-			m->dst[i] = destination(c, i, folio, out);
+			m->dst[i] = destination(c, first + i, folio, out);
+	}
+}
+
+static void copy(struct card *c, struct uhmm_migrate *m)
+{
+	size_t i, step;
+
+	for (i = 0; i < nr_pages; i += step) {
+		step = m->src[i] & UHMM_PFN_COMPOUND ? UHMM_FOLIO_PAGES : 1;
 		memcpy(bytes_of(c, m->dst[i]), bytes_of(c, m->src[i]), step * PAGE);
 	}
 }
 
-static void migrate(struct card *c, char *p, int huge, int out)
+static void migrate(struct card *c, char *p, uint64_t first, int huge, int out)
 {
 	static uhmm_pfn_t *src, *dst;
 	struct uhmm_migrate m = {
@@ -160,7 +171,8 @@ static void migrate(struct card *c, char *p, int huge, int out)
 	if (!huge && !out &&
 	    uhmm_page_alloc(c->space, dst, (unsigned)nr_pages) != (int)nr_pages)
 		die("uhmm_page_alloc", ENOMEM);
-	copy(c, &m, out);
+	find_room(c, &m, first, out);
+	copy(c, &m);
 	check("uhmm_migrate_pages", uhmm_migrate_pages(c->space, &m));
 	check("uhmm_migrate_finalize", uhmm_migrate_finalize(c->space, &m));
 }
@@ -178,32 +190,33 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double median(double *value, int nr)
+static double median(double *value)
 {
-	qsort(value, (size_t)nr, sizeof(*value), by_value);
-	return value[nr / 2];
+	qsort(value, ROUNDS, sizeof(*value), by_value);
+	return value[ROUNDS / 2];
 }
 
 static void note(struct line *l, int round, double copied, double took)
 {
 	l->ratio[round] = copied / took;
-	l->speed[round] = (double)size / took / 1e9;
-	l->copied[round] = (double)size / copied / 1e9;
+	l->speed[round] = (double)(size * nr_batches) / took / 1e9;
+	l->copied[round] = (double)(size * nr_batches) / copied / 1e9;
 }
 
-static void print(const char *where, const char *what, const char *how, struct line *l,
-		  int nr)
+static void print(const char *where, const char *what, const char *how, struct line *l)
 {
-	printf("| %-8s | %-12s | %-32s | %5.2f | %6.2f | %6.2f |\n", where, what, how,
-	       median(l->ratio, nr), median(l->speed, nr), median(l->copied, nr));
+	printf("| %-8s | %-5s | %-25s | %5.2f | %6.2f | %6.2f |\n", where, what, how,
+	       median(l->ratio), median(l->speed), median(l->copied));
 	fflush(stdout);
 }
 
 static double time_copy(char *to, const char *from)
 {
 	double start = now();
+	unsigned i;
 
-	memcpy(to, from, size);
+	for (i = 0; i < nr_batches; i++)
+		memcpy(to + i * size, from + i * size, size);
 	return now() - start;
 }
 
@@ -212,56 +225,47 @@ struct bench {
 	struct uhmm_device *ram;
 	struct card card;
 	char *p, *other; /* the program's; as much of the driver's kind */
-	int huge, once;
+	int huge;
 };
 
-static void rest(const struct bench *b)
-{
-	if (b->once)
-		sleep(3);
-}
-
-static void to(struct bench *b, struct uhmm_device *dev)
+static void to(struct bench *b, char *p, struct uhmm_device *dev)
 {
 	size_t moved = 0;
 
-	check("uhmm_migrate", uhmm_migrate(b->space, b->p, size, dev, NULL, &moved));
+	check("uhmm_migrate", uhmm_migrate(b->space, p, size, dev, NULL, &moved));
 	if (moved != nr_pages)
 		die("uhmm_migrate: not all pages moved", EBUSY);
 }
 
 enum { BY_STEPS, BY_FETCHING, BY_STORING };
 
-/* One round: out and back. */
-static void go(struct bench *b, int how, double copy_out, double copy_back,
-	       struct line *out, struct line *back, int round)
+/* All batches. Seconds. */
+static double go(struct bench *b, int how, int out)
 {
 	double start = now();
+	unsigned i;
 
-	if (how == BY_STORING)
-		to(b, b->ram);
-	else
-		migrate(&b->card, b->p, b->huge, 1);
-	note(out, round, copy_out, now() - start);
-	rest(b);
-	start = now();
-	if (how == BY_STEPS)
-		migrate(&b->card, b->p, b->huge, 0);
-	else
-		to(b, NULL);
-	note(back, round, copy_back, now() - start);
-	rest(b);
+	for (i = 0; i < nr_batches; i++) {
+		char *p = b->p + i * size;
+
+		if (how == BY_STORING && out)
+			to(b, p, b->ram);
+		else if (how == BY_STEPS || out)
+			migrate(&b->card, p, i * nr_pages, b->huge, out);
+		else
+			to(b, p, NULL);
+	}
+	return now() - start;
 }
 
 static void run(struct bench *b, int how, const char *where, const char *back_name)
 {
 	const char *what = b->huge ? "2 MiB" : "4 KiB";
-	int nr = b->once ? ROUNDS_ONCE : ROUNDS, round;
+	int round;
 	struct line out, back;
-	char name[64];
 
 	/* The first is to warm up. */
-	for (round = -1; round < nr; round++) {
+	for (round = -1; round < ROUNDS; round++) {
 		double copy_out = time_copy(b->other, b->p);
 		double copy_back = time_copy(b->p, b->other);
 		int at = round < 0 ? 0 : round;
@@ -271,61 +275,90 @@ static void run(struct bench *b, int how, const char *where, const char *back_na
 		 * anew for each round.
 		 */
 		if (b->huge && how == BY_STORING) {
-			munmap(b->p, size);
-			b->p = map(size, 1);
+			munmap(b->p, size * nr_batches);
+			b->p = map(size * nr_batches, 1);
 		}
-		go(b, how, copy_out, copy_back, &out, &back, at);
+		note(&out, at, copy_out, go(b, how, 1));
+		note(&back, at, copy_back, go(b, how, 0));
 	}
-	snprintf(name, sizeof(name), "out, %s", b->once ? "once" : "steady");
-	print(where, what, name, &out, nr);
-	snprintf(name, sizeof(name), "back %s, %s", back_name,
-		 b->once ? "once" : "steady");
-	print(where, what, name, &back, nr);
+	print(where, what, "out", &out);
+	print(where, what, back_name, &back);
 }
 
-static void measure(struct uhmm_space *space, struct uhmm_device *ram, int huge, int once)
-{
-	struct uhmm_pagemap_config config = {
-		.size = sizeof(config), .nr_pages = nr_pages, .owner = &ops, .ops = &ops
-	};
-	struct bench b = { .space = space, .ram = ram, .huge = huge, .once = once };
+/* What is to be measured. */
+static struct {
+	int pages, folios, map, ram;
+} want = { .pages = 1, .folios = 1, .map = 1, .ram = 1 };
 
-	b.p = map(size, huge);
-	b.other = map(size, huge);
-	b.card = (struct card){ .space = space, .memory = map(size, huge) };
+static void measure(struct uhmm_space *space, struct uhmm_device *ram, int huge)
+{
+	struct uhmm_pagemap_config config = { .size = sizeof(config),
+					      .nr_pages = nr_pages * nr_batches,
+					      .owner = &ops,
+					      .ops = &ops };
+	struct bench b = { .space = space, .ram = ram, .huge = huge };
+	size_t all = size * nr_batches;
+
+	b.p = map(all, huge);
+	b.other = map(all, huge);
+	b.card = (struct card){ .space = space, .memory = map(all, huge) };
 	config.ctx = &b.card;
 	check("uhmm_pagemap_register",
 	      uhmm_pagemap_register(space, &config, &b.card.map));
-	run(&b, BY_FETCHING, "page map", "fetched");
-	run(&b, BY_STEPS, "page map", "by steps");
-	run(&b, BY_STORING, "ram", "fetched");
+	if (want.map) {
+		run(&b, BY_FETCHING, "page map", "back, fetched");
+		run(&b, BY_STEPS, "page map", "back, by steps");
+	}
+	if (want.ram)
+		run(&b, BY_STORING, "ram", "back, fetched");
 	check("uhmm_pagemap_unregister", uhmm_pagemap_unregister(b.card.map));
-	munmap(b.p, size);
-	munmap(b.other, size);
-	munmap(b.card.memory, size);
+	munmap(b.p, all);
+	munmap(b.other, all);
+	munmap(b.card.memory, all);
+}
+
+static unsigned long parse(int argc, char **argv)
+{
+	unsigned long mib = 64;
+
+	while (--argc && *++argv) {
+		if (!strcmp(*argv, "--batches") && argc-- > 1)
+			nr_batches = (unsigned)strtoul(*++argv, NULL, 0);
+		else if (!strcmp(*argv, "--pages"))
+			want.folios = 0;
+		else if (!strcmp(*argv, "--folios"))
+			want.pages = 0;
+		else if (!strcmp(*argv, "--map"))
+			want.ram = 0;
+		else if (!strcmp(*argv, "--ram"))
+			want.map = 0;
+		else
+			mib = strtoul(*argv, NULL, 0);
+	}
+	return mib;
 }
 
 int main(int argc, char **argv)
 {
-	unsigned long mib = argc > 1 ? strtoul(argv[1], NULL, 0) : 64;
+	unsigned long mib = parse(argc, argv);
 	struct uhmm_device *ram;
 	struct uhmm_space *space;
-	int once, huge;
 
 	size = mib << 20;
 	nr_pages = size / PAGE;
-	if (!size || size % FOLIO) {
-		fprintf(stderr, "usage: %s [MIB, a multiple of 2]\n", argv[0]);
+	if (!size || size % FOLIO || !nr_batches) {
+		fprintf(stderr, "bench-migrate: a multiple of 2 MiB, and some batches\n");
 		return 125;
 	}
 	check("uhmm_space_create", uhmm_space_create(NULL, &space));
 	check("uhmm_device_open", uhmm_device_open(space, "ram", &ram));
-	printf("| device   | pages        | %lu MiB %-25s | ratio |   GB/s | memcpy |\n",
-	       mib, "");
-	printf("|----------|--------------|----------------------------------|------:|"
-	       "-------:|-------:|\n");
-	for (once = 0; once < 2; once++)
-		for (huge = 0; huge < 2; huge++)
-			measure(space, ram, huge, once);
+	printf("| device   | pages | batches: %-3u of %4lu MiB  | ratio |   GB/s | memcpy |\n",
+	       nr_batches, mib);
+	printf("|----------|-------|---------------------------|------:|-------:|-------:|"
+	       "\n");
+	if (want.pages)
+		measure(space, ram, 0);
+	if (want.folios)
+		measure(space, ram, 1);
 	return uhmm_space_destroy(space) ? 1 : 0;
 }

@@ -226,7 +226,7 @@ static int bring_here(struct uhmm_space *sp, uintptr_t addr, bool *touch)
 	if (result == UHMM_LOST)
 		return -EFAULT;
 	if (result == UHMM_BUSY)
-		return -EBUSY; /* a migration has it */
+		return -EBUSY;      /* a migration has it */
 	coherent_release(sp, addr); /* what one has for itself is memory */
 	r = os_look(addr, 1, &seen);
 	if (r)

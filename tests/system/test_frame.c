@@ -101,7 +101,7 @@ TEST(pages_move_in_and_out_of_frames_of_their_kind)
 				      GROUP_SIZE, 0),
 			 GROUP_SIZE);
 		for (i = 0; i < GROUP_PAGES; i++)
-			frame_release(sp, slot + i);
+			frame_release(sp, slot + i, 1);
 		CHECK_EQ(p[x][GROUP_SIZE - 1], 1 + x);
 	}
 	CHECK_EQ(sp->frames.nr_probation, 0);
