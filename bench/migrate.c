@@ -10,11 +10,11 @@
  *	ram        the storage device of that name, by uhmm_migrate().
  *
  * In each round memcpy() copies the same bytes, from the program's memory to the driver's
- * for what goes out and the other way for what comes back, and what is printed is how much
- * of that speed migration has: the median of the rounds' ratios, and the medians of the
- * two speeds in GB/s. With one batch it goes out and comes back at once, and frames are
- * used again; with more (N) all go out before the first comes back, and most memory is
- * given back to the system, and had from it anew.
+ * for what goes out and the other way for what comes back, and what is printed is how
+ * much of that speed migration has: the median of the rounds' ratios, and the medians of
+ * the two speeds in GB/s. With one batch it goes out and comes back at once, and frames
+ * are used again; with more (N) all go out before the first comes back, and most memory
+ * is given back to the system, and had from it anew.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -352,10 +352,9 @@ int main(int argc, char **argv)
 	}
 	check("uhmm_space_create", uhmm_space_create(NULL, &space));
 	check("uhmm_device_open", uhmm_device_open(space, "ram", &ram));
-	printf("| device   | pages | batches: %-3u of %4lu MiB  | ratio |   GB/s | memcpy |\n",
-	       nr_batches, mib);
-	printf("|----------|-------|---------------------------|------:|-------:|-------:|"
-	       "\n");
+	printf("| device   | pages | batches: %-3u of %4lu MiB  |", nr_batches, mib);
+	printf(" ratio |   GB/s | memcpy |\n|----------|-------|");
+	printf("---------------------------|------:|-------:|-------:|\n");
 	if (want.pages)
 		measure(space, ram, 0);
 	if (want.folios)

@@ -96,8 +96,8 @@ void frame_group_close(struct uhmm_space *sp, uint32_t group, bool oldest);
 void frame_group_lend(struct uhmm_space *sp, uint32_t group);
 /*
  * Up to nr frames of one group, at most GROUP_PAGES, that hold something and belong to
- * nobody: how many; *slot is the first. fresh: from the kernel, for this thread. The world
- * is entered, the gate is not.
+ * nobody: how many; *slot is the first. fresh: from the kernel, for this thread. The
+ * world is entered, the gate is not.
  */
 unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, bool fresh, uint64_t *slot);
 /*
@@ -152,8 +152,8 @@ uint32_t frame_spare_take_folio(struct uhmm_space *sp);
 /* Is there room for that many more? Never where there is a budget. */
 bool frame_spare_room(struct uhmm_space *sp, unsigned pages);
 /*
- * All slots of a group, whose pages are the caller's, are dropped: they will be spare when
- * the group is freed. False: they are not to be.
+ * All slots of a group, whose pages are the caller's, are dropped: they will be spare
+ * when the group is freed. False: they are not to be.
  */
 bool frame_group_keep(struct uhmm_space *sp, uint32_t group, uint64_t mask);
 /* What was not needed since the last time is dropped. */

@@ -102,8 +102,8 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot);
 /* Moves a page in PROBATION back. 0, -EAGAIN, -ENOENT, -EBUSY (in transition). */
 int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot);
 /*
- * The same for nr pages in a row, whose frames are of one group and in a row too: how many
- * are back, from the first on. What is in the way of the others restore_page() sees to.
+ * The same for nr pages in a row, whose frames are of one group and in a row too: how
+ * many are back, from the first on. What is in the way of the others restore_page() sees.
  */
 unsigned restore_run(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned nr,
 		     unsigned hot);
