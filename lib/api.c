@@ -16,6 +16,7 @@
 #include "lib/migrate_range.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
+#include "lib/pagemap_fault.h"
 #include "lib/populate.h"
 #include "lib/range.h"
 #include "lib/reclaim.h"
@@ -85,11 +86,14 @@ int uhmm_space_destroy(struct uhmm_space *sp)
 
 	if (!sp)
 		return 0;
+	map_faults_stop_all(sp);
 	registry_lock(&signals);
 	r = sp->migrations ? -EBUSY : registry_end(sp);
 	registry_unlock(&signals);
-	if (r)
+	if (r) {
+		map_faults_start_all(sp);
 		return r;
+	}
 	was_inline = sp->delivery == UHMM_DELIVERY_INLINE;
 	r = space_destroy_prepare(sp);
 	registry_lock(&signals);

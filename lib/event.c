@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "lib/assert.h"
+#include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/fence.h"
 #include "lib/fork.h"
@@ -122,6 +123,7 @@ static int discard_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t
 		give_up_frame(d, entry_payload(e));
 		break;
 	case PAGE_DEVICE:
+	case PAGE_COHERENT:
 		give_up_device(d, entry_device(e), entry_payload(e));
 		break;
 	case PAGE_POISONED:
@@ -441,6 +443,8 @@ void event_apply_batch(struct uhmm_space *sp)
 	struct event_batch *b = sp->batch;
 	uint32_t i, c;
 
+	if (b->nr_children)
+		coherent_forked(sp);
 	/* What was applied they could not be given any more. */
 	for (c = 0; c < b->nr_children; c++)
 		fork_fill(sp, b->child[c].uffd, b->child[c].after);

@@ -226,6 +226,8 @@ static int bring_here(struct uhmm_space *sp, uintptr_t addr, bool *touch)
 		return -EFAULT;
 	if (result == UHMM_BUSY)
 		return -EBUSY; /* a migration has it */
+	if (entry_state(entry_now(sp, addr)) == PAGE_COHERENT)
+		return -EOPNOTSUPP; /* it is where it belongs */
 	r = os_look(addr, 1, &seen);
 	if (r)
 		return -EFAULT;

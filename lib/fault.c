@@ -22,6 +22,7 @@
 
 #include "lib/assert.h"
 #include "lib/budget.h"
+#include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/exclusive.h"
 #include "lib/fault_internal.h"
@@ -29,6 +30,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/pagemap_fault.h"
 #include "lib/stream.h"
 #include "lib/zap.h"
 
@@ -381,7 +383,7 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 	int r;
 
 	/* A debugger, /proc/PID/mem or keep_frames() looks at an empty frame. */
-	if (frame_contains(sp, addr))
+	if (frame_contains(sp, addr) || coherent_contains(sp, addr))
 		return os_uffd_zero(sp->uffd, addr, PAGE_SIZE) > 0 ? 0 : -EAGAIN;
 	shard = gate_enter(&sp->gate);
 	entry = find_entry(sp, addr, &chunk, &folio);
@@ -395,7 +397,18 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		return folio ? resolve_folio(sp, addr) :
 			       resolve_probation(sp, addr, e, buf);
 	case PAGE_DEVICE:
-		return resolve_device(sp, chunk, addr, buf, shard);
+		if (map_fault(sp, addr, e, buf->tid)) {
+			r = -EBUSY;
+			break;
+		}
+		if (!coherent_pagemap(sp, e))
+			return resolve_device(sp, chunk, addr, buf, shard);
+		r = coherent_map_inside(sp, addr) ? -EAGAIN : 0;
+		break;
+	case PAGE_COHERENT:
+		gate_leave(&sp->gate, shard);
+		coherent_fault(sp, addr);
+		return -EAGAIN;
 	case PAGE_EXCLUSIVE:
 		gate_leave(&sp->gate, shard);
 		return exclusive_revoke(sp, addr, &e) ?
@@ -419,7 +432,7 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t *entry;
 	unsigned shard;
-	bool migrating;
+	bool others;
 
 	if (!chunk)
 		return false;
@@ -431,9 +444,10 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 	/* The entries may be gone by now. */
 	shard = gate_enter(&sp->gate);
 	entry = page_entry(chunk, addr);
-	migrating = entry && entry_state(entry_load(entry)) == PAGE_MIGRATING;
+	others = entry && (entry_state(entry_load(entry)) == PAGE_MIGRATING ||
+			   entry_state(entry_load(entry)) == PAGE_DEVICE);
 	gate_leave(&sp->gate, shard);
-	return migrating;
+	return others;
 }
 
 void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
@@ -442,6 +456,7 @@ void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
 	/* Whoever makes room must not wait for it. */
 	sp->budget.lend = ev->tid &&
 			  ev->tid == __atomic_load_n(&sp->unsharer, __ATOMIC_ACQUIRE);
+	buf->tid = ev->tid;
 	switch (fault_resolve(sp, ev->addr, ev->write, buf)) {
 	case -EAGAIN:
 	case -ENOENT:

@@ -10,6 +10,7 @@
 /* Where loaded pages are put together before they are filled in. */
 struct fault_buf {
 	char *bytes;
+	uint32_t tid;      /* whose fault it is */
 	unsigned nr_pages; /* 1..UHMM_BATCH_MAX: as far as prefetch goes */
 };
 
@@ -29,8 +30,9 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		  struct fault_buf *buf);
 
 /*
- * Inline delivery: sleeps until a page in transition has settled. True if a migration has
- * it: that may take long, and is to be waited for outside of the world.
+ * Inline delivery: sleeps until a page in transition has settled. True if a driver has
+ * it, in a migration or to begin one: that may take long, and is to be waited for outside
+ * of the world.
  */
 bool fault_wait(struct uhmm_space *sp, uintptr_t addr);
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "lib/coherent.h"
 #include "lib/exclusive.h"
 #include "lib/fault_internal.h"
 #include "lib/gate.h"
@@ -66,7 +67,10 @@ static int back_step(struct back *b)
 
 	switch (entry_state(e)) {
 	case PAGE_DEVICE:
-		return load_run(b, chunk, shard);
+		if (!coherent_pagemap(sp, e))
+			return load_run(b, chunk, shard);
+		r = coherent_map_inside(sp, b->addr);
+		break;
 	case PAGE_PROBATION:
 		if (folio)
 			r = restore_folio_inside(sp, chunk_start(b->addr));
@@ -80,9 +84,13 @@ static int back_step(struct back *b)
 	gate_leave(&sp->gate, shard);
 	switch (entry_state(e)) {
 	case PAGE_NONE:
-	case PAGE_POISONED:
-		report(b, 1, entry_state(e) == PAGE_NONE ? UHMM_ALREADY : UHMM_LOST);
+	case PAGE_COHERENT:
+		report(b, 1, UHMM_ALREADY);
 		return 0;
+	case PAGE_POISONED:
+		report(b, 1, UHMM_LOST);
+		return 0;
+	case PAGE_DEVICE:
 	case PAGE_PROBATION:
 		left = folio ? CHUNK_PAGES - page_index(b->addr) : 1;
 		n = (unsigned)((b->end - b->addr) >> PAGE_SHIFT);
@@ -154,7 +162,8 @@ static int find_migrated(void *ctx, struct chunk *chunk, entry_t *entry, uintptr
 
 	(void)chunk;
 	(void)folio;
-	if (entry_state(entry_load(entry)) == PAGE_POISONED)
+	if (entry_state(entry_load(entry)) == PAGE_POISONED ||
+	    entry_state(entry_load(entry)) == PAGE_COHERENT)
 		return 0;
 	*found = addr;
 	return 1;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "lib/coherent.h"
 #include "lib/event.h"
 #include "lib/exclusive.h"
 #include "lib/fault.h"
@@ -16,6 +17,7 @@
 #include "lib/migrate.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
+#include "lib/pagemap_share.h"
 #include "lib/range.h"
 #include "lib/reader.h"
 
@@ -83,6 +85,9 @@ bool fork_prepare(struct uhmm_space *sp)
 	exclusive_give_up(sp);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
+	/* Nobody changes an entry now. */
+	map_shares_claim(sp);
+	coherent_forked(sp);
 	return true;
 }
 
@@ -93,7 +98,7 @@ static void wait_for_child(struct uhmm_space *sp)
 	uint32_t *outcome = &fs->shared->outcome;
 
 	os_close(fs->lifeline[1]);
-	while (sp->fork_events &&
+	while ((sp->fork_events || map_shares_any(sp)) &&
 	       __atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_PENDING)
 		if (os_wait_fds(fs->lifeline, 1, LOOK_NS) > 0)
 			break;
@@ -110,6 +115,8 @@ void fork_parent(struct uhmm_space *sp)
 	if (sp->pid != os_pid() || sp->unusable || !fs->shared)
 		return;
 	wait_for_child(sp);
+	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN)
+		map_shares_disclaim(sp);
 	ask(sp, FORK_OVER);
 	wait_while(sp, FORK_OVER);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));

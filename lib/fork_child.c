@@ -15,6 +15,8 @@
 #include "lib/gate.h"
 #include "lib/migration.h"
 #include "lib/notifier.h"
+#include "lib/pagemap_fault.h"
+#include "lib/pagemap_share.h"
 #include "lib/page.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
@@ -43,6 +45,7 @@ static int open_anew(struct uhmm_space *sp)
 		return sp->uffd;
 	os_uffd_register(sp->uffd, (uintptr_t)sp->frames.base,
 			 (size_t)sp->frames.nr_groups * GROUP_SIZE);
+	pagemap_register_memory(sp);
 	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, register_one, sp);
 	return 0;
 }
@@ -75,7 +78,9 @@ static int take_over(struct uhmm_space *sp)
 	sp->kicker = os_kicker_open();
 	if (sp->kicker < 0)
 		return sp->kicker;
-	r = frames_after_fork(sp);
+	r = map_shares_after_fork(sp);
+	if (!r)
+		r = frames_after_fork(sp);
 	/* Last of what may fail: with that we are on our own. */
 	if (!r)
 		r = receive(sp);
@@ -202,8 +207,10 @@ int fork_child(struct uhmm_space *sp)
 
 	if (sp->unusable)
 		return 0;
-	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE)
+	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE) {
+		map_shares_forget(sp);
 		return -EMFILE;
+	}
 	/* Else the handler takes us for the parent: not before we have our own. */
 	if (by_thread)
 		sp->pid = os_pid();
@@ -218,6 +225,7 @@ int fork_child(struct uhmm_space *sp)
 	fs->frozen_lock = (struct uhmm_lock){ 0 };
 	sp->device_lock = (struct uhmm_lock){ 0 };
 	sp->migration_lock = (struct uhmm_lock){ 0 };
+	map_faults_forget_all(sp);
 	notifier_forget_all(sp);
 	sp->retiring = 0; /* who was closing a device is not here */
 	if (by_thread)
@@ -225,6 +233,7 @@ int fork_child(struct uhmm_space *sp)
 	else
 		settle_in(sp);
 	sp->pid = os_pid();
+	*sp->here = 1;
 	os_close(fs->lifeline[1]);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
@@ -232,6 +241,7 @@ int fork_child(struct uhmm_space *sp)
 	/* Memory is complete, and nobody is there who could bring anything back. */
 	if (sp->unusable) {
 		page_table_fini(sp);
+		map_shares_forget(sp);
 		migration_forget_all(sp);
 	}
 	__atomic_store_n(&fs->phase, FORK_NONE, __ATOMIC_RELEASE);
@@ -240,6 +250,8 @@ int fork_child(struct uhmm_space *sp)
 	gate_open(&sp->world);
 	if (!by_thread && !sp->unusable)
 		start_threads(sp);
+	if (!sp->unusable)
+		map_faults_start_all(sp);
 	os_restore_signals(&signals);
 	return fs->result;
 }

@@ -392,7 +392,8 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 	while (entry_busy(entry_load(entry)))
 		page_wait(fill->sp, entry);
 	/* Stored meanwhile: its pages are met one by one after this. */
-	if (entry_state(entry_load(entry)) == PAGE_NONE)
+	if (entry_state(entry_load(entry)) == PAGE_NONE ||
+	    entry_state(entry_load(entry)) == PAGE_COHERENT)
 		return 0;
 	for (i = 0; i < nr; i++)
 		fill_page(fill, addr + i * PAGE_SIZE);

@@ -8,14 +8,9 @@
 
 #include <errno.h>
 
-#include "lib/assert.h"
+#include "lib/frame_trash.h"
 
 #define NIL GROUP_NIL
-
-/* A chunk of it for groups, one for folios, one for groups that can be executed. */
-#define TRASH_SIZE (3 * CHUNK_SIZE)
-#define TRASH_FOLIO CHUNK_SIZE
-#define TRASH_EXECUTABLE (2 * CHUNK_SIZE)
 
 static struct frame_block *block_of(struct frames *f, uint32_t group)
 {
@@ -464,97 +459,13 @@ void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 	os_make_exclusive(frame_addr(sp, slot), nr * PAGE_SIZE);
 }
 
-static char *trash_for(struct frames *f, bool executable)
-{
-	return f->trash + (executable ? TRASH_EXECUTABLE : 0);
-}
-
-static void discard_trash(struct frames *f, bool executable)
-{
-	if (f->trash_used[executable])
-		os_discard(trash_for(f, executable),
-			   (size_t)f->trash_used[executable] * GROUP_SIZE);
-	f->trash_used[executable] = 0;
-}
-
-void frame_empty_trash(struct uhmm_space *sp)
-{
-	struct frames *f = &sp->frames;
-
-	uhmm_lock(&f->trash_lock);
-	discard_trash(f, false);
-	discard_trash(f, true);
-	uhmm_unlock(&f->trash_lock);
-}
-
-/* It may lock all again, in the middle of a few moves; more often is no coincidence. */
-#define UNDO_MAX 16
-
-/*
- * The program has locked all there was, by an mlockall() that nobody kept from us: frames
- * and trash are full of zeros, and one may be locked where the other is not.
- */
-static void undo_mlockall(struct uhmm_space *sp, uintptr_t trash, size_t len)
-{
-	os_unlock(sp->frames.base, (size_t)sp->frames.nr_groups * GROUP_SIZE);
-	os_discard((void *)trash, len);
-}
-
-/* Pages [from, from + nr) of a group go to the same places of a trash group. */
-static void trash_run(struct uhmm_space *sp, uint32_t g, unsigned from, unsigned nr,
-		      uintptr_t trash)
-{
-	uint64_t slot = (uint64_t)g * GROUP_PAGES + from;
-	unsigned done = 0;
-	unsigned undone = 0;
-
-	while (done < nr) {
-		uintptr_t to = trash + (from + done) * PAGE_SIZE;
-		int64_t r = os_uffd_move(sp->frames.trash_uffd, to,
-					 frame_addr(sp, slot + done),
-					 (nr - done) * PAGE_SIZE, OS_MOVE_NOWAKE);
-
-		if (r > 0)
-			done += (unsigned)(r / (int64_t)PAGE_SIZE);
-		else if (r == -EBUSY)
-			frame_unshare(sp, slot + done, 1);
-		else if (r == -ENOENT)
-			done++; /* marked free, and taken before os_keep() */
-		else if ((r == -EEXIST || r == -EINVAL) && undone++ < UNDO_MAX)
-			undo_mlockall(sp, to, (nr - done) * PAGE_SIZE);
-		else
-			/* transient: the page was locked */
-			assert_result(r == -EAGAIN, r);
-	}
-}
-
 void frame_drop(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 {
-	struct frames *f = &sp->frames;
-	uint64_t left = mask;
-	uintptr_t trash;
-	bool executable;
-
 	/* Then the group need not be the caller's any more. */
 	if (!mask)
 		return;
-	executable = is_executable(f, g);
-	uhmm_lock(&f->trash_lock);
-	if (f->trash_used[executable] == BLOCK_GROUPS)
-		discard_trash(f, executable);
-	trash = (uintptr_t)trash_for(f, executable) +
-		(size_t)f->trash_used[executable]++ * GROUP_SIZE;
-	while (left) {
-		unsigned from = (unsigned)__builtin_ctzll(left);
-		uint64_t rest = ~(left >> from);
-		unsigned nr = rest ? (unsigned)__builtin_ctzll(rest) : GROUP_PAGES;
-
-		if (from + nr > GROUP_PAGES)
-			nr = GROUP_PAGES - from;
-		trash_run(sp, g, from, nr, trash);
-		left &= nr == GROUP_PAGES ? 0 : ~(((UINT64_C(1) << nr) - 1) << from);
-	}
-	uhmm_unlock(&f->trash_lock);
+	trash_pages(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES), mask,
+		    is_executable(&sp->frames, g));
 	clear_present(sp, g, mask);
 }
 
@@ -580,50 +491,11 @@ void frames_take_back(struct uhmm_space *sp, uintptr_t owner)
 
 void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 {
-	struct frames *f = &sp->frames;
-	uintptr_t trash = (uintptr_t)f->trash + TRASH_FOLIO;
-	uint64_t slot = (uint64_t)g * GROUP_PAGES;
-	unsigned undone = 0;
-	size_t done = 0;
-
-	uhmm_lock(&f->trash_lock);
-	while (done < CHUNK_SIZE) {
-		int64_t r = os_uffd_move(f->trash_uffd, trash + done,
-					 frame_addr(sp, slot) + done, CHUNK_SIZE - done,
-					 OS_MOVE_NOWAKE | OS_MOVE_HOLES);
-
-		if (r > 0)
-			done += (size_t)r;
-		else if (r == -ENOENT)
-			done += PAGE_SIZE;
-		else if (r == -EBUSY)
-			frame_unshare(sp, slot + done / PAGE_SIZE, 1);
-		else if ((r == -EEXIST || r == -EINVAL) && undone++ < UNDO_MAX)
-			undo_mlockall(sp, trash + done, CHUNK_SIZE - done);
-		else
-			assert_result(r == -EAGAIN, r);
-	}
-	os_discard((void *)trash, CHUNK_SIZE);
-	uhmm_unlock(&f->trash_lock);
+	trash_folio(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES));
 	folio_free(sp, g);
 }
 
 /* ---- life ------------------------------------------------------------------------- */
-
-static int open_trash(struct uhmm_space *sp)
-{
-	struct frames *f = &sp->frames;
-	int r;
-
-	/* Nobody faults there. And this any user may, also who was root before. */
-	f->trash_uffd = os_uffd_open(OS_UFFD_USER_ONLY);
-	if (f->trash_uffd < 0)
-		return f->trash_uffd;
-	r = os_uffd_register(f->trash_uffd, (uintptr_t)f->trash, TRASH_SIZE);
-	if (r)
-		os_uffd_close(f->trash_uffd);
-	return r;
-}
 
 int frames_init(struct uhmm_space *sp, uint64_t limit_pages)
 {
@@ -645,7 +517,7 @@ int frames_init(struct uhmm_space *sp, uint64_t limit_pages)
 	if (!r)
 		r = os_uffd_register(sp->uffd, (uintptr_t)f->base, size);
 	if (!r)
-		r = open_trash(sp);
+		r = trash_open(sp);
 	if (r)
 		goto fail;
 	f->free_group[0] = f->free_group[1] = NIL;
@@ -669,7 +541,7 @@ int frames_after_fork(struct uhmm_space *sp)
 	 */
 	sp->frames.trash_used[0] = sp->frames.trash_used[1] = 0;
 	os_discard(sp->frames.trash, TRASH_SIZE);
-	return open_trash(sp);
+	return trash_open(sp);
 }
 
 void frames_fini(struct uhmm_space *sp)

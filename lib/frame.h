@@ -13,10 +13,7 @@
  *
  * A slot is named by its index in the area. A slot is *present* from the moment its page
  * was moved in until it was moved back or dropped.
- *
- * Dropping. The area must not be discarded with madvise(): it is registered with events,
- * and our own reader would have to read ours. Pages are moved to the trash instead, which
- * is registered on a userfaultfd without events, and discarded there.
+ * What is dropped goes to the trash, see frame_trash.h.
  */
 #ifndef UHMM_FRAME_H
 #define UHMM_FRAME_H

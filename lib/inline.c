@@ -84,6 +84,12 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 		return false;
 	if (fork_frozen_inline(sp, addr) || !fork_enter_inline(sp, addr, &shard))
 		return true;
+	/* A child by a raw clone(): its parent fills its memory, and nobody else can. */
+	if (!*sp->here) {
+		gate_leave(&sp->world, shard);
+		os_yield();
+		return true;
+	}
 	if (!alone && !page_is_known(sp, addr))
 		r = populate_owns(sp, addr);
 	if (r) {
@@ -91,6 +97,7 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 		return r == -EAGAIN;
 	}
 	fault_buf_get(sp, &buf);
+	buf.tid = os_tid();
 	r = fault_resolve(sp, addr, true, &buf);
 	fault_buf_put(sp, &buf);
 	if (r == -EBUSY && !fault_wait(sp, addr))

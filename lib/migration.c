@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/coherent.h"
 #include "lib/fault.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
@@ -23,7 +24,9 @@
 #include "lib/page.h"
 #include "lib/pagemap.h"
 
-#define SELECT_ALL (UHMM_SELECT_SYSTEM | UHMM_SELECT_DEVICE_PRIVATE)
+#define SELECT_DEVICE (UHMM_SELECT_DEVICE_PRIVATE | UHMM_SELECT_DEVICE_COHERENT)
+#define SELECT_ALL (UHMM_SELECT_SYSTEM | SELECT_DEVICE | UHMM_SELECT_READONLY)
+
 /* ---- the space's list ------------------------------------------------------------- */
 
 static size_t bytes_of(size_t nr)
@@ -110,6 +113,17 @@ bool migration_mapping(uintptr_t start, uintptr_t end, struct os_vma *vma)
 	       !((end - 1) >> ADDRESS_BITS);
 }
 
+bool migration_lift(const struct os_vma *vma, uintptr_t start, size_t len)
+{
+	return vma->writable || os_set_writable(start, len, vma, true) == 0;
+}
+
+void migration_lower(const struct os_vma *vma, uintptr_t start, size_t len)
+{
+	if (!vma->writable)
+		os_set_writable(start, len, vma, false);
+}
+
 entry_t *migration_entry(struct uhmm_space *sp, uhmm_pfn_t src, uintptr_t *addr)
 {
 	entry_t *entry;
@@ -154,8 +168,8 @@ static bool is_valid(const struct uhmm_migrate *m)
 		return false;
 	bytes = (m->end - m->start) / PAGE_SIZE * sizeof(uhmm_pfn_t);
 	return m->start < m->end && !((m->start | m->end) % PAGE_SIZE) && m->src &&
-	       m->dst && m->flags && !(m->flags & ~SELECT_ALL) &&
-	       (m->owner || !(m->flags & UHMM_SELECT_DEVICE_PRIVATE)) &&
+	       m->dst && m->flags & (UHMM_SELECT_SYSTEM | SELECT_DEVICE) &&
+	       !(m->flags & ~SELECT_ALL) && (m->owner || !(m->flags & SELECT_DEVICE)) &&
 	       !overlap(m->src, bytes, m->dst, bytes) && !in_range(m, m, sizeof(*m)) &&
 	       !in_range(m, m->src, bytes) && !in_range(m, m->dst, bytes);
 }
@@ -181,7 +195,7 @@ static bool claim(struct window *w, unsigned i, enum page_state from, uint32_t g
 
 	if (entry_state(e) != from)
 		return false;
-	if (from == PAGE_DEVICE && (!map || map->owner != w->owner))
+	if (from == PAGE_DEVICE && !pagemap_selected(map, w->flags, w->owner))
 		return false;
 	if (from == PAGE_PROBATION && entry_payload(e) / GROUP_PAGES != group)
 		return false;
@@ -274,13 +288,51 @@ static int isolate(struct window *w, uint64_t which)
 	return r == -EAGAIN || memchr(results, UHMM_BUSY, w->nr) ? -EAGAIN : 0;
 }
 
+/* What may not be written may be, for as long as it takes. */
+static int isolate_lifted(struct window *w, uint64_t which)
+{
+	unsigned from = (unsigned)__builtin_ctzll(which);
+	unsigned to = GROUP_PAGES - (unsigned)__builtin_clzll(which);
+	uintptr_t start = w->addr + from * PAGE_SIZE;
+	size_t len = (to - from) * PAGE_SIZE;
+	int r;
+
+	if (!migration_lift(&w->vma, start, len))
+		return 0;
+	r = isolate(w, which);
+	migration_lower(&w->vma, start, len);
+	return r;
+}
+
 static int collect_system(struct window *w)
 {
 	uint64_t memory;
 
 	bring_back(w);
 	memory = there(w, OS_SCAN_MEMORY) & which_first(w->nr);
-	return memory ? isolate(w, memory) : 0;
+	return memory ? isolate_lifted(w, memory) : 0;
+}
+
+/* Pages of coherent page maps that the program has in its page table. */
+static int collect_coherent(struct window *w)
+{
+	struct range vma = { w->vma.start, w->vma.end };
+	unsigned i;
+	int r = 0;
+
+	for (i = 0; i < w->nr && r != -EAGAIN; i++) {
+		uintptr_t addr = w->addr + i * PAGE_SIZE;
+		uhmm_pfn_t pfn;
+
+		if (w->item[i].src || !coherent_look(w->mg->sp, addr) ||
+		    !migration_lift(&w->vma, addr, PAGE_SIZE))
+			continue;
+		r = coherent_take(w->mg->sp, &vma, addr, w->owner, &pfn);
+		migration_lower(&w->vma, addr, PAGE_SIZE);
+		if (r == 0)
+			w->item[i].src = pfn | UHMM_PFN_MIGRATE | write_flag(w);
+	}
+	return r == -EAGAIN ? r : 0;
 }
 
 /* What has no entry and no memory is a hole, or the zero page. */
@@ -304,11 +356,13 @@ static int collect_once(struct window *w, bool last)
 
 	if (!migration_mapping(w->addr, w->addr + w->nr * PAGE_SIZE, &w->vma))
 		return 0;
-	if (w->flags & UHMM_SELECT_DEVICE_PRIVATE)
+	if (w->flags & SELECT_DEVICE)
 		claim_all(w, PAGE_DEVICE, GROUP_NIL);
-	if (!w->vma.writable)
+	if (!migration_permits(w->mg, &w->vma))
 		return 0;
-	if (w->flags & UHMM_SELECT_SYSTEM)
+	if (w->flags & UHMM_SELECT_DEVICE_COHERENT)
+		r = collect_coherent(w);
+	if (r == 0 && w->flags & UHMM_SELECT_SYSTEM)
 		r = collect_system(w);
 	if (r == 0 || last)
 		collect_holes(w);
@@ -331,6 +385,17 @@ static void collect(struct window *w)
 	}
 }
 
+/* What migrate_to_ram() was given, if anything. */
+static bool fault_page_is_valid(struct uhmm_space *sp, uhmm_pfn_t pfn)
+{
+	const struct uhmm_pagemap *map;
+
+	if (!pfn)
+		return true;
+	map = uhmm_pfn_is_valid(pfn) ? pagemap_at(sp, pfn_device(pfn)) : NULL;
+	return map && !map->memory && pfn_page(pfn) < map->nr_pages;
+}
+
 int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 {
 	struct migration *mg;
@@ -339,12 +404,14 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	size_t i, cpages = 0;
 	bool told;
 
-	if (!is_valid(m) || !migration_mapping(m->start, m->end, &vma))
+	if (!is_valid(m) || !fault_page_is_valid(sp, m->fault_page) ||
+	    !migration_mapping(m->start, m->end, &vma))
 		return -EINVAL;
 	mg = migration_make(sp, (m->end - m->start) / PAGE_SIZE);
 	if (!mg)
 		return -ENOMEM;
 	mg->start = m->start;
+	mg->flags = m->flags;
 	mg->owner = m->owner;
 	told = notifier_begin(sp, m->start, m->end, UHMM_EVENT_MIGRATE, mg->owner);
 	w = (struct window){ .mg = mg, .flags = m->flags, .owner = m->owner };
@@ -374,8 +441,17 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 
 void *uhmm_pfn_bytes(struct uhmm_space *sp, uhmm_pfn_t pfn)
 {
-	if (!uhmm_pfn_is_valid(pfn) || pfn_device(pfn) ||
-	    pfn_page(pfn) >= (uint64_t)sp->frames.nr_groups * GROUP_PAGES)
+	const struct uhmm_pagemap *map;
+
+	if (!uhmm_pfn_is_valid(pfn))
+		return NULL;
+	if (pfn_device(pfn)) {
+		map = pagemap_at(sp, pfn_device(pfn));
+		return map && map->memory && pfn_page(pfn) < map->nr_pages ?
+			       (void *)pagemap_addr(map, pfn_page(pfn)) :
+			       NULL;
+	}
+	if (pfn_page(pfn) >= (uint64_t)sp->frames.nr_groups * GROUP_PAGES)
 		return NULL;
 	return frame_bytes(sp, pfn_page(pfn));
 }
@@ -408,7 +484,8 @@ void uhmm_page_free(struct uhmm_space *sp, uhmm_pfn_t pfn)
 	uint64_t slot = pfn_page(pfn);
 	struct gate_visit visit;
 
-	if (!uhmm_pfn_bytes(sp, pfn) || frame_owner(sp, slot) != OWNER_ALLOCATED)
+	if (pfn_device(pfn) || !uhmm_pfn_bytes(sp, pfn) ||
+	    frame_owner(sp, slot) != OWNER_ALLOCATED)
 		return;
 	gate_visit(&sp->world, &visit);
 	frame_set_owner(sp, slot, 0);

@@ -34,12 +34,26 @@ struct migration {
 	uintptr_t start;
 	size_t nr;
 	bool committed;    /* uhmm_migrate_pages() was called */
+	uint32_t flags;    /* UHMM_SELECT_* */
 	const void *owner; /* what notifiers are told */
 	struct migration_item item[];
 };
 
 /* The mapping that [start, end) lies in, if it is one whose pages migrate. */
 bool migration_mapping(uintptr_t start, uintptr_t end, struct os_vma *vma);
+/* May pages of it be taken? What may not be written is, if the caller has said so. */
+static inline bool migration_permits(const struct migration *mg, const struct os_vma *vma)
+{
+	return vma->writable || mg->flags & UHMM_SELECT_READONLY;
+}
+
+/*
+ * Around what UFFDIO_MOVE does with [start, start + len) of a mapping that may not be
+ * written; nothing if it may. False: that is not possible.
+ */
+bool migration_lift(const struct os_vma *vma, uintptr_t start, size_t len);
+void migration_lower(const struct os_vma *vma, uintptr_t start, size_t len);
+
 /* The migration of a caller's struct, or NULL if there is none under way. */
 struct migration *migration_find(struct uhmm_space *sp, const struct uhmm_migrate *m);
 void migration_free(struct migration *mg);

@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
@@ -35,6 +36,8 @@ struct window {
 	unsigned nr_back;
 	uintptr_t back[GROUP_PAGES];
 	uint64_t back_slot[GROUP_PAGES];
+	unsigned nr_map; /* of coherent page maps, to be given to the program */
+	uintptr_t map[GROUP_PAGES];
 	uint64_t wanted; /* pages whose sleepers must be woken, at addr[] */
 	uintptr_t addr[GROUP_PAGES];
 	unsigned nr_drop;
@@ -50,7 +53,7 @@ static bool next_window(struct window *w)
 	w->item = &w->mg->item[at];
 	w->at = at;
 	w->nr = w->mg->nr - at < GROUP_PAGES ? (unsigned)(w->mg->nr - at) : GROUP_PAGES;
-	w->nr_back = w->nr_drop = 0;
+	w->nr_back = w->nr_drop = w->nr_map = 0;
 	w->wanted = 0;
 	w->group = GROUP_NIL;
 	return true;
@@ -116,6 +119,8 @@ static void see_to_rest(struct window *w)
 	drop_all(w);
 	for (i = 0; i < w->nr_back; i++)
 		back_one(sp, w->back[i], w->back_slot[i]);
+	for (i = 0; i < w->nr_map; i++)
+		coherent_map(sp, w->map[i]);
 	for (i = 0; i < w->nr; i++)
 		if (w->wanted >> i & 1)
 			os_uffd_wake(sp->uffd, w->addr[i], PAGE_SIZE);
@@ -127,6 +132,16 @@ static void bring_back(struct window *w, uintptr_t addr, uint64_t slot)
 {
 	w->back[w->nr_back] = addr;
 	w->back_slot[w->nr_back++] = slot;
+}
+
+/* A page that is on a device now. */
+static entry_t to_device(struct window *w, uintptr_t addr, uhmm_pfn_t pfn)
+{
+	entry_t e = entry_make(PAGE_DEVICE, pfn_page(pfn), pfn_device(pfn));
+
+	if (coherent_pagemap(w->mg->sp, e))
+		w->map[w->nr_map++] = addr;
+	return e;
 }
 
 /* ---- commit ----------------------------------------------------------------------- */
@@ -201,7 +216,7 @@ static bool insert_locked(struct window *w, struct chunk *chunk, uintptr_t addr,
 		if (moved)
 			w->drop[w->nr_drop++] = pfn_make(0, slot);
 		take_destination(sp, dst, addr);
-		to = entry_make(PAGE_DEVICE, pfn_page(dst), pfn_device(dst));
+		to = to_device(w, addr, dst);
 	} else if (moved) {
 		to = entry_make(PAGE_PROBATION, slot, 0);
 		bring_back(w, addr, slot);
@@ -258,13 +273,15 @@ static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 		tell_once(w, addr);
 	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		if (!pfn_device(dst) ||
-		    !migration_mapping(addr, addr + PAGE_SIZE, &vma) || !vma.writable)
+		    !migration_mapping(addr, addr + PAGE_SIZE, &vma) ||
+		    !migration_permits(w->mg, &vma))
 			return false;
 		if (w->group == GROUP_NIL)
 			w->group = frame_group_open(w->mg->sp, vma.executable);
-		if (w->group == GROUP_NIL)
+		if (w->group == GROUP_NIL || !migration_lift(&vma, addr, PAGE_SIZE))
 			return false;
 		r = insert(w, addr, dst, &(struct range){ vma.start, vma.end });
+		migration_lower(&vma, addr, PAGE_SIZE);
 		if (r == -EAGAIN)
 			migrate_pause(tries);
 	}
@@ -347,7 +364,7 @@ static entry_t outcome(struct window *w, const struct migration_item *item,
 	if (at != item->src)
 		take_destination(w->mg->sp, at, addr); /* it may have moved */
 	if (pfn_device(at))
-		return entry_make(PAGE_DEVICE, pfn_page(at), pfn_device(at));
+		return to_device(w, addr, at);
 	bring_back(w, addr, pfn_page(at));
 	return entry_make(PAGE_PROBATION, pfn_page(at), 0);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/device.h"
+#include "lib/pagemap_share.h"
 
 /* Does the driver's struct have this member, and is it set? */
 #define OPS_HAS(ops_, member_)                                                           \
@@ -24,14 +25,14 @@ static void put(struct uhmm_pagemap *map, uint64_t page)
 	if (!__atomic_compare_exchange_n(use, &used, MAP_PAGE_FREEING, false,
 					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return; /* it is nobody's */
-	if (OPS_HAS(&map->ops, page_free))
+	if ((!map->share || map_share_put(map, page)) && OPS_HAS(&map->ops, page_free))
 		map->ops.page_free(map->ctx, page);
 	/* Now it can be had again. */
 	__atomic_fetch_sub(&map->nr_used, 1, __ATOMIC_RELAXED);
 	__atomic_store_n(use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
 }
 
-int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
+int pagemap_get(struct uhmm_pagemap *map, uint64_t page)
 {
 	uint32_t none = MAP_PAGE_FREE;
 
@@ -40,8 +41,11 @@ int uhmm_page_get(struct uhmm_pagemap *map, uint64_t page, uhmm_pfn_t *pfn)
 	if (!__atomic_compare_exchange_n(&map->page[page].use, &none, MAP_PAGE_USED,
 					 false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return -EBUSY;
+	if (map->share && !map_share_get(map, page)) {
+		__atomic_store_n(&map->page[page].use, MAP_PAGE_FREE, __ATOMIC_RELEASE);
+		return -EBUSY;
+	}
 	__atomic_fetch_add(&map->nr_used, 1, __ATOMIC_RELAXED);
-	*pfn = pfn_make(map->number, page);
 	return 0;
 }
 
@@ -83,6 +87,14 @@ static void map_close(void *impl)
 	(void)impl; /* pagemap_free() */
 }
 
+static int load_page(const struct uhmm_pagemap *map, uint64_t page, void *buf)
+{
+	if (!map->memory)
+		return map->ops.copy_to_ram(map->ctx, page, buf);
+	memcpy(buf, (const void *)pagemap_addr(map, page), PAGE_SIZE);
+	return 0;
+}
+
 static int map_submit(void *impl, struct uhmm_batch *batch)
 {
 	struct uhmm_pagemap *map = impl;
@@ -93,7 +105,7 @@ static int map_submit(void *impl, struct uhmm_batch *batch)
 
 		switch (batch->op) {
 		case UHMM_OP_LOAD:
-			io->result = map->ops.copy_to_ram(map->ctx, io->page, io->buf);
+			io->result = load_page(map, io->page, io->buf);
 			break;
 		case UHMM_OP_FREE:
 			io->result = 0;
@@ -142,6 +154,9 @@ static const struct uhmm_driver map_driver = {
 
 void pagemap_free(struct uhmm_pagemap *map)
 {
+	map_share_free(map);
+	if (map->memory)
+		os_release(map->memory, map->nr_pages * PAGE_SIZE);
 	if (map->page)
 		uhmm_host_unmap(map->page, map->nr_pages * sizeof(*map->page));
 	uhmm_host_unmap(map, sizeof(*map));
@@ -151,10 +166,39 @@ static bool is_valid(const struct uhmm_pagemap_config *c)
 {
 	return c && c->size >= sizeof(*c) && c->nr_pages &&
 	       c->nr_pages < UHMM_DEVICE_PAGE_LIMIT && c->owner && c->ops &&
-	       c->ops->size <= sizeof(*c->ops) && OPS_HAS(c->ops, copy_to_ram);
+	       c->ops->size <= sizeof(*c->ops) && c->type <= UHMM_PAGEMAP_COHERENT &&
+	       !(c->flags & ~UHMM_PAGEMAP_SHARED) &&
+	       !(c->flags && c->type == UHMM_PAGEMAP_COHERENT) &&
+	       (c->type == UHMM_PAGEMAP_COHERENT || OPS_HAS(c->ops, copy_to_ram));
 }
 
-int pagemap_make(const struct uhmm_pagemap_config *c, struct uhmm_pagemap **out)
+/* Addresses; a page takes memory when it is used. */
+static int make_memory(struct uhmm_pagemap *map)
+{
+	size_t size = map->nr_pages * PAGE_SIZE;
+
+	map->memory = os_reserve(size);
+	if (!map->memory || os_commit(map->memory, size) ||
+	    os_uffd_register(map->sp->uffd, (uintptr_t)map->memory, size))
+		return -ENOMEM;
+	return 0;
+}
+
+void pagemap_register_memory(struct uhmm_space *sp)
+{
+	const struct uhmm_pagemap *map;
+	unsigned i;
+
+	for (i = 1; i < SPACE_DEVICES; i++) {
+		map = pagemap_at(sp, i);
+		if (map && map->memory)
+			os_uffd_register(sp->uffd, (uintptr_t)map->memory,
+					 map->nr_pages * PAGE_SIZE);
+	}
+}
+
+int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *c,
+		 struct uhmm_pagemap **out)
 {
 	struct uhmm_pagemap *map;
 
@@ -163,15 +207,23 @@ int pagemap_make(const struct uhmm_pagemap_config *c, struct uhmm_pagemap **out)
 	map = uhmm_host_map(sizeof(*map));
 	if (!map)
 		return -ENOMEM;
+	map->sp = sp;
 	map->nr_pages = c->nr_pages;
 	map->owner = c->owner;
 	memcpy(&map->ops, c->ops, c->ops->size);
 	map->ctx = c->ctx;
 	map->page = uhmm_host_map(map->nr_pages * sizeof(*map->page));
-	if (!map->page || device_wrap(&map_driver, map, &map->dev)) {
+	if (!map->page || (c->type == UHMM_PAGEMAP_COHERENT && make_memory(map)) ||
+	    (c->flags & UHMM_PAGEMAP_SHARED && map_share_make(map)) ||
+	    device_wrap(&map_driver, map, &map->dev)) {
 		pagemap_free(map);
 		return -ENOMEM;
 	}
 	*out = map;
 	return 0;
+}
+
+void *uhmm_pagemap_memory(struct uhmm_pagemap *map)
+{
+	return map->memory;
 }

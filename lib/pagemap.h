@@ -50,6 +50,34 @@ struct map_page {
 	uint32_t pad;
 };
 
+/* Faults for a driver's migrate_to_ram(): about as many as threads that touch pages. */
+#define MAP_FAULTS_MAX 1024u
+
+/* See pagemap_fault.h. */
+struct map_faults {
+	struct uhmm_lock lock; /* of first, nr, addr */
+	uint32_t first, nr;
+	uintptr_t addr[MAP_FAULTS_MAX];
+	uint32_t work; /* futex: the thread's bell */
+	bool running;  /* atomic; set false under the lock */
+	uint32_t tid;  /* of the thread; futex: 0 until it has begun */
+	struct os_thread thread;
+};
+
+/* Processes that have pages of one device at a time. */
+#define SHARE_PROCESSES 256u
+
+struct map_member {
+	uint32_t state; /* enum member_state; atomic */
+	uint32_t pad;
+	struct os_life life;
+};
+
+/* In memory that the processes share; behind it: how many have each page, and which. */
+struct map_share {
+	struct map_member member[SHARE_PROCESSES];
+};
+
 struct uhmm_pagemap {
 	struct uhmm_space *sp;
 	struct uhmm_device *dev;
@@ -59,6 +87,11 @@ struct uhmm_pagemap {
 	const void *owner;
 	struct uhmm_pagemap_ops ops;
 	void *ctx;
+	struct map_faults faults;
+	/* Of one whose pages forked processes share, or NULL; pagemap_share.h. */
+	struct map_share *share;
+	uint32_t member, child; /* this process in it; that which is about to be made */
+	char *memory; /* of a coherent one, registered on the space's uffd; or NULL */
 	struct map_page *page; /* takes memory where pages were used */
 };
 
@@ -66,6 +99,21 @@ struct uhmm_pagemap {
 static inline struct uhmm_pagemap *pagemap_at(struct uhmm_space *sp, unsigned number)
 {
 	return __atomic_load_n(&sp->pagemap[number], __ATOMIC_ACQUIRE);
+}
+
+/* Where a page of a coherent page map is while the program has it not. */
+static inline uintptr_t pagemap_addr(const struct uhmm_pagemap *map, uint64_t page)
+{
+	return (uintptr_t)map->memory + page * PAGE_SIZE;
+}
+
+/* Is it of the kind that these UHMM_SELECT_* flags ask for, and of this owner? */
+static inline bool pagemap_selected(const struct uhmm_pagemap *map, uint32_t flags,
+				    const void *owner)
+{
+	return map && map->owner == owner &&
+	       flags & (map->memory ? UHMM_SELECT_DEVICE_COHERENT :
+				      UHMM_SELECT_DEVICE_PRIVATE);
 }
 
 static inline uintptr_t pagemap_owner(const struct uhmm_pagemap *map, uint64_t page)
@@ -79,10 +127,15 @@ static inline void pagemap_set_owner(struct uhmm_pagemap *map, uint64_t page,
 	__atomic_store_n(&map->page[page].owner, addr, __ATOMIC_RELAXED);
 }
 
-/* A page map that no space knows yet. -EINVAL: config; -ENOMEM. */
-int pagemap_make(const struct uhmm_pagemap_config *config, struct uhmm_pagemap **map);
+/* A page map that the space does not know yet. -EINVAL: config; -ENOMEM. */
+int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *config,
+		 struct uhmm_pagemap **map);
+/* In a forked child that has a userfaultfd of its own. */
+void pagemap_register_memory(struct uhmm_space *sp);
 /* Its device is closed. */
 void pagemap_free(struct uhmm_pagemap *map);
+/* A page that nobody uses is used. -EINVAL: no such page; -EBUSY. */
+int pagemap_get(struct uhmm_pagemap *map, uint64_t page);
 /* Is it one that a migration may have as a destination: got, and nowhere yet? */
 bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page);
 /* Puts all of these; nobody has the page map in use. */

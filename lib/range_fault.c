@@ -27,9 +27,12 @@
 #include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
+#include "lib/pagemap_share.h"
 #include "lib/populate.h"
 
 #define WINDOW OS_LOOK_PAGES
+/* Page map and page, or address. */
+#define RANGE_PFN (((uint64_t)SPACE_DEVICES << PFN_PAGE_BITS) - 1)
 #define REQUESTS (UHMM_RANGE_REQ_FAULT | UHMM_RANGE_REQ_WRITE)
 #define FOLIO_ORDER (CHUNK_SHIFT - PAGE_SHIFT)
 
@@ -40,6 +43,7 @@
 enum place {
 	IN_TABLE,  /* where the kernel says, if anywhere */
 	ON_DEVICE, /* on a private page map of the device's owner */
+	COHERENT,  /* where the kernel says, and that is a coherent page map's */
 	AWAY,      /* in a frame, on another device, in transition: can be fetched */
 	MIGRATING, /* a driver has it */
 	LOST,
@@ -70,6 +74,7 @@ struct window {
 	struct os_vma vma;
 	uint64_t out[WINDOW];
 	uint8_t want[WINDOW], place[WINDOW], seen[WINDOW];
+	bool forked[WINDOW];  /* another process has the same page of the device */
 	bool written[WINDOW]; /* by us, so it can be written */
 };
 
@@ -81,13 +86,19 @@ static uint64_t order_bits(unsigned order)
 	return (uint64_t)order << UHMM_RANGE_ORDER_SHIFT;
 }
 
+static uint64_t on_pagemap(entry_t e, unsigned i)
+{
+	return (uint64_t)entry_device(e) << PFN_PAGE_BITS | (entry_payload(e) + i);
+}
+
 /* ---- entries ---------------------------------------------------------------------- */
 
 /*
  * Where page i is of what this entry speaks for (a folio; 0 of a page's own). *pfn is for
- * ON_DEVICE, without WRITE.
+ * ON_DEVICE and COHERENT, without WRITE.
  */
-static enum place location_of(struct window *w, entry_t e, unsigned i, uint64_t *pfn)
+static enum place location_of(struct window *w, unsigned at, entry_t e, unsigned i,
+			      uint64_t *pfn)
 {
 	const struct uhmm_pagemap *map;
 
@@ -98,13 +109,17 @@ static enum place location_of(struct window *w, entry_t e, unsigned i, uint64_t 
 		return LOST;
 	case PAGE_MIGRATING:
 		return MIGRATING;
+	case PAGE_COHERENT:
+		*pfn = on_pagemap(e, 0);
+		w->forked[at] = e & ENTRY_FORKED;
+		return COHERENT;
 	case PAGE_DEVICE:
 		map = pagemap_at(w->sp, entry_device(e));
-		if (!map || map->owner != w->range->dev_private_owner)
+		if (!map || map->memory || map->owner != w->range->dev_private_owner)
 			return AWAY;
-		*pfn = (uint64_t)entry_device(e) << PFN_PAGE_BITS |
-		       (entry_payload(e) + i) | UHMM_RANGE_VALID;
-		return ON_DEVICE;
+		*pfn = on_pagemap(e, i) | UHMM_RANGE_VALID;
+		w->forked[at] = map_share_is_shared(map, entry_payload(e) + i);
+		return w->forked[at] && w->want[at] & WANT_WRITE ? AWAY : ON_DEVICE;
 	default:
 		return AWAY;
 	}
@@ -120,10 +135,11 @@ static void look_at_entries(struct window *w)
 
 	for (i = w->done; i < w->nr; i++) {
 		entry_t e = folio ? f : entry ? entry_load(&entry[i]) : 0;
-		unsigned at = folio ? page_index(w->addr) + i : 0;
+		unsigned in_folio = folio ? page_index(w->addr) + i : 0;
 
 		w->out[i] = 0;
-		w->place[i] = (uint8_t)location_of(w, e, at, &w->out[i]);
+		w->forked[i] = false;
+		w->place[i] = (uint8_t)location_of(w, i, e, in_folio, &w->out[i]);
 		if (w->place[i] == ON_DEVICE && folio)
 			w->out[i] |= order_bits(FOLIO_ORDER);
 	}
@@ -162,6 +178,19 @@ static uint64_t from_table(const struct window *w, unsigned i)
 	return out;
 }
 
+/*
+ * The same of a page that the program has from a coherent page map; on is where. Since a
+ * fork it is the device's until one of the two has written.
+ */
+static uint64_t from_coherent(const struct window *w, unsigned i, uint64_t on)
+{
+	uint64_t out = from_table(w, i);
+
+	if (!(out & UHMM_RANGE_VALID) || (w->forked[i] && w->seen[i] & OS_PAGE_EXCLUSIVE))
+		return out;
+	return (out & ~RANGE_PFN) | on;
+}
+
 /* The page's out, and what has to be done for it; or -errno: it cannot be had. */
 static int judge(struct window *w, unsigned i)
 {
@@ -170,14 +199,16 @@ static int judge(struct window *w, unsigned i)
 
 	switch (w->place[i]) {
 	case IN_TABLE:
-		w->out[i] = from_table(w, i);
+	case COHERENT:
+		w->out[i] = w->place[i] == IN_TABLE ? from_table(w, i) :
+						      from_coherent(w, i, w->out[i]);
 		if (!(w->out[i] & UHMM_RANGE_VALID))
 			need = write ? WRITE : READ;
 		else if (write && !(w->out[i] & UHMM_RANGE_WRITE))
 			need = WRITE;
 		break;
 	case ON_DEVICE:
-		if (w->vma.writable)
+		if (w->vma.writable && !w->forked[i])
 			w->out[i] |= UHMM_RANGE_WRITE;
 		break;
 	case LOST:

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/fault.h"
 #include "lib/fence.h"
@@ -16,6 +17,7 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
+#include "lib/pagemap_fault.h"
 #include "lib/reader.h"
 #include "lib/recall.h"
 #include "lib/reclaim.h"
@@ -69,19 +71,32 @@ static int map_buffers(struct uhmm_space *sp)
 	return sp->reader_buf && sp->bufs.bytes && sp->batch && sp->zeros ? 0 : -ENOMEM;
 }
 
+static int map_here(struct uhmm_space *sp)
+{
+	sp->here = os_reserve(PAGE_SIZE);
+	if (!sp->here || os_commit(sp->here, PAGE_SIZE))
+		return -ENOMEM;
+	os_wipe_on_fork(sp->here, PAGE_SIZE);
+	*sp->here = 1;
+	return 0;
+}
+
 static void release(struct uhmm_space *sp)
 {
 	unsigned i;
 
+	/* First: who unmaps what is registered waits for a reader. */
+	if (sp->uffd >= 0)
+		os_uffd_close(sp->uffd);
 	for (i = 1; i <= sp->nr_devices; i++) {
 		device_close(sp->device[i]); /* NULL where it was closed before */
 		if (sp->pagemap[i])
 			pagemap_free(sp->pagemap[i]);
 	}
-	if (sp->uffd >= 0)
-		os_uffd_close(sp->uffd);
 	if (sp->kicker >= 0)
 		os_close(sp->kicker);
+	if (sp->here)
+		os_release(sp->here, PAGE_SIZE);
 	frames_fini(sp);
 	fence_fini(sp);
 	recall_fini(sp);
@@ -138,6 +153,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		r = sp->kicker = os_kicker_open();
 	if (r >= 0)
 		r = frames_init(sp, frames);
+	if (!r)
+		r = map_here(sp);
 	if (!r)
 		r = map_buffers(sp);
 	if (!r)
@@ -247,10 +264,12 @@ int space_destroy_prepare(struct uhmm_space *sp)
 	/* First the worker; the reader serves till the end. */
 	stop_worker(sp);
 	r = fault_range_present(sp, 0, (uintptr_t)1 << ADDRESS_BITS);
-	if (r)
+	if (r) {
 		os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
-	else
+		map_faults_start_all(sp);
+	} else {
 		fault_unpark(sp);
+	}
 	return r;
 }
 
@@ -277,7 +296,8 @@ static int find_on_device(void *ctx, struct chunk *chunk, entry_t *entry, uintpt
 	(void)chunk;
 	(void)folio;
 	if (!entry_busy(e) &&
-	    (entry_state(e) != PAGE_DEVICE || entry_device(e) != on->device))
+	    ((entry_state(e) != PAGE_DEVICE && entry_state(e) != PAGE_COHERENT) ||
+	     entry_device(e) != on->device))
 		return 0;
 	on->found = addr;
 	return 1;
@@ -293,7 +313,7 @@ static bool find_next(struct uhmm_space *sp, struct on_device *on, uintptr_t at)
 	return found;
 }
 
-static int bring_back(struct uhmm_space *sp, unsigned device)
+int space_bring_back(struct uhmm_space *sp, unsigned device)
 {
 	struct on_device on = { .device = device };
 	struct gate_visit visit;
@@ -303,6 +323,7 @@ static int bring_back(struct uhmm_space *sp, unsigned device)
 	gate_visit(&sp->world, &visit);
 	while (!r && find_next(sp, &on, at)) {
 		r = fault_range(sp, on.found, on.found + PAGE_SIZE, NULL);
+		coherent_release(sp, on.found);
 		at = on.found + PAGE_SIZE;
 	}
 	gate_end_visit(&sp->world, &visit);
@@ -361,7 +382,7 @@ int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev)
 	if (n < 0)
 		return n;
 	do {
-		r = bring_back(sp, (unsigned)n);
+		r = space_bring_back(sp, (unsigned)n);
 		if (r) {
 			__atomic_fetch_and(&sp->retiring, ~(1u << n), __ATOMIC_RELEASE);
 			return r;

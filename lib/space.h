@@ -43,6 +43,8 @@ int space_destroy_prepare(struct uhmm_space *sp);
  * closing it. -EBUSY: a page map of which pages are in use still.
  */
 int space_evict_device(struct uhmm_space *sp, struct uhmm_device *dev);
+/* The first half of that: what comes there meanwhile stays. -ENOMEM. */
+int space_bring_back(struct uhmm_space *sp, unsigned device);
 /* Stops and frees. -EIO: pages were lost, and stay poisoned. */
 int space_destroy(struct uhmm_space *sp);
 

@@ -92,6 +92,11 @@ enum page_state {
 	 * lib/exclusive.h
 	 */
 	PAGE_EXCLUSIVE = 8,
+	/*
+	 * payload: page of a coherent page map. In the program's page table all the same,
+	 * see lib/coherent.h.
+	 */
+	PAGE_COHERENT = 9,
 	PAGE_NR_STATES,
 };
 
@@ -103,6 +108,8 @@ enum page_state {
 #define ENTRY_DEV_SHIFT 8
 #define ENTRY_DEV (UINT64_C(15) << ENTRY_DEV_SHIFT)
 #define ENTRY_FROM_FRAME (UINT64_C(1) << 12)
+/* COHERENT: it has been shared by fork. The same bit. */
+#define ENTRY_FORKED ENTRY_FROM_FRAME
 /*
  * DEVICE: the generation it was stored in, so that a fault can tell whether that was a
  * short time ago. Time is told by stores: a generation is as many as there are frames,
@@ -518,6 +525,8 @@ struct uhmm_space {
 	int uffd, kicker;
 	/* whose space it is: differs in a child that is not ours */
 	uint32_t pid;
+	/* 1; 0 in a child that is not ours, whose memory the parent fills */
+	uint32_t *here;
 	struct space_hooks hooks;
 
 	struct gate world, gate;

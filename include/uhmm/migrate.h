@@ -43,6 +43,8 @@ extern "C" {
 
 #pragma GCC visibility push(default)
 
+struct uhmm_pagemap;
+
 /* A page frame number and flags; 0: no page. */
 typedef uint64_t uhmm_pfn_t;
 
@@ -52,8 +54,8 @@ struct uhmm_pagemap;
 #define UHMM_PFN_MIGRATE UINT64_C(0x2) /* src: it can move; without VALID: a hole */
 #define UHMM_PFN_WRITE UINT64_C(0x8)   /* src: the program may write there */
 /*
- * The first of UHMM_FOLIO_PAGES pages that are one: of a huge page of 2 MiB, whose address
- * is a multiple of that. The elements of the others are 0.
+ * The first of UHMM_FOLIO_PAGES pages that are one: of a huge page of 2 MiB, whose
+ * address is a multiple of that. The elements of the others are 0.
  */
 #define UHMM_PFN_COMPOUND UINT64_C(0x10)
 /* dst: the bytes are lost. Who touches the page gets SIGBUS, until it is discarded. */
@@ -156,6 +158,14 @@ void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
  * that moves it there is to be freed, or is by finalize if it was in dst. Since 0.1.
  */
 int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
+/*
+ * The same, of a node of a machine whose memory is not all alike (NUMA; numactl
+ * --hardware lists them): what a page goes there for is to be near those who use it. A
+ * machine with one kind of memory has node 0. -EINVAL: no such node; -ENOSYS: the kernel
+ * knows no nodes. Since 0.1.
+ */
+int uhmm_page_alloc_on_node(struct uhmm_space *space, int node, uhmm_pfn_t *pfns,
+			    unsigned nr);
 void uhmm_page_free(struct uhmm_space *space, uhmm_pfn_t pfn);
 
 /* ---- page maps: a device's own memory -------------------------------------------- */
@@ -223,10 +233,13 @@ struct uhmm_pagemap_ops {
 };
 
 /*
- * The device's memory is not copied by fork(): a page is in use until parent and child
- * have both given it up, and page_free() is called by who does so last. Nobody writes to
- * a page on the device that two have: uhmm_range_fault() does not say WRITE of it, and
- * REQ_WRITE brings the caller's own copy to memory.
+ * fork() does not copy the device's memory: parent and child have the same pages, and one
+ * is in use until all have given it up, or have ended. page_free() is called in the
+ * process that does so last, or that notices; so what the driver knows of its memory lies
+ * where they all see it. What more than one process has is only read by the device:
+ * uhmm_range_fault() does not say WRITE of it, and REQ_WRITE brings the caller's own copy
+ * to memory; mirrors are told PROTECTION at fork(). 256 processes may share a device at a
+ * time; the memory of a child beyond that is filled at fork(), and its space unusable.
  */
 #define UHMM_PAGEMAP_SHARED 0x1u
 
@@ -237,7 +250,7 @@ struct uhmm_pagemap_config {
 	const struct uhmm_pagemap_ops *ops; /* copied */
 	void *ctx;
 	uint32_t type;  /* enum uhmm_pagemap_type; 0: PRIVATE */
-	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of private ones, or 0 */
+	uint32_t flags; /* UHMM_PAGEMAP_SHARED, of a private one; or 0 */
 };
 
 /*

@@ -43,6 +43,8 @@ int os_set_executable(void *addr, size_t size_bytes, bool executable);
  * with events: that would wait for our own reader.
  */
 int os_discard(void *addr, size_t size_bytes);
+/* What was committed is zeros in a forked child, however that is made. */
+void os_wipe_on_fork(void *addr, size_t size_bytes);
 /* After an mlockall() of the program's: then pages are there that were not asked for. */
 void os_unlock(void *addr, size_t size_bytes);
 
@@ -68,6 +70,19 @@ void os_hold_mappings(void *addr, size_t size_bytes);
 /* Zeroed memory that a forked child shares with its parent; NULL when there is none. */
 void *os_map_shared(size_t size_bytes);
 void os_unmap_shared(void *addr, size_t size_bytes);
+
+/*
+ * Memory that the calling thread makes present from now on is of this node, where the
+ * mapping has no policy of its own; until os_node_restore(). -EINVAL: no such node;
+ * -ENOSYS.
+ */
+#define OS_NODES 1024
+struct os_node_policy {
+	int mode;
+	unsigned long nodes[OS_NODES / (8 * sizeof(unsigned long))];
+};
+int os_node_set(int node, struct os_node_policy *saved);
+void os_node_restore(const struct os_node_policy *saved);
 
 /* ---- userfaultfd ----------------------------------------------------------------- */
 
@@ -233,6 +248,11 @@ void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which);
  */
 int os_make_exclusive(uintptr_t start, size_t len);
 /*
+ * mprotect(): [start, start+len) of a mapping may be read and written, as far as it can
+ * be executed too; or has its own access again. -errno.
+ */
+int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool writable);
+/*
  * As if the program touched each page: with what comes of it, and as long as it takes.
  * 0, or -errno: some were touched, if any.
  */
@@ -275,6 +295,8 @@ int os_private_files(void);
  */
 void os_block_signals(uint64_t *saved);
 void os_restore_signals(const uint64_t *saved);
+/* A thread of ours may fault where faults arrive by SIGBUS. */
+void os_accept_faults(void);
 uint32_t os_tid(void);
 /*
  * Did this thread of ours make that process, which has one thread? True also where the
@@ -326,5 +348,18 @@ int os_handover_send(int listener, int uffd);                 /* to the one who 
 int os_handover_receive(const struct os_handover_name *name); /* the uffd */
 /* A pipe: [0] can be read once every copy of [1] is closed. */
 int os_lifeline(int fds[2]);
+
+/*
+ * In memory shared with other processes: whether one of them lives. A life is had by a
+ * thread, and is free again when that thread ends, however that comes about, or becomes
+ * another program. Not for hidden threads.
+ */
+struct os_life {
+	uint64_t impl[8];
+};
+void os_life_init(struct os_life *life);
+void os_life_begin(struct os_life *life); /* waits while somebody else has it */
+bool os_life_try(struct os_life *life);   /* the same if nobody has it */
+void os_life_end(struct os_life *life);   /* by the thread that has it */
 
 #endif

@@ -7,6 +7,7 @@
  * the abstract namespace, whose name the kernel chose, and receives the descriptor. Only
  * a process of the same user that is our child is served.
  */
+#include <pthread.h>
 #include "lib/os/os.h"
 
 #include <errno.h>
@@ -114,4 +115,46 @@ int os_handover_receive(const struct os_handover_name *name)
 int os_lifeline(int fds[2])
 {
 	return (int)sys2(SYS_pipe2, fds, O_CLOEXEC);
+}
+
+/* ---- lives ------------------------------------------------------------------------ */
+
+/* A robust mutex: that its owner has ended, or called exec, the kernel says. */
+static pthread_mutex_t *mutex_of(struct os_life *life)
+{
+	_Static_assert(sizeof(pthread_mutex_t) <= sizeof(life->impl), "a mutex fits");
+	return (pthread_mutex_t *)life->impl;
+}
+
+void os_life_init(struct os_life *life)
+{
+	pthread_mutexattr_t attr;
+
+	pthread_mutexattr_init(&attr);
+	pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(mutex_of(life), &attr);
+	pthread_mutexattr_destroy(&attr);
+}
+
+static bool has(struct os_life *life, int r)
+{
+	if (r == EOWNERDEAD)
+		r = pthread_mutex_consistent(mutex_of(life));
+	return r == 0;
+}
+
+void os_life_begin(struct os_life *life)
+{
+	has(life, pthread_mutex_lock(mutex_of(life)));
+}
+
+bool os_life_try(struct os_life *life)
+{
+	return has(life, pthread_mutex_trylock(mutex_of(life)));
+}
+
+void os_life_end(struct os_life *life)
+{
+	pthread_mutex_unlock(mutex_of(life));
 }

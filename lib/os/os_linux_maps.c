@@ -464,6 +464,18 @@ int os_make_exclusive(uintptr_t start, size_t len)
 	return r;
 }
 
+int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool writable)
+{
+	int prot = vma->executable ? PROT_EXEC : 0;
+
+	if (writable)
+		prot |= PROT_READ | PROT_WRITE;
+	else
+		prot |= (vma->readable ? PROT_READ : 0) |
+			(vma->writable ? PROT_WRITE : 0);
+	return (int)sys3(SYS_mprotect, start, len, prot);
+}
+
 int os_populate(uintptr_t start, size_t len, bool write)
 {
 	return (int)sys3(SYS_madvise, start, len,

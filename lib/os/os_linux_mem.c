@@ -9,6 +9,7 @@
 #include "lib/os/os.h"
 
 #include <errno.h>
+#include <linux/mempolicy.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
@@ -217,6 +218,11 @@ void os_prefer_huge(void *addr, size_t size_bytes)
 	sys3(SYS_madvise, addr, size_bytes, MADV_HUGEPAGE);
 }
 
+void os_wipe_on_fork(void *addr, size_t size_bytes)
+{
+	sys3(SYS_madvise, addr, size_bytes, MADV_WIPEONFORK);
+}
+
 void *os_map_shared(size_t size_bytes)
 {
 	long ret = sys6(SYS_mmap, 0, (long)size_bytes, PROT_READ | PROT_WRITE,
@@ -228,4 +234,33 @@ void *os_map_shared(size_t size_bytes)
 void os_unmap_shared(void *addr, size_t size_bytes)
 {
 	sys2(SYS_munmap, addr, size_bytes);
+}
+
+/* ---- nodes ------------------------------------------------------------------------ */
+
+/* As the kernel counts: one more than there are bits. */
+#define MAX_NODE (OS_NODES + 1)
+#define NODE_BITS (8 * sizeof(unsigned long))
+
+int os_node_set(int node, struct os_node_policy *saved)
+{
+	struct os_node_policy policy = { .mode = MPOL_BIND };
+	long r;
+
+	if (node < 0 || node >= OS_NODES)
+		return -EINVAL;
+	*saved = (struct os_node_policy){ 0 };
+	r = sys5(SYS_get_mempolicy, &saved->mode, saved->nodes, MAX_NODE, 0, 0);
+	if (r)
+		return (int)r;
+	policy.nodes[(unsigned)node / NODE_BITS] = 1ul << (unsigned)node % NODE_BITS;
+	return (int)sys3(SYS_set_mempolicy, policy.mode, policy.nodes, MAX_NODE);
+}
+
+void os_node_restore(const struct os_node_policy *saved)
+{
+	bool none = saved->mode == MPOL_DEFAULT || saved->mode == MPOL_LOCAL;
+
+	sys3(SYS_set_mempolicy, saved->mode, none ? NULL : saved->nodes,
+	     none ? 0 : MAX_NODE);
 }

@@ -81,6 +81,13 @@ void os_restore_signals(const uint64_t *old)
 	sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
 }
 
+void os_accept_faults(void)
+{
+	uint64_t others = ~(UINT64_C(1) << (SIGBUS - 1));
+
+	os_restore_signals(&others);
+}
+
 /* ---- hidden ----------------------------------------------------------------------- */
 
 /* As the kernel has it (include/uapi/linux/sched/types.h), version 0. */

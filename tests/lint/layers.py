@@ -39,8 +39,9 @@ LAYER = {
     "fault": "fault", "reclaim": "fault", "fork": "fault", "event": "fault",
     "fence": "fault", "wipe": "fault", "hand": "fault", "frozen": "fault",
     "inline": "fault", "reader": "fault", "registry": "fault", "migrate_range": "fault",
-    "recall": "fault", "migration": "fault", "populate": "fault",
-    "range_fault": "fault", "exclusive": "fault",
+    "recall": "fault", "migration": "fault", "coherent": "fault",
+    "pagemap_fault": "fault", "populate": "fault", "range_fault": "fault",
+    "exclusive": "fault",
     "space": "space", "fork_child": "space",
     "api": "api", "version": "api",
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A driver of a device with memory of its own, on the simulated machine: migrates ranges
- * in three steps, takes its time between them, leaves some pages where they are, puts
- * some back in memory, and now and then thinks better of it.
- *
- * Its memory is the library's kind, so that a forked child has its own copy.
+ * A driver of two devices, on the simulated machine: one with memory of its own, which is
+ * the library's kind, so that a forked child has its own copy; and a coherent one. It
+ * migrates ranges in three steps, takes its time between them, leaves some pages where
+ * they are, puts some back in memory, and now and then thinks better of it. In some
+ * worlds it serves the faults on its own memory itself.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,10 +13,13 @@
 #include "uhmm/migrate.h"
 
 #define DEVICE_PAGES 256u
+#define COHERENT_PAGES 128u
 
 struct driver {
-	struct uhmm_pagemap *map;
-	unsigned next; /* where to look for a free page */
+	struct program *p;
+	struct uhmm_pagemap *map, *coherent;
+	unsigned next, next_coherent; /* where to look for a free page */
+	bool coherent_used[COHERENT_PAGES];
 	char page[DEVICE_PAGES][SIM_PAGE];
 	bool used[DEVICE_PAGES];
 };
@@ -41,11 +44,50 @@ static void page_free(void *ctx, uint64_t page)
 	d->used[page] = false;
 }
 
+static void coherent_free(void *ctx, uint64_t page)
+{
+	struct driver *d = ctx;
+
+	if (page >= COHERENT_PAGES || !d->coherent_used[page])
+		sim_fail("page %lu of the coherent device is freed twice", page);
+	d->coherent_used[page] = false;
+}
+
+static int serve(void *ctx, const struct uhmm_fault *fault);
+
 static const struct uhmm_pagemap_ops ops = {
 	.size = sizeof(ops),
 	.copy_to_ram = copy_to_ram,
 	.page_free = page_free,
 };
+
+static const struct uhmm_pagemap_ops serving_ops = {
+	.size = sizeof(ops),
+	.copy_to_ram = copy_to_ram,
+	.page_free = page_free,
+	.migrate_to_ram = serve,
+};
+
+static const struct uhmm_pagemap_ops coherent_ops = {
+	.size = sizeof(ops),
+	.page_free = coherent_free,
+};
+
+static void start_coherent(struct program *p, struct driver *d)
+{
+	struct uhmm_pagemap_config config = {
+		.size = sizeof(config),
+		.nr_pages = COHERENT_PAGES,
+		.owner = &ops,
+		.ops = &coherent_ops,
+		.ctx = d,
+		.type = UHMM_PAGEMAP_COHERENT,
+	};
+	int r = uhmm_pagemap_register(p->space, &config, &d->coherent);
+
+	if (r)
+		sim_fail("uhmm_pagemap_register, coherent: %d (%s)", r, strerror(-r));
+}
 
 void driver_start(struct program *p)
 {
@@ -53,7 +95,7 @@ void driver_start(struct program *p)
 		.size = sizeof(config),
 		.nr_pages = DEVICE_PAGES,
 		.owner = &ops,
-		.ops = &ops,
+		.ops = sim_below(3) ? &ops : &serving_ops,
 	};
 	struct driver *d = uhmm_host_map(sizeof(*d));
 	int r = -ENOMEM;
@@ -63,6 +105,8 @@ void driver_start(struct program *p)
 		r = uhmm_pagemap_register(p->space, &config, &d->map);
 	if (r)
 		sim_fail("uhmm_pagemap_register: %d (%s)", r, strerror(-r));
+	d->p = p;
+	start_coherent(p, d);
 	p->driver = d;
 }
 
@@ -79,6 +123,12 @@ void driver_end(struct program *p, bool unregister)
 	for (i = 0; i < DEVICE_PAGES; i++)
 		if (p->driver->used[i])
 			sim_fail("page %u of the device was not freed", i);
+	r = uhmm_pagemap_unregister(p->driver->coherent);
+	if (r)
+		sim_fail("uhmm_pagemap_unregister, coherent: %d (%s)", r, strerror(-r));
+	for (i = 0; i < COHERENT_PAGES; i++)
+		if (p->driver->coherent_used[i])
+			sim_fail("page %u of the coherent device was not freed", i);
 }
 
 void driver_free(struct program *p)
@@ -104,6 +154,29 @@ static uhmm_pfn_t get_page(struct driver *d, char **bytes)
 	return 0;
 }
 
+static uhmm_pfn_t get_coherent(struct program *p, char **bytes)
+{
+	struct driver *d = p->driver;
+	uhmm_pfn_t pfn;
+	unsigned i, at;
+
+	for (i = 0; i < COHERENT_PAGES; i++) {
+		at = (d->next_coherent + i) % COHERENT_PAGES;
+		/* Before it is got: freed is what was got, if that fails half-way too. */
+		if (d->coherent_used[at])
+			continue;
+		d->coherent_used[at] = true;
+		if (uhmm_page_get(d->coherent, at, &pfn)) {
+			d->coherent_used[at] = false;
+			continue;
+		}
+		d->next_coherent = at + 1;
+		*bytes = uhmm_pfn_bytes(p->space, pfn);
+		return pfn;
+	}
+	return 0;
+}
+
 static uhmm_pfn_t get_memory(struct program *p, char **bytes)
 {
 	uhmm_pfn_t pfn;
@@ -118,7 +191,7 @@ static const char *source_bytes(struct program *p, uhmm_pfn_t src)
 {
 	uint64_t page;
 
-	if (uhmm_pfn_pagemap(p->space, src, &page))
+	if (uhmm_pfn_pagemap(p->space, src, &page) == p->driver->map)
 		return p->driver->page[page];
 	return uhmm_pfn_bytes(p->space, src);
 }
@@ -133,6 +206,8 @@ static uhmm_pfn_t place(struct program *p, uhmm_pfn_t src)
 		return 0;
 	if (uhmm_pfn_is_valid(src) && sim_below(4) == 0)
 		dst = get_memory(p, &bytes);
+	else if (sim_below(3) == 0)
+		dst = get_coherent(p, &bytes);
 	else
 		dst = get_page(p->driver, &bytes);
 	if (dst && uhmm_pfn_is_valid(src))
@@ -192,7 +267,7 @@ void driver_migrate(struct program *p, uintptr_t start, unsigned nr)
 		.src = src,
 		.dst = dst,
 		.owner = &ops,
-		.flags = 1 + sim_below(3),
+		.flags = 1 + sim_below(7),
 	};
 	int r;
 
@@ -201,4 +276,40 @@ void driver_migrate(struct program *p, uintptr_t start, unsigned nr)
 	r = uhmm_migrate_finalize(p->space, &m);
 	sim_trace("finalized", (int64_t)m.start, (int64_t)m.end, 0, r);
 	expect("uhmm_migrate_finalize", r, m.npages ? 0 : -EINVAL);
+}
+
+/* Most faults are served; some are left to the library, some put off. */
+static int serve(void *ctx, const struct uhmm_fault *fault)
+{
+	struct driver *d = ctx;
+	uhmm_pfn_t src = 0, dst = 0;
+	struct uhmm_migrate m = {
+		.size = sizeof(m),
+		.start = fault->addr,
+		.end = fault->addr + SIM_PAGE,
+		.src = &src,
+		.dst = &dst,
+		.owner = &ops,
+		.flags = UHMM_SELECT_DEVICE_PRIVATE,
+		.fault_page = fault->pfn,
+	};
+	char *bytes;
+
+	switch (sim_below(8)) {
+	case 0:
+		return -EIO;
+	case 1:
+		return 0;
+	default:
+		break;
+	}
+	if (setup(d->p, &m) && src & UHMM_PFN_MIGRATE && uhmm_pfn_is_valid(src)) {
+		dst = get_memory(d->p, &bytes);
+		if (dst)
+			memcpy(bytes, source_bytes(d->p, src), SIM_PAGE);
+		expect("uhmm_migrate_pages", uhmm_migrate_pages(d->p->space, &m), 0);
+	}
+	expect("uhmm_migrate_finalize", uhmm_migrate_finalize(d->p->space, &m),
+	       m.npages ? 0 : -EINVAL);
+	return 0;
 }

@@ -321,7 +321,8 @@ static void op_driver(struct program *p)
 {
 	struct run r = random_run(p);
 
-	if (p->driver)
+	/* There and back: what it has just moved it may want to move again. */
+	while (p->driver && sim_below(4))
 		driver_migrate(p, r.addr, r.nr);
 }
 

@@ -139,6 +139,14 @@ void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which)
 	sim_point();
 }
 
+int os_set_writable(uintptr_t start, size_t len, const struct os_vma *vma, bool writable)
+{
+	unsigned own = (vma->readable ? SIM_READ : 0) | (vma->writable ? SIM_WRITE : 0);
+
+	return sim_mprotect(start, len,
+			    (writable ? SIM_RW : own) | (vma->executable ? SIM_EXEC : 0));
+}
+
 int os_look(uintptr_t start, unsigned nr, uint8_t *pages)
 {
 	unsigned i;
@@ -201,6 +209,10 @@ void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), vo
 void os_block_signals(uint64_t *saved)
 {
 	*saved = 0; /* nobody sends signals here */
+}
+
+void os_accept_faults(void)
+{
 }
 
 void os_restore_signals(const uint64_t *saved)

@@ -242,6 +242,35 @@ int os_lifeline(int fds[2])
 	return 0;
 }
 
+void os_life_init(struct os_life *life)
+{
+	life->impl[0] = 0;
+}
+
+bool os_life_try(struct os_life *life)
+{
+	const struct thread *t;
+	unsigned i;
+
+	sim_point();
+	for (i = 0; (t = sim_thread_at(i)); i++)
+		if (1 + (uint64_t)t->mm->pid == life->impl[0] && !t->mm->dead)
+			return false;
+	life->impl[0] = 1 + (uint64_t)here()->pid;
+	return true;
+}
+
+void os_life_begin(struct os_life *life)
+{
+	while (!os_life_try(life))
+		os_yield();
+}
+
+void os_life_end(struct os_life *life)
+{
+	life->impl[0] = 0;
+}
+
 int os_handover_listen(struct os_handover_name *name)
 {
 	int fd = file_fd(file_open(F_LISTENER));

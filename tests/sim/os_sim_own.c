@@ -551,6 +551,21 @@ void os_prefer_huge(void *addr, size_t size_bytes)
 	sim_point();
 }
 
+/* Those that know nothing of the library never look. */
+void os_wipe_on_fork(void *addr __attribute__((unused)),
+		     size_t size_bytes __attribute__((unused)))
+{
+}
+
+int os_node_set(int node, struct os_node_policy *saved __attribute__((unused)))
+{
+	return node ? -EINVAL : 0;
+}
+
+void os_node_restore(const struct os_node_policy *saved __attribute__((unused)))
+{
+}
+
 void *os_map_shared(size_t size_bytes)
 {
 	size_t len = (size_bytes + SIM_PAGE - 1) & ~(SIM_PAGE - 1);

@@ -2,165 +2,13 @@
 /*
  * <uhmm/migrate.h>: migration in three steps, to a device that the test itself is.
  */
-#include "api.h"
+#include "board.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
-
-#include "uhmm/migrate.h"
-
-#define NR 256u
-#define DEVICE_PAGES 600u
-
-/* A device whose memory is that of the library's kind: it does not migrate. */
-struct board {
-	struct uhmm_space *space;
-	struct uhmm_pagemap *map;
-	char (*page)[PAGE];
-	unsigned next, freed;
-	bool broken; /* copy_to_ram() fails */
-};
-
-static int copy_to_ram(void *ctx, uint64_t page, void *buf)
-{
-	const struct board *b = ctx;
-
-	memcpy(buf, b->page[page], PAGE);
-	return b->broken ? -EIO : 0;
-}
-
-static void page_free(void *ctx, uint64_t page)
-{
-	struct board *b = ctx;
-
-	memset(b->page[page], 0xdb, PAGE);
-	__atomic_fetch_add(&b->freed, 1, __ATOMIC_RELAXED);
-}
-
-static unsigned freed(const struct board *b)
-{
-	return __atomic_load_n(&b->freed, __ATOMIC_RELAXED);
-}
-
-static const struct uhmm_pagemap_ops ops = {
-	.size = sizeof(ops),
-	.copy_to_ram = copy_to_ram,
-	.page_free = page_free,
-};
-
-static struct board *board_open(uint32_t delivery)
-{
-	struct board *b = uhmm_host_map(sizeof(*b));
-	struct uhmm_pagemap_config config = { .size = sizeof(config),
-					      .nr_pages = DEVICE_PAGES,
-					      .owner = &ops,
-					      .ops = &ops,
-					      .ctx = b };
-
-	CHECK(b);
-	b->space = api_space(delivery, 0);
-	b->page = uhmm_host_map(DEVICE_PAGES * PAGE);
-	CHECK(b->page);
-	CHECK_EQ(uhmm_pagemap_register(b->space, &config, &b->map), 0);
-	return b;
-}
-
-static void board_close(struct board *b)
-{
-	api_destroy(b->space);
-	uhmm_host_unmap(b->page, DEVICE_PAGES * PAGE);
-	uhmm_host_unmap(b, sizeof(*b));
-}
-
-/* A migration of up to NR pages, and its arrays. */
-struct steps {
-	struct board *board;
-	struct uhmm_migrate m;
-	uhmm_pfn_t src[NR], dst[NR];
-};
-
-static int setup(struct steps *s, struct board *b, char *p, size_t nr, uint32_t flags)
-{
-	*s = (struct steps){ .board = b };
-	s->m = (struct uhmm_migrate){ .size = sizeof(s->m),
-				      .start = (uintptr_t)p,
-				      .end = (uintptr_t)p + nr * PAGE,
-				      .src = s->src,
-				      .dst = s->dst,
-				      .owner = &ops,
-				      .flags = flags };
-	return uhmm_migrate_setup(b->space, &s->m);
-}
-
-static void *bytes_of(struct board *b, uhmm_pfn_t pfn)
-{
-	uint64_t page;
-
-	if (uhmm_pfn_pagemap(b->space, pfn, &page) == b->map)
-		return b->page[page];
-	return uhmm_pfn_bytes(b->space, pfn);
-}
-
-static uhmm_pfn_t get(struct board *b)
-{
-	uhmm_pfn_t pfn;
-
-	unsigned next;
-
-	do
-		next = __atomic_fetch_add(&b->next, 1, __ATOMIC_RELAXED);
-	while (uhmm_page_get(b->map, next % DEVICE_PAGES, &pfn));
-	return pfn;
-}
-
-/* Everything that can goes to the device, or to memory. */
-static void copy(struct steps *s, bool to_memory)
-{
-	struct board *b = s->board;
-	size_t i;
-
-	for (i = 0; i < s->m.npages; i++) {
-		if (!(s->src[i] & UHMM_PFN_MIGRATE))
-			continue;
-		if (to_memory)
-			CHECK_EQ(uhmm_page_alloc(b->space, &s->dst[i], 1), 1);
-		else
-			s->dst[i] = get(b);
-		if (uhmm_pfn_is_valid(s->src[i]))
-			memcpy(bytes_of(b, s->dst[i]), bytes_of(b, s->src[i]), PAGE);
-		else
-			memset(bytes_of(b, s->dst[i]), 0, PAGE);
-	}
-}
-
-static size_t moved(const struct steps *s)
-{
-	size_t i, n = 0;
-
-	for (i = 0; i < s->m.npages; i++)
-		n += (s->src[i] & UHMM_PFN_MIGRATE) != 0;
-	return n;
-}
-
-static void end(struct steps *s)
-{
-	CHECK_EQ(uhmm_migrate_pages(s->board->space, &s->m), 0);
-	CHECK_EQ(uhmm_migrate_finalize(s->board->space, &s->m), 0);
-}
-
-static void to_device(struct board *b, char *p, size_t nr)
-{
-	struct steps s;
-
-	CHECK_EQ(setup(&s, b, p, nr, UHMM_SELECT_SYSTEM), 0);
-	CHECK_EQ(s.m.cpages, nr);
-	copy(&s, false);
-	end(&s);
-	CHECK_EQ(moved(&s), nr);
-	CHECK_EQ(api_resident(p, nr), 0);
-	CHECK_EQ(api_stats(b->space).now_device, nr);
-}
 
 /* ---- there and back ---------------------------------------------------------------- */
 
@@ -170,11 +18,11 @@ API_TEST(pages_go_to_a_drivers_device_and_come_back_when_touched)
 	char *p = api_map(NR);
 
 	api_fill(p, NR, 1);
-	to_device(b, p, NR);
+	board_take(b, p, NR);
 	api_check(p, NR, 1);
-	CHECK_SOON(freed(b) == NR);
+	CHECK_SOON(board_freed(b) == NR);
 	api_fill(p, NR, 1000);
-	to_device(b, p, NR);
+	board_take(b, p, NR);
 	board_close(b);
 	api_check(p, NR, 1000);
 }
@@ -186,13 +34,13 @@ API_TEST(a_driver_brings_pages_back_itself)
 	struct steps s;
 
 	api_fill(p, NR, 1);
-	to_device(b, p, NR);
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_DEVICE_PRIVATE), 0);
+	board_take(b, p, NR);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_DEVICE_PRIVATE), 0);
 	CHECK_EQ(s.m.cpages, NR);
-	copy(&s, true);
-	end(&s);
-	CHECK_EQ(moved(&s), NR);
-	CHECK_EQ(freed(b), NR);
+	steps_copy(&s, true);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), NR);
+	CHECK_EQ(board_freed(b), NR);
 	CHECK_EQ(api_resident(p, NR), NR);
 	api_check(p, NR, 1);
 	board_close(b);
@@ -205,12 +53,50 @@ API_TEST(pages_move_from_memory_to_memory)
 	struct steps s;
 
 	api_fill(p, NR, 1);
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
-	copy(&s, true);
-	end(&s);
-	CHECK_EQ(moved(&s), NR);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	steps_copy(&s, true);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), NR);
 	CHECK_EQ(api_resident(p, NR), NR);
 	api_check(p, NR, 1);
+	board_close(b);
+}
+
+/* The node of the page at p, as the kernel says. */
+static int node_of(void *p)
+{
+	int node = -1;
+
+	if (syscall(SYS_move_pages, 0, 1, &p, NULL, &node, 0))
+		SKIP("no move_pages: %s", strerror(errno));
+	return node;
+}
+
+API_TEST(pages_move_to_a_node)
+{
+	struct board *b = board_open(delivery);
+	char *p = api_map(4);
+	uhmm_pfn_t pfn;
+	struct steps s;
+	int node, r;
+
+	api_fill(p, 4, 1);
+	node = node_of(p);
+	CHECK_EQ(steps_setup(&s, b, p, 4, UHMM_SELECT_SYSTEM), 0);
+	r = uhmm_page_alloc_on_node(b->space, node, s.dst, 4);
+	if (r == -ENOSYS)
+		SKIP("no set_mempolicy");
+	CHECK_EQ(r, 4);
+	for (r = 0; r < 4; r++)
+		memcpy(uhmm_pfn_bytes(b->space, s.dst[r]),
+		       uhmm_pfn_bytes(b->space, s.src[r]), PAGE);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), 4);
+	CHECK_EQ(node_of(p), node);
+	api_check(p, 4, 1);
+	CHECK_EQ(uhmm_page_alloc_on_node(b->space, -1, &pfn, 1), -EINVAL);
+	CHECK_EQ(uhmm_page_alloc_on_node(b->space, 1000, &pfn, 1), -EINVAL);
+	CHECK_EQ(uhmm_page_alloc_on_node(b->space, 1 << 20, &pfn, 1), -EINVAL);
 	board_close(b);
 }
 
@@ -224,15 +110,15 @@ API_TEST(what_was_never_written_is_put_on_the_device_directly)
 
 	CHECK_EQ(v[PAGE] + v[2 * PAGE], 0); /* the zero page */
 	p[3 * PAGE] = 7;
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
 	CHECK_EQ(s.m.cpages, NR);
 	for (i = 0; i < NR; i++)
 		CHECK_EQ(uhmm_pfn_is_valid(s.src[i]), i == 3);
-	copy(&s, false);
+	steps_copy(&s, false);
 	/* The device may write to it before the program has seen it. */
-	memset(bytes_of(b, s.dst[5]), 5, PAGE);
-	end(&s);
-	CHECK_EQ(moved(&s), NR);
+	memset(board_bytes(b, s.dst[5]), 5, PAGE);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), NR);
 	CHECK_EQ(api_resident(p, NR), 0);
 	CHECK_EQ(p[3 * PAGE], 7);
 	CHECK_EQ(p[5 * PAGE + 99], 5);
@@ -246,13 +132,13 @@ API_TEST(a_hole_that_was_written_meanwhile_stays)
 	char *p = api_map(4);
 	struct steps s;
 
-	CHECK_EQ(setup(&s, b, p, 4, UHMM_SELECT_SYSTEM), 0);
-	copy(&s, false);
+	CHECK_EQ(steps_setup(&s, b, p, 4, UHMM_SELECT_SYSTEM), 0);
+	steps_copy(&s, false);
 	p[2 * PAGE] = 9;
-	end(&s);
-	CHECK_EQ(moved(&s), 3);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), 3);
 	CHECK_EQ(s.src[2] & UHMM_PFN_MIGRATE, 0);
-	CHECK_EQ(freed(b), 1);
+	CHECK_EQ(board_freed(b), 1);
 	CHECK_EQ(p[2 * PAGE], 9);
 	CHECK_EQ(p[PAGE], 0);
 	board_close(b);
@@ -265,10 +151,10 @@ API_TEST(without_a_commit_nothing_has_moved)
 	struct steps s;
 
 	api_fill(p, NR, 1);
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
-	copy(&s, false);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	steps_copy(&s, false);
 	CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), 0);
-	CHECK_EQ(freed(b), NR);
+	CHECK_EQ(board_freed(b), NR);
 	CHECK_EQ(api_resident(p, NR), NR);
 	api_check(p, NR, 1);
 	board_close(b);
@@ -282,8 +168,8 @@ API_TEST(what_has_no_destination_stays)
 	size_t i;
 
 	api_fill(p, NR, 1);
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
-	copy(&s, false);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	steps_copy(&s, false);
 	for (i = 0; i < NR; i += 2) {
 		uint64_t page;
 
@@ -295,8 +181,8 @@ API_TEST(what_has_no_destination_stays)
 	s.dst[5] = (uhmm_pfn_t)DEVICE_PAGES << UHMM_PFN_SHIFT | UHMM_PFN_VALID;
 	s.dst[7] = s.dst[9] +
 		   ((uhmm_pfn_t)DEVICE_PAGES << UHMM_PFN_SHIFT); /* or not be */
-	end(&s);
-	CHECK_EQ(moved(&s), NR / 2 - 3);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), NR / 2 - 3);
 	CHECK_EQ(api_resident(p, NR), NR / 2 + 3);
 	api_check(p, NR, 1);
 	board_close(b);
@@ -329,9 +215,9 @@ API_TEST(who_touches_a_page_waits_until_it_is_back)
 
 	api_fill(p, NR, 1);
 	p[17 * PAGE] = 77;
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
 	CHECK_EQ(pthread_create(&r.thread, NULL, read_one, &r), 0);
-	copy(&s, false);
+	steps_copy(&s, false);
 	usleep(50000);
 	CHECK(!__atomic_load_n(&r.done, __ATOMIC_ACQUIRE));
 	CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), 0);
@@ -352,8 +238,8 @@ API_TEST(pages_may_be_unmapped_moved_and_discarded_meanwhile)
 
 	for (commit_first = 0; commit_first < 2; commit_first++) {
 		api_fill(p, NR, 1);
-		CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
-		copy(&s, false);
+		CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+		steps_copy(&s, false);
 		if (commit_first)
 			CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), 0);
 		CHECK_EQ(munmap(p, 8 * PAGE), 0);
@@ -362,7 +248,7 @@ API_TEST(pages_may_be_unmapped_moved_and_discarded_meanwhile)
 			     MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
 		if (!commit_first) {
 			CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), 0);
-			CHECK_EQ(moved(&s), NR - 16);
+			CHECK_EQ(steps_moved(&s), NR - 16);
 		}
 		CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), 0);
 		CHECK_EQ(p[8 * PAGE] + p[15 * PAGE], 0);
@@ -391,8 +277,8 @@ API_TEST(a_child_has_what_is_in_a_migration)
 		SKIP("%s", api_fork_stops_threads());
 	for (step = 0; step < 3; step++) {
 		api_fill(p, NR, 1);
-		CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
-		copy(&s, step == 1);
+		CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+		steps_copy(&s, step == 1);
 		if (step == 2)
 			CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), 0);
 		pid = fork();
@@ -400,7 +286,7 @@ API_TEST(a_child_has_what_is_in_a_migration)
 		if (!pid) {
 			api_check(p, NR, 1);
 			api_fill(p, NR, 500);
-			to_device(b, p, NR);
+			board_take(b, p, NR);
 			api_check(p, NR, 500);
 			CHECK_EQ(uhmm_pagemap_unregister(b->map), 0);
 			_exit(0);
@@ -408,7 +294,7 @@ API_TEST(a_child_has_what_is_in_a_migration)
 		if (step != 2)
 			CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), 0);
 		CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), 0);
-		CHECK_EQ(moved(&s), NR);
+		CHECK_EQ(steps_moved(&s), NR);
 		CHECK_EQ(waitpid(pid, &status, 0), pid);
 		CHECK_EQ(status, 0);
 		api_check(p, NR, 1);
@@ -424,7 +310,7 @@ TEST(a_system_call_waits_for_a_migration)
 
 	api_fill(p, NR, 1);
 	CHECK_EQ(pipe(fds), 0);
-	to_device(b, p, NR);
+	board_take(b, p, NR);
 	CHECK_EQ(write(fds[1], p + 3 * PAGE, PAGE), (ssize_t)PAGE);
 	CHECK_EQ(read(fds[0], copied, PAGE), (ssize_t)PAGE);
 	api_check(copied, 1, 4);
@@ -442,12 +328,12 @@ static void lose_one(uint32_t delivery, char **page)
 	struct steps s;
 
 	api_fill(p, NR, 1);
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
-	copy(&s, false);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	steps_copy(&s, false);
 	uhmm_page_put(b->map, 3);
 	s.dst[3] = UHMM_PFN_ERROR;
-	end(&s);
-	CHECK_EQ(moved(&s), NR);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), NR);
 	api_check(p, 3, 1);
 	api_check(p + 4 * PAGE, NR - 4, 5);
 	*page = p + 3 * PAGE;
@@ -483,7 +369,7 @@ API_TEST(a_lost_page_that_is_discarded_is_zeros)
 static int try(struct board *b, char *p, size_t nr)
 {
 	struct steps s;
-	int r = setup(&s, b, p, nr, UHMM_SELECT_SYSTEM);
+	int r = steps_setup(&s, b, p, nr, UHMM_SELECT_SYSTEM);
 
 	if (r == 0)
 		CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), 0);
@@ -523,12 +409,14 @@ API_TEST(bad_arguments_are_refused_and_change_nothing)
 	struct board *b = board_open(delivery);
 	char *p = api_map(NR);
 	struct steps s, other;
+	struct uhmm_space *space;
 	uhmm_pfn_t pfn;
 	uint64_t page;
 
 	api_fill(p, NR, 1);
-	CHECK_EQ(setup(&s, b, p, 4, 0), -EINVAL);
-	CHECK_EQ(setup(&s, b, p, 4, 0x80), -EINVAL);
+	CHECK_EQ(steps_setup(&s, b, p, 4, 0), -EINVAL);
+	CHECK_EQ(steps_setup(&s, b, p, 4, 0x80), -EINVAL);
+	CHECK_EQ(steps_setup(&s, b, p, 4, UHMM_SELECT_READONLY), -EINVAL);
 	s.m.flags = UHMM_SELECT_DEVICE_PRIVATE;
 	s.m.owner = NULL;
 	CHECK_EQ(uhmm_migrate_setup(b->space, &s.m), -EINVAL);
@@ -546,15 +434,20 @@ API_TEST(bad_arguments_are_refused_and_change_nothing)
 	CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), -EINVAL);
 	CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), -EINVAL);
 
-	CHECK_EQ(setup(&s, b, p, 4, UHMM_SELECT_SYSTEM), 0);
+	CHECK_EQ(steps_setup(&s, b, p, 4, UHMM_SELECT_SYSTEM), 0);
 	CHECK_EQ(uhmm_migrate_setup(b->space, &s.m), -EINVAL);
 	/* What one migration has another does not get. */
-	CHECK_EQ(setup(&other, b, p, 8, UHMM_SELECT_SYSTEM), 0);
+	CHECK_EQ(steps_setup(&other, b, p, 8, UHMM_SELECT_SYSTEM), 0);
 	CHECK_EQ(other.m.cpages, 4);
 	CHECK_EQ(other.src[0] | other.src[3], 0);
 	CHECK_EQ(uhmm_space_destroy(b->space), -EBUSY);
 	CHECK_EQ(uhmm_advise(b->space, p, PAGE, UHMM_ADVISE_PIN), -EBUSY);
 	CHECK_EQ(uhmm_migrate_finalize(b->space, &other.m), 0);
+	/* Another space knows nothing of it. */
+	space = api_space(delivery, 0);
+	CHECK_EQ(uhmm_migrate_pages(space, &s.m), -EINVAL);
+	CHECK_EQ(uhmm_migrate_finalize(space, &s.m), -EINVAL);
+	api_destroy(space);
 	CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), 0);
 	CHECK_EQ(uhmm_migrate_pages(b->space, &s.m), -EINVAL);
 	CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), 0);
@@ -587,11 +480,11 @@ API_TEST(pinned_pages_stay)
 
 	api_fill(p, NR, 1);
 	CHECK_EQ(uhmm_advise(b->space, p + 8 * PAGE, 8 * PAGE, UHMM_ADVISE_PIN), 0);
-	CHECK_EQ(setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
 	CHECK_EQ(s.m.cpages, NR - 8);
 	CHECK_EQ(s.src[8] | s.src[15], 0);
-	copy(&s, false);
-	end(&s);
+	steps_copy(&s, false);
+	steps_end(&s);
 	CHECK_EQ(api_resident(p, NR), 8);
 	api_check(p, NR, 1);
 	board_close(b);
@@ -603,7 +496,7 @@ API_TEST(a_device_that_fails_loses_what_is_touched)
 	char *p = api_map(4);
 
 	api_fill(p, 4, 1);
-	to_device(b, p, 4);
+	board_take(b, p, 4);
 	b->broken = true;
 	CHECK_EQ(uhmm_pagemap_unregister(b->map), -EIO);
 	CHECK_EQ(uhmm_space_destroy(b->space), -EIO);
@@ -631,10 +524,11 @@ static void *migrate_at_random(void *arg)
 
 		w->seed = w->seed * 6364136223846793005u + 1442695040888963407u;
 		nr = nr < NR - at ? nr : NR - at;
-		CHECK_EQ(setup(s, w->board, w->p + at * PAGE, nr, 1 + w->seed % 3), 0);
-		copy(s, w->seed >> 40 & 1);
-		end(s);
-		w->moved += moved(s);
+		CHECK_EQ(steps_setup(s, w->board, w->p + at * PAGE, nr, 1 + w->seed % 3),
+			 0);
+		steps_copy(s, w->seed >> 40 & 1);
+		steps_end(s);
+		w->moved += steps_moved(s);
 	}
 	free(s);
 	return NULL;

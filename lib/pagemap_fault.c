@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See pagemap_fault.h. */
+#include "lib/pagemap_fault.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "lib/fault.h"
+#include "lib/gate.h"
+#include "lib/migration.h"
+#include "lib/page.h"
+#include "lib/pagemap_share.h"
+
+static bool running(struct map_faults *mf)
+{
+	return __atomic_load_n(&mf->running, __ATOMIC_ACQUIRE);
+}
+
+static void ring(struct map_faults *mf)
+{
+	__atomic_fetch_add(&mf->work, 1, __ATOMIC_RELEASE);
+	os_wake(&mf->work, 1);
+}
+
+static bool is_queued(const struct map_faults *mf, uintptr_t addr)
+{
+	uint32_t i;
+
+	for (i = 0; i < mf->nr; i++)
+		if (mf->addr[(mf->first + i) % MAP_FAULTS_MAX] == addr)
+			return true;
+	return false;
+}
+
+bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
+{
+	struct uhmm_pagemap *map = pagemap_at(sp, entry_device(e));
+	struct map_faults *mf;
+	bool queued;
+
+	if (!map || !map->ops.migrate_to_ram)
+		return false;
+	mf = &map->faults;
+	if (tid == __atomic_load_n(&mf->tid, __ATOMIC_RELAXED))
+		return false;
+	uhmm_lock(&mf->lock);
+	queued = running(mf) && is_queued(mf, addr);
+	if (!queued && running(mf) && mf->nr < MAP_FAULTS_MAX) {
+		mf->addr[(mf->first + mf->nr++) % MAP_FAULTS_MAX] = addr;
+		queued = true;
+	}
+	uhmm_unlock(&mf->lock);
+	if (queued)
+		ring(mf);
+	return queued;
+}
+
+static bool next(struct map_faults *mf, uintptr_t *addr)
+{
+	bool any;
+
+	uhmm_lock(&mf->lock);
+	any = mf->nr;
+	if (any) {
+		*addr = mf->addr[mf->first];
+		mf->first = (mf->first + 1) % MAP_FAULTS_MAX;
+		mf->nr--;
+	}
+	uhmm_unlock(&mf->lock);
+	return any;
+}
+
+/* ---- the thread ------------------------------------------------------------------- */
+
+/* What there is to say of the page, if it is on the device still. */
+static bool describe(struct uhmm_pagemap *map, uintptr_t addr, struct uhmm_fault *fault)
+{
+	struct uhmm_space *sp = map->sp;
+	struct gate_visit visit;
+	struct os_vma vma;
+	unsigned shard;
+	entry_t *entry, e;
+	bool is;
+
+	gate_visit(&sp->world, &visit);
+	shard = gate_enter(&sp->gate);
+	entry = page_entry(page_chunk(sp, addr), addr);
+	e = entry ? entry_load(entry) : 0;
+	is = entry_state(e) == PAGE_DEVICE && entry_device(e) == map->number &&
+	     migration_mapping(addr, addr + PAGE_SIZE, &vma);
+	gate_leave(&sp->gate, shard);
+	gate_end_visit(&sp->world, &visit);
+	if (is)
+		*fault = (struct uhmm_fault){
+			.size = sizeof(*fault),
+			.space = sp,
+			.pagemap = map,
+			.page = entry_payload(e),
+			.addr = addr,
+			.pfn = pfn_make(map->number, entry_payload(e)),
+			.start = vma.start,
+			.end = vma.end,
+		};
+	return is;
+}
+
+static void serve(struct uhmm_pagemap *map, uintptr_t addr)
+{
+	struct uhmm_space *sp = map->sp;
+	struct gate_visit visit;
+	struct uhmm_fault fault;
+	bool is = describe(map, addr, &fault);
+	int r = is ? map->ops.migrate_to_ram(map->ctx, &fault) : 0;
+
+	gate_visit(&sp->world, &visit);
+	if (r < 0)
+		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
+	os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+	gate_end_visit(&sp->world, &visit);
+	__atomic_fetch_add(&sp->migration_done, 1, __ATOMIC_SEQ_CST);
+	os_wake(&sp->migration_done, INT_MAX);
+}
+
+static void thread_main(void *arg)
+{
+	struct uhmm_pagemap *map = arg;
+	struct map_faults *mf = &map->faults;
+	uintptr_t addr;
+	uint32_t seen;
+
+	os_accept_faults();
+	if (map->share)
+		map_share_live(map);
+	__atomic_store_n(&mf->tid, os_tid(), __ATOMIC_RELEASE);
+	os_wake(&mf->tid, INT_MAX);
+	while (running(mf)) {
+		seen = __atomic_load_n(&mf->work, __ATOMIC_ACQUIRE);
+		if (next(mf, &addr))
+			serve(map, addr);
+		else
+			os_wait(&mf->work, seen, -1);
+	}
+	if (map->share)
+		map_share_rest(map);
+}
+
+/* ---- life ------------------------------------------------------------------------- */
+
+int map_faults_start(struct uhmm_pagemap *map)
+{
+	struct map_faults *mf = &map->faults;
+	int r;
+
+	if ((!map->ops.migrate_to_ram && !map->share) || running(mf))
+		return 0;
+	__atomic_store_n(&mf->running, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&mf->tid, 0, __ATOMIC_RELAXED);
+	r = os_thread_start(&mf->thread, thread_main, map, "uhmm-pagemap");
+	if (r)
+		__atomic_store_n(&mf->running, false, __ATOMIC_RELEASE);
+	/* From here on its process is seen to end. */
+	while (!r && !__atomic_load_n(&mf->tid, __ATOMIC_ACQUIRE))
+		os_wait(&mf->tid, 0, -1);
+	return r;
+}
+
+void map_faults_stop(struct uhmm_pagemap *map)
+{
+	struct map_faults *mf = &map->faults;
+	uintptr_t addr;
+
+	if (!running(mf))
+		return;
+	/* Under the lock: after that nothing is queued. */
+	uhmm_lock(&mf->lock);
+	__atomic_store_n(&mf->running, false, __ATOMIC_RELEASE);
+	uhmm_unlock(&mf->lock);
+	ring(mf);
+	os_thread_join(&mf->thread);
+	while (next(mf, &addr))
+		os_uffd_wake(map->sp->uffd, addr, PAGE_SIZE);
+}
+
+static void forget(struct uhmm_pagemap *map)
+{
+	struct map_faults *mf = &map->faults;
+
+	os_thread_forget(&mf->thread);
+	mf->lock = (struct uhmm_lock){ 0 };
+	mf->nr = 0;
+	mf->running = false;
+}
+
+static void for_all(struct uhmm_space *sp, void (*fn)(struct uhmm_pagemap *map))
+{
+	struct uhmm_pagemap *map;
+	unsigned i;
+
+	for (i = 1; i < SPACE_DEVICES; i++) {
+		map = pagemap_at(sp, i);
+		if (map)
+			fn(map);
+	}
+}
+
+void map_faults_forget_all(struct uhmm_space *sp)
+{
+	for_all(sp, forget);
+}
+
+void map_faults_stop_all(struct uhmm_space *sp)
+{
+	for_all(sp, map_faults_stop);
+}
+
+static void start_again(struct uhmm_pagemap *map)
+{
+	/* Without it pages are fetched by copy_to_ram(). */
+	map_faults_start(map);
+}
+
+void map_faults_start_all(struct uhmm_space *sp)
+{
+	for_all(sp, start_again);
+}
