@@ -188,8 +188,9 @@ struct uhmm_pagemap *uhmm_range_pagemap(struct uhmm_space *space, uint64_t pfn,
  * Notifiers are told EXCLUSIVE with this owner, the driver's own too; when it calls
  * again, for a page that is this owner's still, nothing is told, and it is the same page.
  * 0; -EBUSY: pinned, shared, in transition: try again; -EOPNOTSUPP: not private anonymous
- * memory; -EFAULT: no mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's
- * address; -ENOMEM. Since 0.1.
+ * memory, or a page of a coherent page map, which devices share as it is; -EFAULT: no
+ * mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's address; -ENOMEM.
+ * Since 0.1.
  */
 int uhmm_make_exclusive(struct uhmm_space *space, uintptr_t addr, const void *owner,
 			uhmm_pfn_t *pfn);
