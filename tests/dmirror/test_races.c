@@ -208,6 +208,45 @@ DM_TEST(every_write_of_a_device_counts, .timeout_s = 60)
 	run(&r, threads, 4);
 }
 
+/*
+ * Pages go there and back by another file of the device: so the tables of the two have
+ * nothing but what they fault, and must not keep what is gone by then.
+ */
+static void *there_and_back(void *arg)
+{
+	struct race *r = arg;
+	int fd = dm_open(r->number);
+	char *q = dm_map(NR);
+
+	while (!over(r)) {
+		dm_call(fd, DMIRROR_MIGRATE_TO_DEV, r->p, q, NR, NULL);
+		dm_call(fd, DMIRROR_MIGRATE_TO_SYS, r->p, NULL, NR, NULL);
+	}
+	return NULL;
+}
+
+static void *device_writes_alone(void *arg)
+{
+	struct race *r = arg;
+	char *q = dm_map(NR);
+	uint64_t key;
+
+	for (key = 1; !over(r); key++) {
+		dm_fill(q, NR, key);
+		CHECK_EQ(dm_call(r->fd, DMIRROR_WRITE, r->p, q, NR, NULL), 0);
+		dm_check(r->p, NR, key);
+	}
+	return NULL;
+}
+
+DM_TEST(a_table_has_nothing_that_is_gone, .timeout_s = 60)
+{
+	static void *(*const threads[])(void *) = { device_writes_alone, there_and_back };
+	struct race r = start(number);
+
+	run(&r, threads, 2);
+}
+
 /* ---- the mapping goes -------------------------------------------------------------- */
 
 struct teardown {
@@ -286,6 +325,30 @@ static void *protects(void *arg)
 		dm_check(p, 1, 5);
 	}
 	return NULL;
+}
+
+/*
+ * To take a page that may not be written it is made writable for an instant: so nobody
+ * changes its protection then, or what he has set would be undone.
+ */
+static void *toggles(void *arg)
+{
+	struct race *r = arg;
+
+	while (!over(r)) {
+		CHECK_EQ(mprotect(r->p, NR * PAGE, PROT_READ), 0);
+		CHECK_EQ(mprotect(r->p, NR * PAGE, PROT_READ | PROT_WRITE), 0);
+		((volatile char *)r->p)[(NR - 1) * PAGE] = 1;
+	}
+	return NULL;
+}
+
+DM_TEST(what_may_be_written_stays_so, .timeout_s = 60)
+{
+	static void *(*const threads[])(void *) = { toggles, to_dev };
+	struct race r = start(number);
+
+	run(&r, threads, 2);
 }
 
 DM_TEST(mappings_change_while_devices_are_at_them, .timeout_s = 60)
