@@ -174,9 +174,11 @@ static int move_back(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
 	int r = 0;
 
 	while (start < end && !r) {
-		uintptr_t to = end - start > GROUP_SIZE ? start + GROUP_SIZE : end;
+		uintptr_t to = chunk_start(start) + CHUNK_SIZE;
 		struct gate_visit visit;
 
+		if (to > end)
+			to = end;
 		gate_visit(&sp->world, &visit);
 		memset(some, UHMM_FULL, sizeof(some));
 		r = fault_range(sp, start, to, some);

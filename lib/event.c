@@ -11,6 +11,7 @@
 #include "lib/coherent.h"
 #include "lib/device.h"
 #include "lib/fence.h"
+#include "lib/folio.h"
 #include "lib/fork.h"
 #include "lib/frame.h"
 #include "lib/frozen.h"
@@ -81,29 +82,47 @@ static void to_none(struct uhmm_space *sp, entry_t *entry, uintptr_t addr, entry
 	assert_always(page_change(sp, entry, addr, &e, entry_make(PAGE_NONE, 0, 0)));
 }
 
-/* A folio of which only a part is concerned becomes single pages, walked after it. */
-static void discard_folio(struct discard *d, struct chunk *chunk, uintptr_t addr)
-{
-	entry_t f = wait_stable(d->sp, &chunk->folio);
-	uint32_t group = (uint32_t)(entry_payload(f) / GROUP_PAGES);
-
-	if (entry_state(f) != PAGE_PROBATION)
-		return;
-	if (d->start <= addr && addr + CHUNK_SIZE <= d->end) {
-		frame_folio_drop(d->sp, group);
-		d->dropped += CHUNK_PAGES;
-	} else {
-		folio_to_pages(d->sp, chunk, addr, group, 0, CHUNK_PAGES);
-	}
-	to_none(d->sp, &chunk->folio, addr, f);
-}
-
 /* Who sleeps on it finds out what is there now. */
 static void take_from_migration(struct uhmm_space *sp, uintptr_t addr, entry_t e)
 {
 	migration_disown(sp, e);
 	if (e & ENTRY_WANTED)
 		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
+}
+
+/* With the gate closed: its pages are walked after it, as single pages. */
+static void split(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr, entry_t f)
+{
+	folio_split(sp, chunk, addr, f, 0, CHUNK_PAGES);
+	to_none(sp, &chunk->folio, addr, f);
+	if (f & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, addr, CHUNK_SIZE);
+}
+
+static void discard_folio(struct discard *d, struct chunk *chunk, uintptr_t addr)
+{
+	entry_t f = wait_stable(d->sp, &chunk->folio);
+
+	if (entry_state(f) == PAGE_NONE)
+		return;
+	if (addr < d->start || addr + CHUNK_SIZE > d->end) {
+		split(d->sp, chunk, addr, f);
+		return;
+	}
+	d->dropped += CHUNK_PAGES;
+	to_none(d->sp, &chunk->folio, addr, f);
+	switch (entry_state(f)) {
+	case PAGE_PROBATION:
+		frame_folio_drop(d->sp, (uint32_t)(entry_payload(f) / GROUP_PAGES));
+		break;
+	case PAGE_DEVICE:
+		give_up_device(d, entry_device(f), entry_payload(f));
+		break;
+	default:
+		migration_disown(d->sp, f);
+		if (f & ENTRY_WANTED)
+			os_uffd_wake(d->sp->uffd, addr, CHUNK_SIZE);
+	}
 }
 
 static int discard_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
@@ -200,28 +219,38 @@ static void remap_pins(struct remap *rm, struct chunk *chunk, uintptr_t addr)
 	chunk->pins[i] = 0;
 }
 
+/* The program has what is there at another address now. */
+static void follow(struct uhmm_space *sp, entry_t e, uintptr_t to)
+{
+	if (entry_state(e) == PAGE_PROBATION)
+		frame_set_owner(sp, entry_payload(e), to);
+	else
+		migration_follow(sp, e, to);
+}
+
 static void remap_folio(struct remap *rm, struct chunk *chunk, uintptr_t addr)
 {
 	entry_t f = wait_stable(rm->sp, &chunk->folio);
-	uint32_t group = (uint32_t)(entry_payload(f) / GROUP_PAGES);
 	bool whole = rm->from <= addr && addr + CHUNK_SIZE <= rm->from + rm->len;
 	uintptr_t to = addr - rm->from + rm->to;
 	struct chunk *there;
 	entry_t none;
 
-	if (entry_state(f) != PAGE_PROBATION)
+	if (entry_state(f) == PAGE_NONE)
 		return;
-	if (whole && (to & (CHUNK_SIZE - 1)) == 0) {
-		there = target(rm->sp, to);
-		none = entry_load(&there->folio);
-		frame_set_owner(rm->sp, (uint64_t)group * GROUP_PAGES, to);
-		assert_always(page_change(rm->sp, &there->folio, to, &none,
-					  entry_make(PAGE_ISOLATING, 0, 0)));
-		page_settle(rm->sp, &there->folio, to, f);
-	} else {
-		folio_to_pages(rm->sp, chunk, addr, group, 0, CHUNK_PAGES);
+	if (!whole || to & (CHUNK_SIZE - 1)) {
+		split(rm->sp, chunk, addr, f);
+		return;
 	}
+	there = target(rm->sp, to);
+	none = entry_load(&there->folio);
+	follow(rm->sp, f, to);
+	assert_always(page_change(rm->sp, &there->folio, to, &none,
+				  entry_make(PAGE_ISOLATING, 0, 0)));
+	page_settle(rm->sp, &there->folio, to, f & ~ENTRY_WANTED);
 	to_none(rm->sp, &chunk->folio, addr, f);
+	if (f & ENTRY_WANTED)
+		os_uffd_wake(rm->sp->uffd, addr, CHUNK_SIZE);
 }
 
 static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
@@ -243,10 +272,7 @@ static int remap_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t a
 	moved = e & ~ENTRY_WANTED;
 	if (entry_state(e) == PAGE_EXCLUSIVE) /* whoever had it was told */
 		moved = entry_make(PAGE_PROBATION, entry_payload(e), 0);
-	if (entry_state(moved) == PAGE_PROBATION)
-		frame_set_owner(rm->sp, entry_payload(e), to);
-	else
-		migration_follow(rm->sp, e, to);
+	follow(rm->sp, moved, to);
 	/* Through a busy state, like any page that changes its place. */
 	assert_always(
 		page_change(rm->sp, there, to, &none, entry_make(PAGE_ISOLATING, 0, 0)));

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 
+#include "lib/coherent.h"
 #include "lib/fault.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
@@ -225,9 +226,8 @@ static int bring_here(struct uhmm_space *sp, uintptr_t addr, bool *touch)
 	if (result == UHMM_LOST)
 		return -EFAULT;
 	if (result == UHMM_BUSY)
-		return -EBUSY; /* a migration has it */
-	if (entry_state(entry_now(sp, addr)) == PAGE_COHERENT)
-		return -EOPNOTSUPP; /* it is where it belongs */
+		return -EBUSY;      /* a migration has it */
+	coherent_release(sp, addr); /* what one has for itself is memory */
 	r = os_look(addr, 1, &seen);
 	if (r)
 		return -EFAULT;

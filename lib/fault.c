@@ -401,6 +401,8 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 			r = -EBUSY;
 			break;
 		}
+		if (folio)
+			return resolve_device_folio(sp, chunk, addr, shard);
 		if (!coherent_pagemap(sp, e))
 			return resolve_device(sp, chunk, addr, buf, shard);
 		r = coherent_map_inside(sp, addr) ? -EAGAIN : 0;
@@ -430,9 +432,9 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct chunk *chunk = page_chunk(sp, addr);
-	entry_t *entry;
+	entry_t *entry, e;
 	unsigned shard;
-	bool others;
+	bool others, folio;
 
 	if (!chunk)
 		return false;
@@ -443,9 +445,9 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 		page_wait(sp, entry);
 	/* The entries may be gone by now. */
 	shard = gate_enter(&sp->gate);
-	entry = page_entry(chunk, addr);
-	others = entry && (entry_state(entry_load(entry)) == PAGE_MIGRATING ||
-			   entry_state(entry_load(entry)) == PAGE_DEVICE);
+	entry = find_entry(sp, addr, &chunk, &folio);
+	e = entry ? entry_load(entry) : 0;
+	others = entry_state(e) == PAGE_MIGRATING || entry_state(e) == PAGE_DEVICE;
 	gate_leave(&sp->gate, shard);
 	return others;
 }

@@ -46,6 +46,16 @@ static inline bool tell_load(struct uhmm_space *sp, unsigned device, uintptr_t a
 entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,
 		    bool *folio);
 
+/*
+ * A folio on a page map comes back, lib/fault_folio.c: that in the chunk of addr if it is
+ * there still. The gate is entered by shard, and left. As fault_resolve().
+ */
+int resolve_device_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			 unsigned shard);
+/* The same, whatever room the budget has: pages that are there, from its first on. */
+unsigned load_device_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			   unsigned shard);
+
 /* How hot a page is that was touched. */
 static inline unsigned hotter(entry_t e)
 {

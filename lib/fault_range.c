@@ -55,6 +55,17 @@ static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
 	return 0;
 }
 
+/* The same of a folio, which comes back whole if it can. */
+static int load_folio(struct back *b, struct chunk *chunk, unsigned shard)
+{
+	unsigned done = load_device_folio(b->sp, chunk, b->addr, shard);
+	unsigned from = page_index(b->addr), left = done > from ? done - from : 0;
+	unsigned max = (unsigned)((b->end - b->addr) >> PAGE_SHIFT);
+
+	report(b, left < max ? left : max, UHMM_MOVED);
+	return left ? 0 : -EAGAIN;
+}
+
 static int back_step(struct back *b)
 {
 	struct uhmm_space *sp = b->sp;
@@ -67,6 +78,8 @@ static int back_step(struct back *b)
 
 	switch (entry_state(e)) {
 	case PAGE_DEVICE:
+		if (folio)
+			return load_folio(b, chunk, shard);
 		if (!coherent_pagemap(sp, e))
 			return load_run(b, chunk, shard);
 		r = coherent_map_inside(sp, b->addr);

@@ -13,6 +13,7 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/huge.h"
 #include "lib/migration.h"
 #include "lib/notifier.h"
 #include "lib/pagemap_fault.h"
@@ -81,6 +82,7 @@ static int take_over(struct uhmm_space *sp)
 	r = map_shares_after_fork(sp);
 	if (!r)
 		r = frames_after_fork(sp);
+	huge_after_fork(sp);
 	/* Last of what may fail: with that we are on our own. */
 	if (!r)
 		r = receive(sp);

@@ -109,9 +109,21 @@ bool frame_folio_is_here(struct uhmm_space *sp, uint32_t group, uintptr_t owner)
 void frame_folio_release(struct uhmm_space *sp, uint32_t group);
 /* What is in its place is not needed any more; or is what kept it from coming. */
 void frame_folio_drop(struct uhmm_space *sp, uint32_t group);
-/* Its pages [from, to) become single pages, in groups on the probation list. */
+/* Its pages [from, to) become single pages, in groups on the probation list, or lent. */
 void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
 		       unsigned from, unsigned to);
+
+/* A driver has it from now on. */
+void frame_folio_lend(struct uhmm_space *sp, uint32_t group);
+/* Does one, and is it still whole? */
+bool frame_folio_is_lent(struct uhmm_space *sp, uint32_t group);
+/* Is the slot one of a lent group? */
+bool frame_is_lent(struct uhmm_space *sp, uint64_t slot);
+/*
+ * A block that is a driver's, of nobody's pages: an open one that holds bytes now, a huge
+ * page of ours.
+ */
+void frame_folio_allocated(struct uhmm_space *sp, uint32_t group, uintptr_t owner);
 
 /* The page of a slot was moved back to the program. */
 void frame_release(struct uhmm_space *sp, uint64_t slot);

@@ -13,6 +13,7 @@
 #include "lib/assert.h"
 #include "lib/device.h"
 #include "lib/event.h"
+#include "lib/folio.h"
 #include "lib/frame.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
@@ -114,13 +115,10 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 	entry_t *entry = page_entry(chunk, source);
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
 	entry_t e = entry ? entry_load(entry) : 0;
-	uint64_t slot = entry_payload(e);
 	int64_t r;
 
-	if (entry_state(f) == PAGE_PROBATION) {
-		e = f;
-		slot = entry_payload(f) + page_index(source);
-	}
+	if (entry_state(f) != PAGE_NONE)
+		e = folio_page(f, page_index(source));
 	/* What a migration has is where it was, until that ends. */
 	if (entry_state(e) == PAGE_MIGRATING)
 		e = entry_make(e & ENTRY_FROM_FRAME ? PAGE_PROBATION : PAGE_DEVICE,
@@ -128,7 +126,8 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 	switch (entry_state(e)) {
 	case PAGE_PROBATION:
 	case PAGE_EXCLUSIVE: /* the child of a raw clone is filled; else there is none */
-		r = os_uffd_copy(uffd, addr, frame_bytes(sp, slot), PAGE_SIZE);
+		r = os_uffd_copy(uffd, addr, frame_bytes(sp, entry_payload(e)),
+				 PAGE_SIZE);
 		return r > 0 ? 0 : (int)r;
 	case PAGE_DEVICE:
 		return copy_from_device(sp, uffd, addr, e, buf);

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "lib/assert.h"
+#include "lib/folio.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -432,25 +433,6 @@ static int claim_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t add
 		       -ESTALE;
 }
 
-void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
-		    uint32_t group, unsigned from, unsigned to)
-{
-	uint64_t slot = (uint64_t)group * GROUP_PAGES;
-	unsigned i;
-
-	frame_folio_split(sp, group, addr, from, to);
-	for (i = from; i < to; i++) {
-		uintptr_t at = addr + i * PAGE_SIZE;
-		entry_t none = entry_load(&chunk->page[i]);
-
-		/* Nobody else changes entries below a folio that is held. */
-		assert_always(page_change(sp, &chunk->page[i], at, &none,
-					  entry_make(PAGE_ISOLATING, 0, 0)));
-		page_settle(sp, &chunk->page[i], at,
-			    entry_make(PAGE_PROBATION, slot + i, 0));
-	}
-}
-
 static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 				uintptr_t addr, uint32_t group, unsigned flags,
 				bool *wanted)
@@ -481,7 +463,8 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 	} else if (r > 0) {
 		/* No huge page any more: what moved is kept as single pages. */
 		frame_folio_close(sp, group, addr);
-		folio_to_pages(sp, chunk, addr, group, 0, (unsigned)(r >> PAGE_SHIFT));
+		folio_split(sp, chunk, addr, entry_make(PAGE_PROBATION, slot, 0), 0,
+			    (unsigned)(r >> PAGE_SHIFT));
 	}
 	*wanted = page_settle(sp, &chunk->folio, addr, entry_with_hot(to, hot)) &
 		  ENTRY_WANTED;

@@ -12,6 +12,7 @@
 
 #include "lib/assert.h"
 #include "lib/device.h"
+#include "lib/folio.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/page.h"
@@ -382,8 +383,8 @@ static entry_t fill_held_folio(struct uhmm_space *sp, struct chunk *chunk, uintp
 	if (done == 0 && !copied)
 		return entry_make(PAGE_PROBATION, slot, 0);
 	if (done < CHUNK_SIZE)
-		folio_to_pages(sp, chunk, addr, group, (unsigned)(done >> PAGE_SHIFT),
-			       CHUNK_PAGES);
+		folio_split(sp, chunk, addr, entry_make(PAGE_PROBATION, slot, 0),
+			    (unsigned)(done >> PAGE_SHIFT), CHUNK_PAGES);
 	else if (copied)
 		frame_folio_drop(sp, group);
 	else

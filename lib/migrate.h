@@ -70,13 +70,6 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 		  unsigned flags);
 
 /*
- * A folio whose entry the caller holds, or has the gate closed on, becomes single pages
- * [from, to) in PROBATION; its other frames are empty. The caller settles its entry NONE.
- */
-void folio_to_pages(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
-		    uint32_t group, unsigned from, unsigned to);
-
-/*
  * Stores the pages of a group or folio that was taken off the probation list by
  * frame_group_take(), and gives it back or frees it. The number of pages stored. Pages
  * that the device refuses go back to the program.

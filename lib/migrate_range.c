@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "lib/fault.h"
+#include "lib/fault_internal.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -93,12 +94,20 @@ static void already(struct piece *p, unsigned i)
 	struct uhmm_space *sp = p->sp;
 	uintptr_t addr = p->start + i * PAGE_SIZE;
 	unsigned shard = gate_enter(&sp->gate);
-	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
+	struct chunk *chunk;
+	bool folio;
+	entry_t *entry = find_entry(sp, addr, &chunk, &folio);
 	entry_t e = entry ? entry_load(entry) : 0;
 	uint64_t slot = entry_payload(e), refused;
 	uint32_t group = (uint32_t)(slot / GROUP_PAGES);
 
 	gate_leave(&sp->gate, shard);
+	if (folio && !entry_busy(e) && entry_state(e) != PAGE_MIGRATING) {
+		/* It is one page with others, and goes with them, or by way of memory. */
+		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
+		p->results[i] = UHMM_BUSY;
+		return;
+	}
 	switch (entry_state(e)) {
 	case PAGE_DEVICE:
 		if (entry_device(e) == p->device)

@@ -20,12 +20,14 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/migrate_range.h"
+#include "lib/migration_folio.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
 
 #define SELECT_DEVICE (UHMM_SELECT_DEVICE_PRIVATE | UHMM_SELECT_DEVICE_COHERENT)
-#define SELECT_ALL (UHMM_SELECT_SYSTEM | SELECT_DEVICE | UHMM_SELECT_READONLY)
+#define SELECT_ALL                                                                       \
+	(UHMM_SELECT_SYSTEM | SELECT_DEVICE | UHMM_SELECT_READONLY | UHMM_SELECT_COMPOUND)
 
 /* ---- the space's list ------------------------------------------------------------- */
 
@@ -34,7 +36,7 @@ static size_t bytes_of(size_t nr)
 	return sizeof(struct migration) + nr * sizeof(struct migration_item);
 }
 
-static struct migration *migration_make(struct uhmm_space *sp, size_t nr)
+struct migration *migration_make(struct uhmm_space *sp, size_t nr)
 {
 	struct migration *mg = uhmm_host_map(bytes_of(nr));
 
@@ -226,9 +228,13 @@ static bool is_away(struct uhmm_space *sp, uintptr_t addr)
 	entry_t *entry = page_entry(chunk, addr);
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
 	entry_t e = entry ? entry_load(entry) : 0;
-	bool away = entry_state(f) != PAGE_NONE || entry_state(e) == PAGE_PROBATION ||
-		    entry_state(e) == PAGE_EXCLUSIVE ||
-		    (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)));
+	bool away;
+
+	if (entry_state(f) != PAGE_NONE)
+		e = f;
+	away = entry_busy(f) || entry_state(e) == PAGE_PROBATION ||
+	       entry_state(e) == PAGE_EXCLUSIVE ||
+	       (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)));
 
 	gate_leave(&sp->gate, shard);
 	return away;
@@ -327,7 +333,7 @@ static int collect_coherent(struct window *w)
 		if (w->item[i].src || !coherent_look(w->mg->sp, addr) ||
 		    !migration_lift(&w->vma, addr, PAGE_SIZE))
 			continue;
-		r = coherent_take(w->mg->sp, &vma, addr, w->owner, &pfn);
+		r = coherent_take(w->mg->sp, &vma, addr, w->owner, NULL, &pfn);
 		migration_lower(&w->vma, addr, PAGE_SIZE);
 		if (r == 0)
 			w->item[i].src = pfn | UHMM_PFN_MIGRATE | write_flag(w);
@@ -369,6 +375,14 @@ static int collect_once(struct window *w, bool last)
 	return r;
 }
 
+void migration_tell(struct migration *mg)
+{
+	if (!mg->told)
+		mg->told = notifier_begin(mg->sp, mg->start,
+					  mg->start + mg->nr * PAGE_SIZE,
+					  UHMM_EVENT_MIGRATE, mg->owner);
+}
+
 static void collect(struct window *w)
 {
 	struct uhmm_space *sp = w->mg->sp;
@@ -378,11 +392,30 @@ static void collect(struct window *w)
 
 	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		gate_visit(&sp->world, &visit);
+		migration_tell(w->mg);
 		r = collect_once(w, tries + 1 == MIGRATE_TRIES);
 		gate_end_visit(&sp->world, &visit);
 		if (r == -EAGAIN)
 			migrate_pause(tries);
 	}
+}
+
+/*
+ * At the first page of a chunk: what there is in it as one. False: it goes page by page,
+ * now if it did not before.
+ */
+static bool collect_whole(struct window *w, const struct uhmm_migrate *m)
+{
+	size_t at = (size_t)(w->item - w->mg->item);
+
+	if (at && page_index(w->addr))
+		return false;
+	if (w->nr == CHUNK_PAGES && m->flags & UHMM_SELECT_COMPOUND &&
+	    migration_collect_folio(w->mg, at, m))
+		return true;
+	if (m->flags & UHMM_SELECT_DEVICE_PRIVATE)
+		migration_split_folio(w->mg, w->addr, m);
+	return false;
 }
 
 /* What migrate_to_ram() was given, if anything. */
@@ -402,7 +435,6 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	struct os_vma vma;
 	struct window w;
 	size_t i, cpages = 0;
-	bool told;
 
 	if (!is_valid(m) || !fault_page_is_valid(sp, m->fault_page) ||
 	    !migration_mapping(m->start, m->end, &vma))
@@ -413,19 +445,20 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	mg->start = m->start;
 	mg->flags = m->flags;
 	mg->owner = m->owner;
-	told = notifier_begin(sp, m->start, m->end, UHMM_EVENT_MIGRATE, mg->owner);
 	w = (struct window){ .mg = mg, .flags = m->flags, .owner = m->owner };
 	for (i = 0; i < mg->nr; i += w.nr) {
 		unsigned left = CHUNK_PAGES - page_index(m->start + i * PAGE_SIZE);
 
 		w.item = &mg->item[i];
 		w.addr = m->start + i * PAGE_SIZE;
-		w.nr = left < GROUP_PAGES ? left : GROUP_PAGES;
-		if (w.nr > mg->nr - i)
-			w.nr = (unsigned)(mg->nr - i);
+		w.nr = left < mg->nr - i ? left : (unsigned)(mg->nr - i);
+		if (collect_whole(&w, m))
+			continue;
+		if (w.nr > GROUP_PAGES)
+			w.nr = GROUP_PAGES;
 		collect(&w);
 	}
-	notifier_end(sp, told);
+	notifier_end(sp, mg->told);
 	for (i = 0; i < mg->nr; i++) {
 		m->src[i] = mg->item[i].src;
 		m->dst[i] = 0;
@@ -435,62 +468,6 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	m->cpages = cpages;
 	m->migration = mg;
 	return 0;
-}
-
-/* ---- pages of memory -------------------------------------------------------------- */
-
-void *uhmm_pfn_bytes(struct uhmm_space *sp, uhmm_pfn_t pfn)
-{
-	const struct uhmm_pagemap *map;
-
-	if (!uhmm_pfn_is_valid(pfn))
-		return NULL;
-	if (pfn_device(pfn)) {
-		map = pagemap_at(sp, pfn_device(pfn));
-		return map && map->memory && pfn_page(pfn) < map->nr_pages ?
-			       (void *)pagemap_addr(map, pfn_page(pfn)) :
-			       NULL;
-	}
-	if (pfn_page(pfn) >= (uint64_t)sp->frames.nr_groups * GROUP_PAGES)
-		return NULL;
-	return frame_bytes(sp, pfn_page(pfn));
-}
-
-int uhmm_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr)
-{
-	struct gate_visit visit;
-	unsigned done = 0, got, i;
-	uint64_t slot;
-
-	if (!pfns || !nr)
-		return -EINVAL;
-	while (done < nr) {
-		got = nr - done < GROUP_PAGES ? nr - done : GROUP_PAGES;
-		gate_visit(&sp->world, &visit);
-		got = frame_alloc(sp, got, &slot);
-		for (i = 0; i < got; i++)
-			frame_set_owner(sp, slot + i, OWNER_ALLOCATED);
-		gate_end_visit(&sp->world, &visit);
-		if (!got)
-			break;
-		for (i = 0; i < got; i++)
-			pfns[done++] = pfn_make(0, slot + i);
-	}
-	return done ? (int)done : -ENOMEM;
-}
-
-void uhmm_page_free(struct uhmm_space *sp, uhmm_pfn_t pfn)
-{
-	uint64_t slot = pfn_page(pfn);
-	struct gate_visit visit;
-
-	if (pfn_device(pfn) || !uhmm_pfn_bytes(sp, pfn) ||
-	    frame_owner(sp, slot) != OWNER_ALLOCATED)
-		return;
-	gate_visit(&sp->world, &visit);
-	frame_set_owner(sp, slot, 0);
-	frame_drop(sp, (uint32_t)(slot / GROUP_PAGES), UINT64_C(1) << slot % GROUP_PAGES);
-	gate_end_visit(&sp->world, &visit);
 }
 
 /* ---- fork ------------------------------------------------------------------------- */

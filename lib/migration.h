@@ -36,8 +36,15 @@ struct migration {
 	bool committed;    /* uhmm_migrate_pages() was called */
 	uint32_t flags;    /* UHMM_SELECT_* */
 	const void *owner; /* what notifiers are told */
+	bool told;         /* they are, until setup has ended */
 	struct migration_item item[];
 };
+
+/*
+ * Setup, at each visit to the world, before pages are taken: tells the notifiers of the
+ * range, also those that were not there the last time.
+ */
+void migration_tell(struct migration *mg);
 
 /* The mapping that [start, end) lies in, if it is one whose pages migrate. */
 bool migration_mapping(uintptr_t start, uintptr_t end, struct os_vma *vma);
@@ -56,6 +63,8 @@ void migration_lower(const struct os_vma *vma, uintptr_t start, size_t len);
 
 /* The migration of a caller's struct, or NULL if there is none under way. */
 struct migration *migration_find(struct uhmm_space *sp, const struct uhmm_migrate *m);
+/* One of nr pages, on the space's list; or NULL. */
+struct migration *migration_make(struct uhmm_space *sp, size_t nr);
 void migration_free(struct migration *mg);
 
 /*

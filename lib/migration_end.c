@@ -19,6 +19,7 @@
 #include "lib/migrate.h"
 #include "lib/migrate_range.h"
 #include "lib/migration.h"
+#include "lib/migration_folio.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
@@ -42,6 +43,7 @@ struct window {
 	uintptr_t addr[GROUP_PAGES];
 	unsigned nr_drop;
 	uhmm_pfn_t drop[2 * GROUP_PAGES];
+	struct folio_rest folio; /* of a COMPOUND item: there is one at most */
 };
 
 static bool next_window(struct window *w)
@@ -56,6 +58,7 @@ static bool next_window(struct window *w)
 	w->nr_back = w->nr_drop = w->nr_map = 0;
 	w->wanted = 0;
 	w->group = GROUP_NIL;
+	w->folio = (struct folio_rest){ 0 };
 	return true;
 }
 
@@ -65,7 +68,9 @@ static void drop_one(struct uhmm_space *sp, uhmm_pfn_t pfn)
 {
 	uint64_t page = pfn_page(pfn);
 
-	if (pfn_device(pfn)) {
+	if (pfn & UHMM_PFN_COMPOUND) {
+		migration_folio_drop(sp, pfn);
+	} else if (pfn_device(pfn)) {
 		device_forget(sp, pfn_device(pfn), page);
 	} else {
 		frame_set_owner(sp, page, 0);
@@ -117,6 +122,7 @@ static void see_to_rest(struct window *w)
 	unsigned i;
 
 	drop_all(w);
+	migration_folio_rest(sp, &w->folio);
 	for (i = 0; i < w->nr_back; i++)
 		back_one(sp, w->back[i], w->back_slot[i]);
 	for (i = 0; i < w->nr_map; i++)
@@ -153,12 +159,15 @@ static bool is_destination(struct uhmm_space *sp, uhmm_pfn_t dst)
 
 	if (!uhmm_pfn_is_valid(dst))
 		return false;
+	if (dst & UHMM_PFN_COMPOUND)
+		return migration_folio_is_destination(sp, dst);
 	if (pfn_device(dst)) {
 		map = pagemap_at(sp, pfn_device(dst));
 		return map && pagemap_is_spare(map, pfn_page(dst));
 	}
 	return uhmm_pfn_bytes(sp, dst) &&
-	       frame_owner(sp, pfn_page(dst)) == OWNER_ALLOCATED;
+	       frame_owner(sp, pfn_page(dst)) == OWNER_ALLOCATED &&
+	       frame_is_lent(sp, pfn_page(dst));
 }
 
 /* Taken: a destination serves one page. */
@@ -269,8 +278,6 @@ static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 	unsigned tries;
 	int r = -EAGAIN;
 
-	if (pfn_device(dst))
-		tell_once(w, addr);
 	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		if (!pfn_device(dst) ||
 		    !migration_mapping(addr, addr + PAGE_SIZE, &vma) ||
@@ -288,22 +295,39 @@ static bool fill_hole(struct window *w, uintptr_t addr, uhmm_pfn_t dst)
 	return r == 0;
 }
 
-/* Settles what becomes of the window's pages; dst: what the caller wants. */
-static void commit(struct window *w, const uhmm_pfn_t *dst)
+/* What the caller wants for a page. */
+static uhmm_pfn_t destination(struct uhmm_space *sp, uhmm_pfn_t dst)
+{
+	if (dst & UHMM_PFN_ERROR)
+		return UHMM_PFN_ERROR;
+	return !(dst & UHMM_PFN_COMPOUND) && is_destination(sp, dst) ? dst : 0;
+}
+
+/*
+ * Settles what becomes of the window's pages; dst: what the caller wants, any: whether he
+ * does for some page of a folio.
+ */
+static void commit(struct window *w, const uhmm_pfn_t *dst, bool any)
 {
 	struct uhmm_space *sp = w->mg->sp;
 	uintptr_t addr;
 	unsigned shard, i;
-	bool alive;
+	bool alive, given;
 
 	for (i = 0; i < w->nr; i++) {
 		struct migration_item *item = &w->item[i];
 
 		if (!(item->src & UHMM_PFN_MIGRATE))
 			continue;
-		item->dst = dst[i] & UHMM_PFN_ERROR ? UHMM_PFN_ERROR : 0;
-		if (!item->dst && is_destination(sp, dst[i]))
-			item->dst = dst[i];
+		addr = w->mg->start + (w->at + i) * PAGE_SIZE;
+		if (!uhmm_pfn_is_valid(item->src) && pfn_device(dst[i]))
+			tell_once(w, addr);
+		if (item->src & UHMM_PFN_COMPOUND &&
+		    migration_commit_folio(w->mg, w->at + i, dst[i], any, &w->folio))
+			continue;
+		given = item->dst;
+		if (!given)
+			item->dst = destination(sp, dst[i]);
 		if (uhmm_pfn_is_valid(item->src)) {
 			shard = gate_enter(&sp->gate);
 			alive = migration_entry(sp, item->src, &addr);
@@ -311,15 +335,26 @@ static void commit(struct window *w, const uhmm_pfn_t *dst)
 				take_destination(sp, item->dst, addr);
 			gate_leave(&sp->gate, shard);
 		} else {
-			addr = w->mg->start + (w->at + i) * PAGE_SIZE;
 			alive = uhmm_pfn_is_valid(item->dst) &&
 				fill_hole(w, addr, item->dst);
 		}
-		if (!alive)
+		if (!alive && !given)
 			item->dst = 0;
-		if (!item->dst)
+		if (!alive || !item->dst)
 			item->src &= ~UHMM_PFN_MIGRATE;
 	}
+}
+
+/* Is there something in dst[] for any page of the window's folio, if it has one? */
+static bool any_of_folio(const struct window *w, const uhmm_pfn_t *dst)
+{
+	uhmm_pfn_t any = 0;
+	unsigned i, j;
+
+	for (i = 0; i < w->nr; i++)
+		for (j = 0; w->item[i].src & UHMM_PFN_COMPOUND && j < CHUNK_PAGES; j++)
+			any |= dst[w->at + i + j];
+	return any;
 }
 
 int uhmm_migrate_pages(struct uhmm_space *sp, struct uhmm_migrate *m)
@@ -329,14 +364,16 @@ int uhmm_migrate_pages(struct uhmm_space *sp, struct uhmm_migrate *m)
 	struct gate_visit visit;
 	uhmm_pfn_t dst[GROUP_PAGES];
 	unsigned i;
+	bool any;
 
 	if (!mg || mg->committed)
 		return -EINVAL;
 	mg->committed = true;
 	while (next_window(&w)) {
 		memcpy(dst, m->dst + w.at, w.nr * sizeof(*dst));
+		any = any_of_folio(&w, m->dst);
 		gate_visit(&sp->world, &visit);
-		commit(&w, dst);
+		commit(&w, dst, any);
 		if (w.group != GROUP_NIL)
 			frame_group_lend(sp, w.group);
 		see_to_rest(&w);
@@ -372,10 +409,14 @@ static entry_t outcome(struct window *w, const struct migration_item *item,
 static void settle(struct window *w, unsigned i)
 {
 	struct uhmm_space *sp = w->mg->sp;
-	struct migration_item item = w->item[i];
+	struct migration_item item;
 	uintptr_t addr;
 	entry_t *entry, to;
 
+	if (w->item[i].src & UHMM_PFN_COMPOUND &&
+	    migration_settle_folio(w->mg, w->at + i, &w->folio))
+		return;
+	item = w->item[i];
 	if (!uhmm_pfn_is_valid(item.src))
 		return;
 	w->item[i].src = 0; /* a child of fork() finds it settled */

@@ -11,17 +11,17 @@
 #include "lib/device.h"
 #include "lib/pagemap_share.h"
 
-/* Does the driver's struct have this member, and is it set? */
-#define OPS_HAS(ops_, member_)                                                           \
-	((ops_)->size >= offsetof(struct uhmm_pagemap_ops, member_) + sizeof(void *) &&  \
-	 (ops_)->member_)
-
 /* ---- pages ------------------------------------------------------------------------ */
 
 static void put(struct uhmm_pagemap *map, uint64_t page)
 {
 	uint32_t *use = &map->page[page].use, used = MAP_PAGE_USED;
+	enum map_page_part part = pagemap_part(map, page);
 
+	if (part == MAP_PAGE_HEAD)
+		pagemap_put_folio(map, page);
+	if (part != MAP_PAGE_SINGLE)
+		return;
 	if (!__atomic_compare_exchange_n(use, &used, MAP_PAGE_FREEING, false,
 					 __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return; /* it is nobody's */
@@ -59,7 +59,7 @@ bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page)
 {
 	return page < map->nr_pages &&
 	       __atomic_load_n(&map->page[page].use, __ATOMIC_ACQUIRE) == MAP_PAGE_USED &&
-	       !pagemap_owner(map, page);
+	       pagemap_part(map, page) == MAP_PAGE_SINGLE && !pagemap_owner(map, page);
 }
 
 void pagemap_put_spares(struct uhmm_pagemap *map)
@@ -67,7 +67,7 @@ void pagemap_put_spares(struct uhmm_pagemap *map)
 	uint64_t page;
 
 	for (page = 0; page < map->nr_pages; page++)
-		if (pagemap_is_spare(map, page))
+		if (pagemap_is_spare(map, page) || pagemap_is_spare_folio(map, page))
 			put(map, page);
 }
 

@@ -18,6 +18,11 @@
 #include "lib/types.h"
 #include "uhmm/migrate.h"
 
+/* Does the driver's struct have this member, and is it set? */
+#define OPS_HAS(ops_, member_)                                                           \
+	((ops_)->size >= offsetof(struct uhmm_pagemap_ops, member_) + sizeof(void *) &&  \
+	 (ops_)->member_)
+
 /* pfn: number of the device (0: a frame of the space) and page there */
 #define PFN_PAGE_BITS 44
 #define PFN_PAGE_MASK ((UINT64_C(1) << PFN_PAGE_BITS) - 1)
@@ -44,10 +49,16 @@ enum map_page_use {
 	MAP_PAGE_FREEING, /* page_free() has not returned yet */
 };
 
+enum map_page_part {
+	MAP_PAGE_SINGLE = 0,
+	MAP_PAGE_HEAD, /* of a folio, the other pages of which are */
+	MAP_PAGE_TAIL,
+};
+
 struct map_page {
 	uintptr_t owner; /* where the program has it; 0: nowhere (any more). Atomic */
 	uint32_t use;    /* enum map_page_use; atomic */
-	uint32_t pad;
+	uint32_t part;   /* enum map_page_part; atomic, changed by who has the page */
 };
 
 /* Faults for a driver's migrate_to_ram(): about as many as threads that touch pages. */
@@ -127,6 +138,13 @@ static inline void pagemap_set_owner(struct uhmm_pagemap *map, uint64_t page,
 	__atomic_store_n(&map->page[page].owner, addr, __ATOMIC_RELAXED);
 }
 
+static inline enum map_page_part pagemap_part(const struct uhmm_pagemap *map,
+					      uint64_t page)
+{
+	return (enum map_page_part)__atomic_load_n(&map->page[page].part,
+						   __ATOMIC_RELAXED);
+}
+
 /* A page map that the space does not know yet. -EINVAL: config; -ENOMEM. */
 int pagemap_make(struct uhmm_space *sp, const struct uhmm_pagemap_config *config,
 		 struct uhmm_pagemap **map);
@@ -138,7 +156,19 @@ void pagemap_free(struct uhmm_pagemap *map);
 int pagemap_get(struct uhmm_pagemap *map, uint64_t page);
 /* Is it one that a migration may have as a destination: got, and nowhere yet? */
 bool pagemap_is_spare(const struct uhmm_pagemap *map, uint64_t page);
+/* The same of a folio. */
+bool pagemap_is_spare_folio(const struct uhmm_pagemap *map, uint64_t head);
 /* Puts all of these; nobody has the page map in use. */
 void pagemap_put_spares(struct uhmm_pagemap *map);
+
+/* Nobody uses the folio any more. */
+void pagemap_put_folio(struct uhmm_pagemap *map, uint64_t head);
+/*
+ * The pages of a folio are single ones from now on, that of addr and those behind it. By
+ * who changes its entry.
+ */
+void pagemap_split(struct uhmm_pagemap *map, uint64_t head, uintptr_t addr);
+/* All bytes of a folio. 0; -EIO: some of them are lost. */
+int pagemap_load_folio(struct uhmm_pagemap *map, uint64_t head, char *buf);
 
 #endif

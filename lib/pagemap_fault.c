@@ -6,6 +6,8 @@
 #include <limits.h>
 
 #include "lib/fault.h"
+#include "lib/fault_internal.h"
+#include "lib/folio.h"
 #include "lib/gate.h"
 #include "lib/migration.h"
 #include "lib/page.h"
@@ -79,13 +81,16 @@ static bool describe(struct uhmm_pagemap *map, uintptr_t addr, struct uhmm_fault
 	struct gate_visit visit;
 	struct os_vma vma;
 	unsigned shard;
+	struct chunk *chunk;
 	entry_t *entry, e;
-	bool is;
+	bool is, folio;
 
 	gate_visit(&sp->world, &visit);
 	shard = gate_enter(&sp->gate);
-	entry = page_entry(page_chunk(sp, addr), addr);
+	entry = find_entry(sp, addr, &chunk, &folio);
 	e = entry ? entry_load(entry) : 0;
+	if (folio)
+		e = folio_page(e, page_index(addr));
 	is = entry_state(e) == PAGE_DEVICE && entry_device(e) == map->number &&
 	     migration_mapping(addr, addr + PAGE_SIZE, &vma);
 	gate_leave(&sp->gate, shard);

@@ -29,6 +29,7 @@
 #include "lib/device.h"
 #include "lib/event.h"
 #include "lib/fault_internal.h"
+#include "lib/folio.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/reader.h"
@@ -230,7 +231,7 @@ static int fill_folio(struct uhmm_space *sp, struct run *run)
 	return r == -EAGAIN ? r : 0;
 }
 
-/* What is at `at`, and behind it. Pages done with, or -errno as patiently(). */
+/* What is at `at`, and behind it. Pages done with, 0: again; or -errno as patiently(). */
 static int recall_at(struct uhmm_space *sp, uintptr_t at, uintptr_t end, uint64_t until)
 {
 	struct chunk *chunk = page_chunk(sp, at);
@@ -243,6 +244,11 @@ static int recall_at(struct uhmm_space *sp, uintptr_t at, uintptr_t end, uint64_
 		page_wait(sp, entry);
 	switch (entry_state(run.seen[0])) {
 	case PAGE_DEVICE:
+		if (folio) {
+			/* Page by page: there is no time for all of it. */
+			folio_split_device(sp, at);
+			return 0;
+		}
 		load_run(sp, &run, end);
 		r = run.nr ? patiently(sp, &run, at, at + run.nr * PAGE_SIZE, until,
 				       fill_run) :

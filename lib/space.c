@@ -14,6 +14,7 @@
 #include "lib/fork.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
+#include "lib/huge.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
@@ -98,6 +99,7 @@ static void release(struct uhmm_space *sp)
 	if (sp->here)
 		os_release(sp->here, PAGE_SIZE);
 	frames_fini(sp);
+	huge_fini(sp);
 	fence_fini(sp);
 	recall_fini(sp);
 	reclaim_fini(sp);
@@ -153,6 +155,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		r = sp->kicker = os_kicker_open();
 	if (r >= 0)
 		r = frames_init(sp, frames);
+	if (!r)
+		r = huge_init(sp);
 	if (!r)
 		r = map_here(sp);
 	if (!r)

@@ -164,11 +164,12 @@ struct page_table {
 
 enum group_kind {
 	GROUP_FREE = 0,
-	GROUP_OPEN,      /* being filled by its owner, on no list */
-	GROUP_PROBATION, /* on the probation list */
-	GROUP_CLOSED,    /* taken off it by who stores its pages */
-	GROUP_FOLIO,     /* first of the eight groups of a block that holds a folio */
-	GROUP_LENT,      /* its pages are a driver's: on no list, freed with the last */
+	GROUP_OPEN,       /* being filled by its owner, on no list */
+	GROUP_PROBATION,  /* on the probation list */
+	GROUP_CLOSED,     /* taken off it by who stores its pages */
+	GROUP_FOLIO,      /* first of the eight groups of a block that holds a folio */
+	GROUP_LENT,       /* its pages are a driver's: on no list, freed with the last */
+	GROUP_FOLIO_LENT, /* as GROUP_FOLIO, but the folio is a driver's: on no list */
 };
 
 struct frame_group {
@@ -208,6 +209,20 @@ struct frames {
 	uint32_t trash_used[2];
 	struct uhmm_lock trash_lock;
 	int trash_uffd;
+};
+
+/* Huge pages of our own; lib/huge.h. */
+struct huge {
+	char *area;    /* registered nowhere */
+	uint64_t free; /* atomic bitmap */
+};
+
+/* Whether the program could have huge pages in the mapping that was asked for last. */
+struct huge_allowed {
+	struct uhmm_lock lock;
+	uintptr_t start, end;
+	uint64_t until_ns;
+	bool allowed;
 };
 
 /* ---- counters --------------------------------------------------------------------- */
@@ -534,6 +549,8 @@ struct uhmm_space {
 	uint32_t wait_queue[WAIT_BUCKETS];
 	unsigned gen_shift; /* a generation is 2^gen_shift stores */
 	struct frames frames;
+	struct huge huge;
+	struct huge_allowed huge_allowed;
 	/* [1..], acquire; set NULL with the world closed, numbers are used again */
 	struct uhmm_device *device[SPACE_DEVICES];
 	uint32_t nr_devices; /* those open are at most this */

@@ -48,8 +48,6 @@ struct uhmm_pagemap;
 /* A page frame number and flags; 0: no page. */
 typedef uint64_t uhmm_pfn_t;
 
-struct uhmm_pagemap;
-
 #define UHMM_PFN_VALID UINT64_C(0x1)   /* there is a page */
 #define UHMM_PFN_MIGRATE UINT64_C(0x2) /* src: it can move; without VALID: a hole */
 #define UHMM_PFN_WRITE UINT64_C(0x8)   /* src: the program may write there */
@@ -116,12 +114,19 @@ int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate *migrate);
 
 /*
  * The same by the pages of a page map, wherever the program has them, for a driver that
- * needs its memory back: npages from first on; start, end, owner and flags are ignored.
- * A page that the program has not is 0. Since 0.1.
+ * needs its memory back: npages from first on, which src and dst have elements for. Of
+ * flags two count: UHMM_SELECT_COMPOUND, a folio of which all pages are asked for is one
+ * element then, its head's, and is split otherwise; and UHMM_SELECT_READONLY, for pages
+ * of a coherent page map. start, end and owner are ignored. A page that the program has
+ * not, that is in transition, or in which one of the two arrays or *migrate lies is 0.
+ * 0; -EINVAL; -ENOMEM. Since 0.1.
  */
 int uhmm_migrate_device_range(struct uhmm_pagemap *pagemap, uint64_t first, size_t npages,
 			      struct uhmm_migrate *migrate);
-/* Of these pages: pfns has npages of them, and may be migrate->src. Since 0.1. */
+/*
+ * The same of these pages, of any page maps of the space: pfns has npages of them, and
+ * may be migrate->src. Those of a folio follow its head's, or are 0. Since 0.1.
+ */
 int uhmm_migrate_device_pfns(struct uhmm_space *space, const uhmm_pfn_t *pfns,
 			     size_t npages, struct uhmm_migrate *migrate);
 
@@ -148,7 +153,8 @@ int uhmm_migrate_finalize(struct uhmm_space *space, struct uhmm_migrate *migrate
 
 /*
  * The bytes of a page of memory that a migration has as a source, or that was allocated;
- * NULL for any other. Since 0.1.
+ * of a COMPOUND one all UHMM_FOLIO_PAGES pages, one after the other; NULL for any other.
+ * Since 0.1.
  */
 void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
 
@@ -166,6 +172,12 @@ int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
  */
 int uhmm_page_alloc_on_node(struct uhmm_space *space, int node, uhmm_pfn_t *pfns,
 			    unsigned nr);
+/*
+ * A huge page of memory, full of zeros, for the dst of a COMPOUND source: *pfn is
+ * COMPOUND. -EINVAL; -ENOMEM: the system has no huge page now. Since 0.1.
+ */
+int uhmm_folio_alloc(struct uhmm_space *space, uhmm_pfn_t *pfn);
+/* Of either kind. Since 0.1. */
 void uhmm_page_free(struct uhmm_space *space, uhmm_pfn_t pfn);
 
 /* ---- page maps: a device's own memory -------------------------------------------- */
@@ -207,7 +219,7 @@ struct uhmm_pagemap_ops {
 	 * map is private.
 	 */
 	int (*copy_to_ram)(void *ctx, uint64_t page, void *buf);
-	/* Nobody uses the page any more. May be NULL. */
+	/* Nobody uses the page any more, or the folio that it is the head of. Or NULL. */
 	void (*page_free)(void *ctx, uint64_t page);
 	/*
 	 * In a child that fork() made, where the driver's memory was copied like any
@@ -230,6 +242,12 @@ struct uhmm_pagemap_ops {
 	 * now on, each freed for itself. May be NULL.
 	 */
 	void (*folio_split)(void *ctx, uint64_t head);
+	/*
+	 * As copy_to_ram(), of a folio at once: UHMM_FOLIO_PAGES pages, to memory in one
+	 * piece. If it fails the folio is split, and each page is asked for by itself.
+	 * May be NULL: copy_to_ram() of each.
+	 */
+	int (*copy_folio_to_ram)(void *ctx, uint64_t head, void *buf);
 };
 
 /*
@@ -285,7 +303,7 @@ int uhmm_page_get(struct uhmm_pagemap *pagemap, uint64_t page, uhmm_pfn_t *pfn);
 void uhmm_page_put(struct uhmm_pagemap *pagemap, uint64_t page);
 /*
  * The same of UHMM_FOLIO_PAGES pages that are one, from head on, a multiple of that:
- * *pfn is COMPOUND. Since 0.1.
+ * *pfn is COMPOUND. -EINVAL also of a page map that is coherent or SHARED. Since 0.1.
  */
 int uhmm_folio_get(struct uhmm_pagemap *pagemap, uint64_t head, uhmm_pfn_t *pfn);
 /* The page map of a pfn, and the page's number in it; NULL: not of one. Since 0.1. */

@@ -55,8 +55,12 @@ void os_unlock(void *addr, size_t size_bytes);
  * quietly: nothing happens then.
  */
 void os_keep(void *addr, bool quietly);
-/* Huge pages for [addr, addr+size) where the kernel has them. A hint. */
-void os_prefer_huge(void *addr, size_t size_bytes);
+/*
+ * [addr, addr+size), whole huge pages of a reservation that are registered nowhere, is
+ * empty, readable and writable afterwards, and its first touch brings a huge page where
+ * the kernel has one. (Where there were small pages it does not: their table stays.)
+ */
+int os_prefer_huge(void *addr, size_t size_bytes);
 
 /*
  * For about as long as it takes to change the protection of [addr, addr+size), 0.5 ms for
@@ -123,10 +127,12 @@ int64_t os_uffd_copy(int uffd, uintptr_t dst, const void *src, size_t len);
 /* Maps the zero page. As above. */
 int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
 /*
- * Could a page be filled there? Changes nothing. 0; -ENOENT: no mapping, or not
- * registered; -EAGAIN: as above; -EBADF, -ENOTTY: no userfaultfd.
+ * Could pages be filled there, is [addr, addr+len) of one mapping? Changes nothing. 0;
+ * -ENOENT: no mapping, or not registered; -EAGAIN: as above; -EBADF, -ENOTTY: no
+ * userfaultfd.
  */
-int os_uffd_probe(int uffd, uintptr_t addr);
+int os_uffd_probe_range(int uffd, uintptr_t addr, size_t len);
+int os_uffd_probe(int uffd, uintptr_t addr); /* one page */
 int os_uffd_wake(int uffd, uintptr_t start, size_t len);
 /* From now on whoever touches the pages gets SIGBUS. */
 int os_uffd_poison(int uffd, uintptr_t start, size_t len);
@@ -263,6 +269,12 @@ int os_populate(uintptr_t start, size_t len, bool write);
  */
 void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len),
 			     void *ctx);
+
+/*
+ * Could the program have a huge page at addr, as the system, the process and the mapping
+ * are set? Slow: walks the resident pages of all mappings up to that one.
+ */
+bool os_huge_allowed(uintptr_t addr);
 
 /*
  * Calls fn for each mapping that a forked child finds empty (MADV_WIPEONFORK). Slow:

@@ -39,4 +39,9 @@ size_t os_linux_filled(uintptr_t start, size_t len);
 /* Called by os_die() with its message before the process ends. */
 extern void (*os_on_die)(const char *message);
 
+/* A file of this process's in /proc, for reading. */
+int os_linux_open_self(const char *path, int flags);
+/* The number that *s begins with, in hexadecimal; *s is what follows it. */
+uintptr_t os_linux_hex(const char **s);
+
 #endif

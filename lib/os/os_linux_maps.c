@@ -32,7 +32,7 @@ static struct {
 	bool no_query;
 } proc = { .maps = -1, .pagemap = -1, .statm = -1, .task = -1 };
 
-static int open_self(const char *path, int flags)
+int os_linux_open_self(const char *path, int flags)
 {
 	return (int)sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0);
 }
@@ -42,7 +42,7 @@ static void reopen(int *fd, const char *path, int flags)
 	/* Kept only by the process that opened it; a child's copy names the parent's. */
 	if (*fd >= 0)
 		os_close(*fd);
-	*fd = open_self(path, flags);
+	*fd = os_linux_open_self(path, flags);
 }
 
 void os_detach(void)
@@ -123,7 +123,7 @@ static int vma_by_query(uintptr_t addr, bool writable_only, struct os_vma *vma)
 	return 0;
 }
 
-static uintptr_t hex(const char **s)
+uintptr_t os_linux_hex(const char **s)
 {
 	uintptr_t v = 0;
 
@@ -143,9 +143,9 @@ static void parse_line(const char *s, struct os_vma *vma)
 	bool shared, inode;
 	int field;
 
-	vma->start = hex(&s);
+	vma->start = os_linux_hex(&s);
 	s++;
-	vma->end = hex(&s);
+	vma->end = os_linux_hex(&s);
 	s++;
 	vma->readable = s[0] == 'r';
 	vma->writable = s[1] == 'w';
@@ -421,7 +421,7 @@ int64_t os_pss_anon_pages(void)
 {
 	char buf[2048], *s;
 	int64_t kib = 0;
-	int fd = open_self("/proc/thread-self/smaps_rollup", 0);
+	int fd = os_linux_open_self("/proc/thread-self/smaps_rollup", 0);
 	long n;
 
 	if (fd < 0)
@@ -493,45 +493,6 @@ void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which)
 	for (i = 0; i < n / (long)sizeof(*entry); i++)
 		if (entry[i] >> 63 & 1 && entry[i] >> 56 & 1)
 			which[i / 64] |= UINT64_C(1) << i % 64;
-}
-
-/*
- * /proc/self/smaps: the line of a mapping, lines of numbers, "VmFlags: rd wr ... wf".
- * Lines other than a mapping's begin with a capital letter.
- */
-void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
-{
-	char buf[4096 + 512];
-	size_t len = 0;
-	uintptr_t start = 0, end = 0;
-	int fd = open_self("/proc/thread-self/smaps", 0);
-	long n;
-
-	if (fd < 0)
-		return;
-	while ((n = sys3(SYS_read, fd, buf + len, sizeof(buf) - len)) > 0) {
-		char *line = buf, *nl;
-
-		len += (size_t)n;
-		while ((nl = memchr(line, '\n', len - (size_t)(line - buf)))) {
-			const char *s = line;
-
-			*nl = 0;
-			if (line[0] < 'A' || line[0] > 'Z') {
-				start = hex(&s);
-				s++;
-				end = hex(&s);
-			} else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " wf")) {
-				fn(ctx, start, end);
-			}
-			line = nl + 1;
-		}
-		len -= (size_t)(line - buf);
-		memmove(buf, line, len);
-		if (len == sizeof(buf))
-			len = 0; /* no such line: paths end at 4095 */
-	}
-	os_close(fd);
 }
 
 /* ---- thread areas ----------------------------------------------------------------- */
@@ -609,7 +570,7 @@ bool os_is_child_of(uint32_t maker, uint32_t child)
 	for (n = (long)strlen(path); i > 0; n++)
 		path[n] = digit[--i];
 	memcpy(path + n, "/children", sizeof("/children"));
-	fd = open_self(path, 0);
+	fd = os_linux_open_self(path, 0);
 	if (fd < 0)
 		return true;
 	/* "12 345 6789 " */

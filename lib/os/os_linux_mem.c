@@ -213,9 +213,19 @@ void os_hold_mappings(void *addr, size_t size_bytes)
 	sys3(SYS_mprotect, addr, size_bytes, PROT_READ | PROT_WRITE);
 }
 
-void os_prefer_huge(void *addr, size_t size_bytes)
+/* Mapped anew, and that frees the page tables. */
+int os_prefer_huge(void *addr, size_t size_bytes)
 {
+	long ret = sys6(SYS_mmap, (long)addr, (long)size_bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+	if (ret < 0 && ret > -4096)
+		return (int)ret;
+	sys3(SYS_madvise, addr, size_bytes, MADV_DONTDUMP);
 	sys3(SYS_madvise, addr, size_bytes, MADV_HUGEPAGE);
+	/* After mlockall(MCL_FUTURE) it was filled. */
+	sys2(SYS_munlock, addr, size_bytes);
+	return 0;
 }
 
 void os_wipe_on_fork(void *addr, size_t size_bytes)

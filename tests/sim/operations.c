@@ -324,13 +324,24 @@ static void op_migrate(struct program *p)
 		sim_fail("uhmm_migrate: %zu pages moved, %zu results say so", moved, n);
 }
 
+/* A huge page's worth, or two. */
+static struct run huge_run(const struct program *p)
+{
+	unsigned nr = p->nr_pages / 512 * 512, page = sim_below(nr / 512) * 512;
+
+	nr = sim_below(2) ? 512 : nr - page;
+	return (struct run){ page, nr, page_addr(page), nr * SIM_PAGE };
+}
+
 static void op_driver(struct program *p)
 {
-	struct run r = random_run(p);
+	struct run r = p->huge && sim_below(4) ? huge_run(p) : random_run(p);
 
 	/* There and back: what it has just moved it may want to move again. */
 	while (p->driver && sim_below(4))
 		driver_migrate(p, r.addr, r.nr);
+	if (p->driver && sim_below(6) == 0)
+		driver_evict(p);
 }
 
 /* Some of it is the device's, some is memory; and the program goes on with it. */
@@ -447,15 +458,22 @@ static void op_sleep(struct program *p)
 
 static const struct {
 	void (*fn)(struct program *p);
-	unsigned weight, storm;
+	unsigned weight, storm, calm;
 } operations[] = {
-	{ op_read, 26, 15 },    { op_write, 26, 15 },  { op_dma, 3, 1 },
-	{ op_unmap, 4, 10 },    { op_map, 2, 5 },      { op_remap, 5, 15 },
-	{ op_discard, 6, 8 },   { op_protect, 3, 1 },  { op_fork, 1, 5 },
-	{ op_migrate, 12, 12 }, { op_advise, 4, 4 },   { op_pin, 3, 1 },
-	{ op_budget, 2, 1 },    { op_stats, 1, 0 },    { op_sleep, 2, 2 },
-	{ op_fork_libc, 1, 6 }, { op_driver, 10, 10 }, { op_mirror, 10, 8 },
+	{ op_read, 26, 15, 26 },   { op_write, 26, 15, 26 },  { op_dma, 3, 1, 1 },
+	{ op_unmap, 4, 10, 1 },    { op_map, 2, 5, 0 },       { op_remap, 5, 15, 1 },
+	{ op_discard, 6, 8, 2 },   { op_protect, 3, 1, 0 },   { op_fork, 1, 5, 1 },
+	{ op_migrate, 12, 12, 3 }, { op_advise, 4, 4, 1 },    { op_pin, 3, 1, 1 },
+	{ op_budget, 2, 1, 1 },    { op_stats, 1, 0, 1 },     { op_sleep, 2, 2, 2 },
+	{ op_fork_libc, 1, 6, 1 }, { op_driver, 10, 10, 30 }, { op_mirror, 10, 8, 15 },
 };
+
+static unsigned weight_of(const struct program *p, unsigned i)
+{
+	if (p->calm)
+		return operations[i].calm;
+	return p->storm ? operations[i].storm : operations[i].weight;
+}
 
 void operation(struct program *p)
 {
@@ -464,10 +482,10 @@ void operation(struct program *p)
 	if (p->no_library)
 		nr = UNKNOWING;
 	for (i = 0; i < nr; i++)
-		total += p->storm ? operations[i].storm : operations[i].weight;
+		total += weight_of(p, i);
 	at = sim_below(total);
 	for (i = 0;; i++) {
-		unsigned weight = p->storm ? operations[i].storm : operations[i].weight;
+		unsigned weight = weight_of(p, i);
 
 		if (at < weight)
 			break;

@@ -40,6 +40,12 @@ static bool counts(uintptr_t addr)
 	return (page_at(here(), addr)->flags & (P_PRESENT | P_ZERO)) == P_PRESENT;
 }
 
+/* Of the library's own memory only what has pages that are tracked. */
+static bool is_tracked(uintptr_t addr)
+{
+	return in_arena(addr) || own_chunk(here(), addr, false);
+}
+
 static bool is_found(uintptr_t addr, enum os_scan_what what)
 {
 	uint32_t flags = page_at(here(), addr)->flags;
@@ -60,7 +66,7 @@ int os_scan(uintptr_t start, uintptr_t end, enum os_scan_what what, uint32_t max
 		struct os_extent *last = n ? &extents[n - 1] : NULL;
 		bool huge;
 
-		if (!in_arena(addr) || !is_found(addr, what))
+		if (!is_tracked(addr) || !is_found(addr, what))
 			continue;
 		huge = page_at(here(), addr)->flags & P_HUGE;
 		if (last && last->start + last->nr_pages * SIM_PAGE == addr &&
@@ -82,11 +88,21 @@ size_t os_empty(uintptr_t start, size_t len)
 {
 	size_t n = 0;
 
-	while (n < len && in_arena(start + n) &&
-	       !(page_at(here(), start + n)->flags & P_PRESENT))
+	while (n < len &&
+	       !(is_tracked(start + n) && page_at(here(), start + n)->flags & P_PRESENT))
 		n += SIM_PAGE;
 	sim_point();
 	return n;
+}
+
+bool os_huge_allowed(uintptr_t addr)
+{
+	const struct vma *vma;
+
+	sim_point();
+	mm_wait(here());
+	vma = vma_at(here(), addr);
+	return vma && vma->prot & SIM_THP;
 }
 
 static int64_t resident_tracked(const struct vma *vma)

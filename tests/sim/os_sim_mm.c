@@ -49,8 +49,10 @@ static bool huge_fits(struct mm *mm, const struct vma *vma, uintptr_t start)
 {
 	const struct chunk *chunk = chunk_at(mm, start);
 
+	/* The library has to do without it at times. */
 	return vma->prot & SIM_THP && vma->start <= start &&
-	       vma->end >= start + SIM_HUGE && !chunk->table;
+	       vma->end >= start + SIM_HUGE && !chunk->table &&
+	       (in_arena(start) || sim_below(8));
 }
 
 /* The kernel's own answer to a missing page. */

@@ -544,11 +544,37 @@ void os_hold_mappings(void *addr, size_t size_bytes)
 	sim_point();
 }
 
-void os_prefer_huge(void *addr, size_t size_bytes)
+/* As mmap() over it: its page tables go too. */
+int os_prefer_huge(void *addr, size_t size_bytes)
 {
-	(void)addr;
-	(void)size_bytes;
+	uintptr_t start = (uintptr_t)addr, end = start + size_bytes, at;
+	struct vma reservation;
+	struct mm *mm = here();
+	unsigned i;
+
 	sim_point();
+	reservation_of(start, size_bytes, &reservation);
+	if ((start | end) % SIM_HUGE)
+		sim_fail("huge pages at %lx, %zu", start, size_bytes);
+	if (sim_chance(sim_config.busy_move))
+		return -ENOMEM;
+	vma_split(mm, start);
+	vma_split(mm, end);
+	for (i = 0; i < mm->nr; i++) {
+		if (mm->vma[i].start < start || mm->vma[i].end > end)
+			continue;
+		if (mm->vma[i].uffd)
+			sim_fail("maps %lx anew, which is registered", start);
+		mm->vma[i].prot = SIM_RW | SIM_THP;
+	}
+	vma_merge(mm);
+	for (at = start; at < end; at += SIM_HUGE)
+		if (own_chunk(mm, at, false))
+			memset(own_chunk(mm, at, false), 0, sizeof(struct chunk));
+	punch(start, size_bytes);
+	sim_trace("prefer_huge", (int64_t)start, (int64_t)end, 0, 0);
+	sim_point();
+	return 0;
 }
 
 /* Those that know nothing of the library never look. */

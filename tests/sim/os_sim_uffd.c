@@ -652,18 +652,23 @@ int64_t os_uffd_zero(int fd, uintptr_t dst, size_t len)
 	return r;
 }
 
-int os_uffd_probe(int fd, uintptr_t addr)
+int os_uffd_probe_range(int fd, uintptr_t addr, size_t len)
 {
 	struct file *file = file_at(fd);
 	int r;
 
 	if (!file || !(file->open_in & 1u << here()->index))
 		return -EBADF;
-	r = fill_check(range_get(fd, addr, SIM_PAGE), addr, SIM_PAGE);
+	r = fill_check(range_get(fd, addr, len), addr, len);
 
-	sim_trace("probe", (int64_t)addr, fd, 0, r);
+	sim_trace("probe", (int64_t)addr, fd, (int64_t)(len / SIM_PAGE), r);
 	sim_point();
 	return r;
+}
+
+int os_uffd_probe(int fd, uintptr_t addr)
+{
+	return os_uffd_probe_range(fd, addr, SIM_PAGE);
 }
 
 int os_uffd_wake(int fd, uintptr_t start, size_t len)

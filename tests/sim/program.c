@@ -42,6 +42,10 @@ static void make_shape(struct program *p)
 	p->storm = sim_below(3) == 0;
 	if (p->storm)
 		p->forks = 2 + sim_below(6);
+	p->calm = p->huge && !p->storm && sim_below(4);
+	/* Much memory takes long where processes take turns. */
+	if (p->calm && p->forks)
+		p->forks = sim_below(3) == 0;
 	p->nr_devices = 1 + sim_below(PROGRAM_DEVICES);
 }
 
@@ -56,7 +60,7 @@ static void start_library(struct program *p)
 	for (i = 0; i < p->nr_devices; i++)
 		check("uhmm_device_open",
 		      uhmm_device_open(p->space, specs[(first + i) % 2], &p->device[i]));
-	if (sim_below(2))
+	if (p->calm || sim_below(2))
 		driver_start(p);
 	p->late_mirror = sim_below(3) == 0;
 	if (!p->late_mirror && sim_below(3))
@@ -142,6 +146,16 @@ static void end_library(struct program *p)
 	host_reset();
 }
 
+/* What is written to before the library has registered it is huge. */
+static void make_huge(const struct program *p)
+{
+	char byte = 'h';
+	unsigned i;
+
+	for (i = 0; i + 512 <= p->nr_pages; i += 512)
+		check("write", sim_write(ARENA_BASE + i * SIM_PAGE, &byte, 1));
+}
+
 static void program_main(void *arg)
 {
 	struct program *p = arg;
@@ -152,6 +166,8 @@ static void program_main(void *arg)
 	check("mmap",
 	      sim_mmap(ARENA_BASE, p->nr_pages * SIM_PAGE,
 		       SIM_RW | (p->huge ? SIM_THP : 0) | (sim_below(6) ? 0 : SIM_EXEC)));
+	if (p->calm)
+		make_huge(p);
 	start_library(p);
 	for (i = 0; i < p->nr_threads; i++)
 		tid[i] = sim_spawn("app", thread_main, p);

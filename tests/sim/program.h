@@ -27,7 +27,7 @@ struct program {
 	struct driver *driver; /* NULL: none */
 	struct mirror *mirror; /* the same */
 	bool late_mirror;      /* it begins when somebody wants to use it */
-	/* A child copies this struct: so the one not during the other. */
+	/* A child has a copy of this struct: so the one not during the other. */
 	unsigned mirror_starting, forking;
 	unsigned nr_pages; /* of the arena, from its start */
 	unsigned nr_threads, nr_operations;
@@ -35,6 +35,7 @@ struct program {
 	uint64_t base_bytes; /* resident before the program touched anything */
 	bool manage, huge;
 	bool storm;      /* mostly forks and changes of mappings */
+	bool calm;       /* hardly any: huge pages stay huge */
 	bool no_library; /* a child whose library could not take over */
 	/* Of each page's mapping: changes so far, and those under way. */
 	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];
@@ -48,6 +49,7 @@ void operation(struct program *p);
 /* A driver with a device of its own; driver.c. */
 void driver_start(struct program *p);
 void driver_migrate(struct program *p, uintptr_t start, unsigned nr);
+void driver_evict(struct program *p);
 void driver_end(struct program *p, bool unregister);
 void driver_free(struct program *p);
 /* Where the driver's own device has a page of uhmm_range_fault(); NULL: it has not. */

@@ -97,6 +97,28 @@ API_TEST(a_coherent_page_is_seen_where_it_is)
 	board_close(b);
 }
 
+API_TEST(what_is_exclusive_is_on_no_device)
+{
+	struct board *b = board_open_coherent(delivery);
+	char *p = api_map(NR);
+	uhmm_pfn_t pfn;
+	struct seen s;
+
+	api_fill(p, 4, 1);
+	board_take(b, p, 4);
+	begin(&s, b, p);
+	CHECK_EQ(uhmm_make_exclusive(b->space, (uintptr_t)p, board_owner, &pfn), 0);
+	CHECK_EQ(board_freed(b), 1);
+	*(char *)uhmm_pfn_bytes(b->space, pfn) ^= 1;
+	*(volatile char *)p ^= 1;
+	api_check(p, 4, 1);
+	look(&s, 4, 0);
+	expect(&s, 0, false, true);
+	expect(&s, 1, true, true);
+	uhmm_notifier_remove(s.notifier);
+	board_close(b);
+}
+
 API_TEST(what_was_written_since_a_fork_is_memory)
 {
 	struct board *b = board_open_coherent(delivery);

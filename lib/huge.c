@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See huge.h. A bitmap of free places; who finds none does without. Any thread, also
+ * inside the gate but for huge_get(), which takes as long as it takes to clear 2 MiB.
+ */
+#include "lib/huge.h"
+
+#include <errno.h>
+
+#include "lib/migrate.h"
+
+/* As many as a word has bits: more than threads that fault on folios at once. */
+#define PLACES 64u
+#define AREA_SIZE (PLACES * CHUNK_SIZE)
+
+int huge_init(struct uhmm_space *sp)
+{
+	struct huge *h = &sp->huge;
+
+	h->area = os_reserve(AREA_SIZE);
+	if (!h->area || os_commit(h->area, AREA_SIZE))
+		return -ENOMEM;
+	os_prefer_huge(h->area, AREA_SIZE); /* or huge_get() does, place by place */
+	h->free = ~UINT64_C(0);
+	return 0;
+}
+
+void huge_after_fork(struct uhmm_space *sp)
+{
+	struct huge *h = &sp->huge;
+
+	if (h->free != ~UINT64_C(0))
+		os_discard(h->area, AREA_SIZE);
+	h->free = ~UINT64_C(0);
+}
+
+void huge_fini(struct uhmm_space *sp)
+{
+	if (sp->huge.area)
+		os_release(sp->huge.area, AREA_SIZE);
+	sp->huge.area = NULL;
+}
+
+/* A place, or NULL. */
+static char *place_take(struct huge *h)
+{
+	uint64_t free = __atomic_load_n(&h->free, __ATOMIC_ACQUIRE);
+	unsigned i;
+
+	while (free) {
+		i = (unsigned)__builtin_ctzll(free);
+		if (__atomic_compare_exchange_n(&h->free, &free,
+						free & ~(UINT64_C(1) << i), false,
+						__ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
+			return h->area + i * CHUNK_SIZE;
+	}
+	return NULL;
+}
+
+static void place_give(struct huge *h, const char *bytes)
+{
+	size_t i = (size_t)(bytes - h->area) / CHUNK_SIZE;
+
+	__atomic_fetch_or(&h->free, UINT64_C(1) << i, __ATOMIC_RELEASE);
+}
+
+static bool touch(char *bytes)
+{
+	os_keep(bytes, false);
+	return is_huge((uintptr_t)bytes);
+}
+
+char *huge_get(struct uhmm_space *sp)
+{
+	char *bytes = place_take(&sp->huge);
+
+	if (!bytes)
+		return NULL;
+	if (touch(bytes))
+		return bytes;
+	/* There was something smaller here before, perhaps. */
+	if (!os_prefer_huge(bytes, CHUNK_SIZE) && touch(bytes))
+		return bytes;
+	huge_put(sp, bytes);
+	return NULL;
+}
+
+void huge_put(struct uhmm_space *sp, char *bytes)
+{
+	if (os_empty((uintptr_t)bytes, CHUNK_SIZE) != CHUNK_SIZE)
+		os_discard(bytes, CHUNK_SIZE);
+	place_give(&sp->huge, bytes);
+}
+
+size_t huge_move(struct uhmm_space *sp, uintptr_t dst, const char *bytes, size_t done,
+		 int64_t *why)
+{
+	bool shared = false;
+
+	*why = 0;
+	while (done < CHUNK_SIZE) {
+		uintptr_t src = (uintptr_t)bytes + done;
+		int64_t r = os_uffd_move(sp->uffd, dst + done, src, CHUNK_SIZE - done, 0);
+
+		if (r > 0) {
+			done += (size_t)r;
+			continue;
+		}
+		if (r != -EBUSY || shared) {
+			*why = r;
+			break;
+		}
+		/* A process was cloned meanwhile: what it has a copy of is ours again. */
+		os_make_exclusive(src, CHUNK_SIZE - done);
+		shared = true;
+	}
+	return done;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * /proc/self/smaps: what the kernel tells of a mapping in no other place. Reading it
+ * walks all resident pages of the mappings that are read.
+ *
+ * The line of a mapping, lines of numbers, "VmFlags: rd wr ... wf". Lines other than a
+ * mapping's begin with a capital letter.
+ */
+#include <string.h>
+
+#include "lib/os/os.h"
+#include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
+
+struct smaps {
+	int fd;
+	uintptr_t start, end; /* the mapping that the line is of */
+	size_t from, len;
+	char buf[4096 + 512];
+};
+
+static bool smaps_open(struct smaps *sm)
+{
+	sm->fd = os_linux_open_self("/proc/thread-self/smaps", 0);
+	sm->start = sm->end = 0;
+	sm->from = sm->len = 0;
+	return sm->fd >= 0;
+}
+
+/* Makes room behind what has been read and not been looked at, and fills it. */
+static bool read_more(struct smaps *sm)
+{
+	long n;
+
+	sm->len -= sm->from;
+	memmove(sm->buf, sm->buf + sm->from, sm->len);
+	sm->from = 0;
+	if (sm->len == sizeof(sm->buf))
+		sm->len = 0; /* no such line: paths end at 4095 */
+	n = sys3(SYS_read, sm->fd, sm->buf + sm->len, sizeof(sm->buf) - sm->len);
+	if (n > 0)
+		sm->len += (size_t)n;
+	return n > 0;
+}
+
+/* The next line of numbers, terminated; NULL after the last. */
+static char *smaps_next(struct smaps *sm)
+{
+	char *line, *nl;
+
+	for (;;) {
+		line = sm->buf + sm->from;
+		nl = memchr(line, '\n', sm->len - sm->from);
+		if (nl) {
+			const char *s = line;
+
+			*nl = 0;
+			sm->from = (size_t)(nl + 1 - sm->buf);
+			if (line[0] >= 'A' && line[0] <= 'Z')
+				return line;
+			sm->start = os_linux_hex(&s);
+			s++;
+			sm->end = os_linux_hex(&s);
+		} else if (!read_more(sm)) {
+			return NULL;
+		}
+	}
+}
+
+void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
+{
+	struct smaps sm;
+	char *line;
+
+	if (!smaps_open(&sm))
+		return;
+	while ((line = smaps_next(&sm)))
+		if (!strncmp(line, "VmFlags:", 8) && strstr(line, " wf"))
+			fn(ctx, sm.start, sm.end);
+	os_close(sm.fd);
+}
+
+bool os_huge_allowed(uintptr_t addr)
+{
+	bool allowed = false;
+	struct smaps sm;
+	char *line;
+
+	if (!smaps_open(&sm))
+		return false;
+	while ((line = smaps_next(&sm)) && sm.start <= addr) {
+		if (addr >= sm.end || strncmp(line, "THPeligible:", 12))
+			continue;
+		allowed = strchr(line, '1');
+		break;
+	}
+	os_close(sm.fd);
+	return allowed;
+}
