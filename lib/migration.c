@@ -379,6 +379,14 @@ static int collect_once(struct window *w, bool last)
 	return r;
 }
 
+void migration_tell(struct migration *mg)
+{
+	if (!mg->told)
+		mg->told = notifier_begin(mg->sp, mg->start,
+					  mg->start + mg->nr * PAGE_SIZE,
+					  UHMM_EVENT_MIGRATE, mg->owner);
+}
+
 static void collect(struct window *w)
 {
 	struct uhmm_space *sp = w->mg->sp;
@@ -388,6 +396,7 @@ static void collect(struct window *w)
 
 	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		gate_visit(&sp->world, &visit);
+		migration_tell(w->mg);
 		r = collect_once(w, tries + 1 == MIGRATE_TRIES);
 		gate_end_visit(&sp->world, &visit);
 		if (r == -EAGAIN)
@@ -430,7 +439,6 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	struct os_vma vma;
 	struct window w;
 	size_t i, cpages = 0;
-	bool told;
 
 	if (!is_valid(m) || !fault_page_is_valid(sp, m->fault_page) ||
 	    !migration_mapping(m->start, m->end, &vma))
@@ -441,7 +449,6 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	mg->start = m->start;
 	mg->flags = m->flags;
 	mg->owner = m->owner;
-	told = notifier_begin(sp, m->start, m->end, UHMM_EVENT_MIGRATE, mg->owner);
 	w = (struct window){ .mg = mg, .flags = m->flags, .owner = m->owner };
 	for (i = 0; i < mg->nr; i += w.nr) {
 		unsigned left = CHUNK_PAGES - page_index(m->start + i * PAGE_SIZE);
@@ -455,7 +462,7 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 			w.nr = GROUP_PAGES;
 		collect(&w);
 	}
-	notifier_end(sp, told);
+	notifier_end(sp, mg->told);
 	for (i = 0; i < mg->nr; i++) {
 		m->src[i] = mg->item[i].src;
 		m->dst[i] = 0;

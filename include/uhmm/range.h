@@ -107,7 +107,7 @@ void uhmm_notifier_remove(struct uhmm_notifier *notifier);
 /*
  * Waits while what concerns the notifier is being invalidated. What happened before, as
  * far as the caller can know of it, has been told when this returns. Not to be called
- * with a lock that invalidate() takes. Since 0.1.
+ * with a lock that invalidate() or copy_to_ram() takes. Since 0.1.
  */
 uint64_t uhmm_notifier_read_begin(struct uhmm_notifier *notifier);
 /* Was something invalidated since? Under the lock of the driver. Since 0.1. */
@@ -188,9 +188,8 @@ struct uhmm_pagemap *uhmm_range_pagemap(struct uhmm_space *space, uint64_t pfn,
  * Notifiers are told EXCLUSIVE with this owner, the driver's own too; when it calls
  * again, for a page that is this owner's still, nothing is told, and it is the same page.
  * 0; -EBUSY: pinned, shared, in transition: try again; -EOPNOTSUPP: not private anonymous
- * memory, or a page of a coherent page map, which devices share as it is; -EFAULT: no
- * mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's address; -ENOMEM.
- * Since 0.1.
+ * memory; -EFAULT: no mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's
+ * address; -ENOMEM. Since 0.1.
  */
 int uhmm_make_exclusive(struct uhmm_space *space, uintptr_t addr, const void *owner,
 			uhmm_pfn_t *pfn);
