@@ -20,7 +20,7 @@ static const char help[] =
 	"management (CONFIG_TEST_HMM), made by uhmm, without a kernel module:\n"
 	"/dev/hmm_dmirror0 and 1 are private, 2 and 3 coherent.\n"
 	"\n"
-	"  --trace FILE  appends a line to FILE for each time that a device is opened or\n"
+	"  --trace FILE  appends a line to FILE each time that a device is opened or\n"
 	"                called\n"
 	"  -h, --help    this text\n"
 	"\n"

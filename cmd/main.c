@@ -61,9 +61,9 @@ static int unknown_verb(const char *name)
 	if (meant)
 		complain("'%s' is not a verb: did you mean 'uhmm %s'?", name, meant);
 	else
-		complain(
-			"'%s' is not a verb: use run, doctor, devices, dmirror, help or version",
-			name);
+		complain("'%s' is not a verb: use run, doctor, devices, dmirror, help or "
+			 "version",
+			 name);
 	return STATUS_REFUSED;
 }
 

@@ -319,6 +319,14 @@ static const char *missing_feature(const struct probe *probe, const char **fix)
 	return NULL;
 }
 
+/* For a library that serves faults of system calls: there are other ways to permit it. */
+static const char *not_permitted_to_library(const char **fix)
+{
+	*fix = "as root: sysctl vm.unprivileged_userfaultfd=1, or chmod a+rw "
+	       "/dev/userfaultfd; or run it as root";
+	return "a userfaultfd that serves system calls too is not permitted";
+}
+
 /* No capability, or one that does not count. */
 static const char *not_permitted(const struct probe *probe, const char **fix)
 {
@@ -380,6 +388,8 @@ static const char *obstacle(const struct probe *probe, bool forks, const char **
 	missing = probe->features ? missing_feature(probe, fix) : NULL;
 	if (missing)
 		return missing;
+	if (probe->syscall && probe->dev && !forks && !probe->has_cap)
+		return not_permitted_to_library(fix);
 	if (probe->syscall && probe->dev)
 		return not_permitted(probe, fix);
 	if (forks && probe->needed == EPERM)

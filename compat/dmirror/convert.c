@@ -28,7 +28,7 @@ static bool is_librarys(const char *tid)
 
 	snprintf(path, sizeof(path), "/proc/self/task/%.16s/status", tid);
 	fd = real.open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+	n = fd < 0 ? 0 : real.read(fd, text, sizeof(text) - 1);
 	if (fd >= 0)
 		real.close(fd);
 	text[n > 0 ? n : 0] = 0;
@@ -90,8 +90,8 @@ static uintptr_t run(int pagemap, uintptr_t addr, uintptr_t end, bool *written)
 
 	while (at < end) {
 		nr = (end - at) / PAGE < 64 ? (end - at) / PAGE : 64;
-		if (pread(pagemap, bits, nr * sizeof(bits[0]),
-			  (off_t)(at / PAGE * sizeof(bits[0]))) !=
+		if (real.pread(pagemap, bits, nr * sizeof(bits[0]),
+			       (off_t)(at / PAGE * sizeof(bits[0]))) !=
 		    (ssize_t)(nr * sizeof(bits[0])))
 			break;
 		for (i = 0; i < nr; i++, at += PAGE) {

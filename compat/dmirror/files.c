@@ -20,6 +20,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mirror *files[FILES_MAX]; /* each with a reference; atomic to look at */
+static int top;                         /* no descriptor above is of a device */
 
 int files_number(const char *path)
 {
@@ -49,6 +50,7 @@ static struct mirror *change(int fd, struct mirror *m)
 	struct mirror *before = files[fd];
 
 	__atomic_store_n(&files[fd], m, __ATOMIC_RELEASE);
+	top = m && fd > top ? fd : top;
 	return before;
 }
 
@@ -85,6 +87,22 @@ struct mirror *files_get(int fd)
 	m = files[fd];
 	if (m && m->inode != inode_of(fd))
 		m = NULL;
+	if (m)
+		m->refs++;
+	pthread_mutex_unlock(&lock);
+	return m;
+}
+
+struct mirror *files_any(unsigned number)
+{
+	struct mirror *m = NULL;
+	int fd;
+
+	pthread_mutex_lock(&lock);
+	for (fd = 0; !m && fd <= top; fd++)
+		if (files[fd] && files[fd]->device->number == number &&
+		    process_is_current(files[fd]->generation))
+			m = files[fd];
 	if (m)
 		m->refs++;
 	pthread_mutex_unlock(&lock);

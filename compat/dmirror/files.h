@@ -24,6 +24,8 @@ int files_number(const char *path);
 int files_open(unsigned number, int flags);
 /* The mirror behind a descriptor, with a reference, or NULL. */
 struct mirror *files_get(int fd);
+/* One of a device that this process has opened, with a reference, or NULL. */
+struct mirror *files_any(unsigned number);
 /* NULL is fine. With the last one the device is evicted. */
 void files_put(struct mirror *m);
 /* `to` is what `from` is now; the result has to be put. */

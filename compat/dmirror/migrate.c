@@ -46,9 +46,8 @@ static bool fill_folio(struct work *w, bool to_device)
 {
 	struct mirror *m = w->mirror;
 
-	if (must_fail(m) ||
-	    (to_device ? !device_alloc_folio(m->device, &w->dst[0]) :
-			 uhmm_folio_alloc(m->space, &w->dst[0]) != 0))
+	if (must_fail(m) || (to_device ? !device_alloc_folio(m->device, &w->dst[0]) :
+					 uhmm_folio_alloc(m->space, &w->dst[0]) != 0))
 		return false;
 	copy(w, w->dst[0], w->src[0], 0, UHMM_FOLIO_PAGES);
 	return true;

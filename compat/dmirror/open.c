@@ -17,6 +17,7 @@
 #include "compat/dmirror/files.h"
 #include "compat/dmirror/lock.h"
 #include "compat/dmirror/mirror.h"
+#include "compat/dmirror/pagemap.h"
 #include "compat/dmirror/process.h"
 #include "compat/dmirror/real.h"
 #include "compat/dmirror/trace.h"
@@ -65,36 +66,35 @@ static bool open_device(const char *path, int flags, int *fd)
 		mode_;                                                                   \
 	})
 
-EXPORT int open(const char *path, int flags, ...)
+static int open_at(int dir, const char *path, int flags, mode_t mode)
 {
-	mode_t mode = MODE(flags);
 	int fd;
 
-	return open_device(path, flags, &fd) ? fd : real.open(path, flags, mode);
+	if (open_device(path, flags, &fd))
+		return fd;
+	fd = real.openat(dir, path, flags, mode);
+	pagemap_opened(path, fd);
+	return fd;
+}
+
+EXPORT int open(const char *path, int flags, ...)
+{
+	return open_at(AT_FDCWD, path, flags, MODE(flags));
 }
 
 EXPORT int open64(const char *path, int flags, ...)
 {
-	mode_t mode = MODE(flags);
-	int fd;
-
-	return open_device(path, flags, &fd) ? fd : real.open(path, flags, mode);
+	return open_at(AT_FDCWD, path, flags, MODE(flags));
 }
 
 EXPORT int openat(int dir, const char *path, int flags, ...)
 {
-	mode_t mode = MODE(flags);
-	int fd;
-
-	return open_device(path, flags, &fd) ? fd : real.openat(dir, path, flags, mode);
+	return open_at(dir, path, flags, MODE(flags));
 }
 
 EXPORT int openat64(int dir, const char *path, int flags, ...)
 {
-	mode_t mode = MODE(flags);
-	int fd;
-
-	return open_device(path, flags, &fd) ? fd : real.openat(dir, path, flags, mode);
+	return open_at(dir, path, flags, MODE(flags));
 }
 
 /* What _FORTIFY_SOURCE makes of open() without a mode. */

@@ -25,6 +25,8 @@ void real_bind(void)
 	BIND(dup3);
 	BIND(fcntl);
 	BIND(ioctl);
+	BIND(read);
+	BIND(pread);
 	BIND(mmap);
 	BIND(munmap);
 	BIND(mprotect);

@@ -19,6 +19,8 @@ struct real {
 	int (*dup3)(int fd, int to, int flags);
 	int (*fcntl)(int fd, int op, ...);
 	int (*ioctl)(int fd, unsigned long request, ...);
+	ssize_t (*read)(int fd, void *buf, size_t len);
+	ssize_t (*pread)(int fd, void *buf, size_t len, off_t offset);
 	void *(*mmap)(void *addr, size_t len, int prot, int flags, int fd, off_t offset);
 	int (*munmap)(void *addr, size_t len);
 	int (*mprotect)(void *addr, size_t len, int prot);

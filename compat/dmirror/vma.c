@@ -37,9 +37,9 @@ static char *next_line(struct vma_text *t)
 		memmove(t->text, t->text + t->at, t->filled - t->at);
 		t->filled -= t->at;
 		t->at = 0;
-		n = t->fd < 0 ?
-			    0 :
-			    read(t->fd, t->text + t->filled, sizeof(t->text) - t->filled);
+		n = t->fd < 0 ? 0 :
+				real.read(t->fd, t->text + t->filled,
+					  sizeof(t->text) - t->filled);
 		if (n <= 0)
 			return NULL;
 		t->filled += (size_t)n;

@@ -15,7 +15,7 @@ set -euo pipefail
 
 version=$1 dir=$2
 name=linux-source-$version
-declare -A suites=([6.1]=bookworm [6.12]=trixie)
+declare -A suites=([6.1]=bookworm [6.12]=trixie [7.2]=sid)
 suite=${suites[$version]:?no release is known to have $name}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 apt_options=(-q -o APT::Sandbox::User=root -o Acquire::Retries=2
@@ -40,8 +40,8 @@ archive()
 	local uri
 
 	uri=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' \
-		'Created-By: Packages' 2>>log | sed -n 's/^Debian \(.*\/debian\/\)$/\1/p' |
-		head -n 1)
+		'Created-By: Packages' 2>>log |
+		sed -n 's/^Debian \(.*\/debian\/\)$/\1/p' | head -n 1)
 	echo "${uri:-http://deb.debian.org/debian/}"
 }
 
@@ -50,7 +50,7 @@ download_from_release()
 {
 	local root=$PWD/apt own
 
-	[ -r "$keyring" ] || skip "there is no $keyring, which Debian's archive is signed by"
+	[ -r "$keyring" ] || skip "there is no $keyring: Debian's archive is signed by it"
 	mkdir -p "$root/lists/partial" "$root/cache/archives/partial"
 	: >"$root/status"
 	echo "deb [signed-by=$keyring] $(archive) $suite main" >"$root/sources.list"
@@ -75,6 +75,7 @@ dpkg-deb --fsys-tarfile "$name"_*.deb | tar -xO "./usr/src/$name.tar.xz" |
 	tar -xJ --wildcards --strip-components=1 \
 		'*/tools/testing/selftests/[vm]m/*.[ch]' \
 		'*/tools/testing/selftests/kselftest*.h' \
+		'*/tools/include/uapi/linux/fs.h' '*/tools/include/linux/kernel.h' \
 		'*/lib/test_hmm_uapi.h' '*/mm/gup_test.h'
 rm -rf "$name"_*.deb apt
 touch complete

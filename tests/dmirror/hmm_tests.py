@@ -22,7 +22,7 @@ import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
-# The tests of Linux 6.1 and 6.12, once with private devices and once with coherent ones.
+# The tests of Linux 6.1 and 6.12; each with private devices, and with coherent ones.
 ONE_DEVICE = """
 open_close anon_read anon_read_prot anon_write anon_write_prot anon_write_child
 anon_write_child_shared anon_write_huge anon_write_hugetlbfs file_read file_write migrate
@@ -31,10 +31,16 @@ anon_read_multiple anon_teardown mixedmap compound exclusive exclusive_mprotect
 exclusive_cow hmm_gup_test hmm_cow_in_device
 """.split()
 TWO_DEVICES = "migrate_mixed snapshot double_map".split()
+# Linux 7.2 has these too. The last is no test, and takes a minute.
+SINCE_7_2 = """
+migrate_anon_huge_empty migrate_anon_huge_zero migrate_anon_huge_free
+migrate_anon_huge_fault migrate_partial_unmap_fault migrate_remap_fault
+migrate_anon_huge_err migrate_anon_huge_zero_err benchmark_thp_migration
+""".split()
 DEVICES = {"hmm.hmm_device_private": [0], "hmm.hmm_device_coherent": [2],
            "hmm2.hmm2_device_private": [0, 1], "hmm2.hmm2_device_coherent": [2, 3]}
-NAMES = [f"{variant}.{test}" for variant in DEVICES
-         for test in (ONE_DEVICE if variant.startswith("hmm.") else TWO_DEVICES)]
+# What it is compiled with besides.
+SOURCES = {"7.2": ["vm_util.c", "hugepage_settings.c"]}
 
 NEEDS_HUGETLB = ("anon_write_hugetlbfs", "compound")
 NEEDS_GUP_TEST = ("hmm_gup_test",)
@@ -48,12 +54,20 @@ TIMEOUT_S = 600
 LINES_MAX = 20000
 
 
-def compile_tests(source, out):
-    folder = next(f for f in ("mm", "vm") if os.path.exists(
-        f"{source}/tools/testing/selftests/{f}/hmm-tests.c"))
+def names_of(version):
+    one = ONE_DEVICE + (SINCE_7_2 if version == "7.2" else [])
+    return [f"{variant}.{test}" for variant in DEVICES
+            for test in (one if variant.startswith("hmm.") else TWO_DEVICES)]
+
+
+def compile_tests(source, version, out):
+    selftests = f"{source}/tools/testing/selftests"
+    folder = next(f"{selftests}/{f}" for f in ("mm", "vm") if os.path.exists(
+        f"{selftests}/{f}/hmm-tests.c"))
     done = subprocess.run(
-        ["cc", "-w", "-I", source, "-I", f"{source}/tools/testing/selftests",
-         f"{source}/tools/testing/selftests/{folder}/hmm-tests.c", "-o", out,
+        ["cc", "-w", "-D_GNU_SOURCE=", "-I", source, "-I", selftests,
+         "-isystem", f"{source}/tools/include/uapi", f"{folder}/hmm-tests.c",
+         *(f"{folder}/{f}" for f in SOURCES.get(version, [])), "-o", out,
          "-lpthread"], capture_output=True, text=True)
     return done.stderr if done.returncode else None
 
@@ -182,18 +196,19 @@ def point(number, name, failures, skip, runs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=1, metavar="N")
-    parser.add_argument("--version", default="6.1", help="of Linux: 6.1 or 6.12")
+    parser.add_argument("--version", default="6.1", help="of Linux: 6.1, 6.12 or 7.2")
     parser.add_argument("--cache", help="where what is fetched is kept")
     parser.add_argument("build")
     args = parser.parse_args()
     cache = os.path.abspath(args.cache or os.path.join(args.build, "linux-source"))
 
-    print(f"1..{len(NAMES)}", flush=True)
+    names = names_of(args.version)
+    print(f"1..{len(names)}", flush=True)
     fetched = subprocess.run([f"{HERE}/fetch.sh", args.version, cache],
                              capture_output=True, text=True)
     if fetched.returncode:
         said = (fetched.stdout + fetched.stderr).strip().split("\n")[-1]
-        for number, name in enumerate(NAMES, 1):
+        for number, name in enumerate(names, 1):
             if fetched.returncode == 77:
                 print(f"ok {number} - {name} # SKIP {said}")
             else:
@@ -201,13 +216,13 @@ def main():
         return fetched.returncode != 77
     source = f"{cache}/linux-source-{args.version}"
     tests = f"{source}/hmm-tests"
-    wrong = compile_tests(source, tests)
+    wrong = compile_tests(source, args.version, tests)
     if wrong:
-        for number, name in enumerate(NAMES, 1):
+        for number, name in enumerate(names, 1):
             print(f"not ok {number} - {name}\n# does not compile: {wrong[:500]}")
         return True
 
-    failures = {name: [] for name in NAMES}
+    failures = {name: [] for name in names}
     skips = {}
     with HugePages() as huge:
         for i in range(args.repeat):
@@ -216,19 +231,19 @@ def main():
             lines, verdicts = sections(output)
             if not lines or status == "timeout":
                 print(f"# run {i + 1}: ended with {status}: {output[-3:]}")
-            for name in sorted(set(lines) - set(NAMES)):
+            for name in sorted(set(lines) - set(names)):
                 print(f"# {name}: a test that nobody knows")
-            for name in NAMES:
+            for name in names:
                 passed, skip, why = judge(name, lines.get(name, []),
                                           verdicts.get(name), huge)
                 if skip:
                     skips[name] = skip
                 if not passed:
                     failures[name].append((f"run {i + 1}: {why}", lines.get(name, [])))
-    for number, name in enumerate(NAMES, 1):
+    for number, name in enumerate(names, 1):
         point(number, name, failures[name], skips.get(name), args.repeat)
     bad = sum(bool(f) for f in failures.values())
-    print(f"# {args.repeat} runs of {len(NAMES)} tests: {bad} failed, "
+    print(f"# {args.repeat} runs of {len(names)} tests: {bad} failed, "
           f"{len(skips)} skipped")
     return bad > 0
 

@@ -172,7 +172,7 @@ DM_TEST(protection_holds_for_the_device)
 			dm_to_dev(fd, p, NR, 1);
 		dm_write(fd, p, q, NR, !round);
 		CHECK_EQ(mprotect(p, NR * PAGE, PROT_READ), 0);
-		/* As the kernel has it: a private page is found, but not to be written. */
+		/* As in the kernel: a private page is found, but not to be written. */
 		CHECK_EQ(dm_call(fd, DMIRROR_WRITE, p, q, NR, NULL),
 			 round && number == PRIVATE ? -EFAULT : -EPERM);
 		dm_read(fd, p, q, NR, 1);
@@ -590,4 +590,32 @@ DM_TEST(a_lot_at_once)
 	fprintf(stderr,
 		"# 64 MiB: there %.0f times as long as memcpy(), back %.0f times\n",
 		out / plain, back / plain);
+}
+
+/* ---- /proc/self/pagemap ------------------------------------------------------------ */
+
+#define PM_PRESENT (UINT64_C(1) << 63)
+#define PM_SWAP (UINT64_C(1) << 62)
+
+TEST(pages_of_a_private_device_are_swapped_out_for_the_pagemap)
+{
+	int fd = dm_open(PRIVATE), pagemap = open("/proc/self/pagemap", O_RDONLY);
+	uint64_t bits[NR];
+	char *p = dm_map(NR);
+	off_t offset = (off_t)((uintptr_t)p / PAGE * sizeof(bits[0]));
+	size_t i;
+
+	CHECK(pagemap >= 0);
+	dm_fill(p, NR, 1);
+	dm_to_dev(fd, p, NR / 2, 1);
+	CHECK_EQ(pread(pagemap, bits, sizeof(bits), offset), sizeof(bits));
+	for (i = 0; i < NR; i++)
+		CHECK_EQ(bits[i] & (PM_PRESENT | PM_SWAP),
+			 i < NR / 2 ? PM_SWAP : PM_PRESENT);
+	CHECK_EQ(lseek(pagemap, offset, SEEK_SET), offset);
+	dm_check(p, 1, 1);
+	CHECK_EQ(read(pagemap, bits, 2 * sizeof(bits[0])), 2 * sizeof(bits[0]));
+	CHECK_EQ(bits[0] & (PM_PRESENT | PM_SWAP), PM_PRESENT);
+	CHECK_EQ(bits[1] & (PM_PRESENT | PM_SWAP), PM_SWAP);
+	close(pagemap);
 }
