@@ -353,7 +353,8 @@ static const char *not_permitted(const struct probe *probe, const char **fix)
 	return "userfaultfd that follows forks needs root or CAP_SYS_PTRACE";
 }
 
-const char *probe_obstacle(const struct probe *probe, const char **fix)
+/* forks: it has to follow them by events, or handlers of libc do. */
+static const char *obstacle(const struct probe *probe, bool forks, const char **fix)
 {
 	static char why[256];
 	const char *missing;
@@ -381,17 +382,27 @@ const char *probe_obstacle(const struct probe *probe, const char **fix)
 		return missing;
 	if (probe->syscall && probe->dev)
 		return not_permitted(probe, fix);
-	if (probe->needed == EPERM)
+	if (forks && probe->needed == EPERM)
 		return not_permitted(probe, fix);
 	if (probe->pagemap_scan) {
 		*fix = "mount -t proc proc /proc, and boot Linux 6.8 or newer";
 		return "/proc/self/pagemap cannot be scanned";
 	}
-	if (probe->needed || probe->move) {
+	if ((forks && probe->needed) || probe->move) {
 		snprintf(why, sizeof(why), "userfaultfd does not work here: %s",
 			 strerror(probe->needed > 0 ? probe->needed : probe->move));
 		*fix = "report this with the output of uhmm doctor --json";
 		return why;
 	}
 	return NULL;
+}
+
+const char *probe_obstacle(const struct probe *probe, const char **fix)
+{
+	return obstacle(probe, true, fix);
+}
+
+const char *probe_library_obstacle(const struct probe *probe, const char **fix)
+{
+	return obstacle(probe, false, fix);
 }

@@ -313,7 +313,11 @@ static int isolate_lifted(struct window *w, uint64_t which)
 static int collect_system(struct window *w)
 {
 	uint64_t memory;
+	unsigned i;
 
+	/* A page that a write after fork() has copied is memory. */
+	for (i = 0; i < w->nr; i++)
+		coherent_look(w->mg->sp, w->addr + i * PAGE_SIZE);
 	bring_back(w);
 	memory = there(w, OS_SCAN_MEMORY) & which_first(w->nr);
 	return memory ? isolate_lifted(w, memory) : 0;

@@ -39,6 +39,10 @@ struct migration {
 	struct migration_item item[];
 };
 
+/* uhmm_page_alloc(); fresh: of memory that the kernel gives this thread. */
+int migration_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr,
+			 bool fresh);
+
 /* The mapping that [start, end) lies in, if it is one whose pages migrate. */
 bool migration_mapping(uintptr_t start, uintptr_t end, struct os_vma *vma);
 /* May pages of it be taken? What may not be written is, if the caller has said so. */

@@ -116,6 +116,34 @@ static void back_one(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 	}
 }
 
+/* Pages in a row, from back[i] on, in frames in a row. */
+static unsigned run_of_back(const struct window *w, unsigned i)
+{
+	unsigned nr = 1;
+
+	while (i + nr < w->nr_back && w->back[i + nr] == w->back[i] + nr * PAGE_SIZE &&
+	       w->back_slot[i + nr] == w->back_slot[i] + nr &&
+	       w->back_slot[i + nr] % GROUP_PAGES)
+		nr++;
+	return nr;
+}
+
+static void back_all(struct window *w)
+{
+	struct uhmm_space *sp = w->mg->sp;
+	unsigned i = 0, nr, done;
+
+	while (i < w->nr_back) {
+		nr = run_of_back(w, i);
+		done = nr > 1 ? restore_run(sp, w->back[i], w->back_slot[i], nr, 1) : 0;
+		i += done;
+		if (done < nr) {
+			back_one(sp, w->back[i], w->back_slot[i]);
+			i++;
+		}
+	}
+}
+
 static void see_to_rest(struct window *w)
 {
 	struct uhmm_space *sp = w->mg->sp;
@@ -123,8 +151,7 @@ static void see_to_rest(struct window *w)
 
 	drop_all(w);
 	migration_folio_rest(sp, &w->folio);
-	for (i = 0; i < w->nr_back; i++)
-		back_one(sp, w->back[i], w->back_slot[i]);
+	back_all(w);
 	for (i = 0; i < w->nr_map; i++)
 		coherent_map(sp, w->map[i]);
 	for (i = 0; i < w->nr; i++)
