@@ -447,8 +447,9 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 		w.nr = left < mg->nr - i ? left : (unsigned)(mg->nr - i);
 		if (collect_whole(&w, m))
 			continue;
-		if (w.nr > GROUP_PAGES)
-			w.nr = GROUP_PAGES;
+		left = migration_window(mg, i);
+		if (w.nr > left)
+			w.nr = left;
 		collect(&w);
 	}
 	notifier_end(sp, told);

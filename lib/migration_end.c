@@ -54,7 +54,9 @@ static bool next_window(struct window *w)
 		return false;
 	w->item = &w->mg->item[at];
 	w->at = at;
-	w->nr = w->mg->nr - at < GROUP_PAGES ? (unsigned)(w->mg->nr - at) : GROUP_PAGES;
+	w->nr = migration_window(w->mg, at);
+	if (w->nr > w->mg->nr - at)
+		w->nr = (unsigned)(w->mg->nr - at);
 	w->nr_back = w->nr_drop = w->nr_map = 0;
 	w->wanted = 0;
 	w->group = GROUP_NIL;
