@@ -249,7 +249,7 @@ static int take_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_t add
 }
 
 int coherent_take(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
-		  const void *owner, uhmm_pfn_t *pfn)
+		  const void *owner, const uhmm_pfn_t *only, uhmm_pfn_t *pfn)
 {
 	unsigned shard = gate_enter(&sp->gate);
 	struct chunk *chunk = page_chunk(sp, addr);
@@ -257,7 +257,8 @@ int coherent_take(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 	const struct uhmm_pagemap *map = coherent_pagemap(sp, e);
 	int r = -EBUSY;
 
-	if (entry_state(e) == PAGE_COHERENT && map && map->owner == owner) {
+	if (entry_state(e) == PAGE_COHERENT && map && map->owner == owner &&
+	    (!only || *only == pfn_make(entry_device(e), entry_payload(e)))) {
 		if (e & ENTRY_FORKED)
 			r = -ESTALE;
 		else

@@ -33,14 +33,15 @@ int coherent_map(struct uhmm_space *sp, uintptr_t addr);
 
 /*
  * Takes the page at addr out of the program's page table, for a migration: it is
- * MIGRATING. vma is its mapping, writable. The gate is not entered.
+ * MIGRATING. vma is its mapping, writable; only: NULL, or the page that it has to be. The
+ * gate is not entered.
  *  0        *pfn is the page
  *  -EBUSY   not a COHERENT one of this owner; pinned, or in transition
  *  -EAGAIN  the program is changing mappings
  *  -ESTALE  it is memory like any other now, since a fork
  */
 int coherent_take(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
-		  const void *owner, uhmm_pfn_t *pfn);
+		  const void *owner, const uhmm_pfn_t *only, uhmm_pfn_t *pfn);
 
 /* The page is memory like any other from now on, where it is. The gate is not entered. */
 void coherent_release(struct uhmm_space *sp, uintptr_t addr);

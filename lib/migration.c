@@ -313,7 +313,11 @@ static int isolate_lifted(struct window *w, uint64_t which)
 static int collect_system(struct window *w)
 {
 	uint64_t memory;
+	unsigned i;
 
+	/* A page that a write after fork() has copied is memory. */
+	for (i = 0; i < w->nr; i++)
+		coherent_look(w->mg->sp, w->addr + i * PAGE_SIZE);
 	bring_back(w);
 	memory = there(w, OS_SCAN_MEMORY) & which_first(w->nr);
 	return memory ? isolate_lifted(w, memory) : 0;
@@ -333,7 +337,7 @@ static int collect_coherent(struct window *w)
 		if (w->item[i].src || !coherent_look(w->mg->sp, addr) ||
 		    !migration_lift(&w->vma, addr, PAGE_SIZE))
 			continue;
-		r = coherent_take(w->mg->sp, &vma, addr, w->owner, &pfn);
+		r = coherent_take(w->mg->sp, &vma, addr, w->owner, NULL, &pfn);
 		migration_lower(&w->vma, addr, PAGE_SIZE);
 		if (r == 0)
 			w->item[i].src = pfn | UHMM_PFN_MIGRATE | write_flag(w);
@@ -375,6 +379,14 @@ static int collect_once(struct window *w, bool last)
 	return r;
 }
 
+void migration_tell(struct migration *mg)
+{
+	if (!mg->told)
+		mg->told = notifier_begin(mg->sp, mg->start,
+					  mg->start + mg->nr * PAGE_SIZE,
+					  UHMM_EVENT_MIGRATE, mg->owner);
+}
+
 static void collect(struct window *w)
 {
 	struct uhmm_space *sp = w->mg->sp;
@@ -384,6 +396,7 @@ static void collect(struct window *w)
 
 	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		gate_visit(&sp->world, &visit);
+		migration_tell(w->mg);
 		r = collect_once(w, tries + 1 == MIGRATE_TRIES);
 		gate_end_visit(&sp->world, &visit);
 		if (r == -EAGAIN)
@@ -426,7 +439,6 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	struct os_vma vma;
 	struct window w;
 	size_t i, cpages = 0;
-	bool told;
 
 	if (!is_valid(m) || !fault_page_is_valid(sp, m->fault_page) ||
 	    !migration_mapping(m->start, m->end, &vma))
@@ -437,7 +449,6 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 	mg->start = m->start;
 	mg->flags = m->flags;
 	mg->owner = m->owner;
-	told = notifier_begin(sp, m->start, m->end, UHMM_EVENT_MIGRATE, mg->owner);
 	w = (struct window){ .mg = mg, .flags = m->flags, .owner = m->owner };
 	for (i = 0; i < mg->nr; i += w.nr) {
 		unsigned left = CHUNK_PAGES - page_index(m->start + i * PAGE_SIZE);
@@ -452,7 +463,7 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 			w.nr = left;
 		collect(&w);
 	}
-	notifier_end(sp, told);
+	notifier_end(sp, mg->told);
 	for (i = 0; i < mg->nr; i++) {
 		m->src[i] = mg->item[i].src;
 		m->dst[i] = 0;

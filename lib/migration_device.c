@@ -8,8 +8,10 @@
  */
 #include <errno.h>
 
+#include "lib/coherent.h"
 #include "lib/folio.h"
 #include "lib/gate.h"
+#include "lib/migrate_range.h"
 #include "lib/migration.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
@@ -134,6 +136,37 @@ static bool take_one(struct taking *t, size_t at, uhmm_pfn_t pfn, bool whole)
 	return mine;
 }
 
+/* The same of a coherent page that the program has in its page table. */
+static void take_coherent(struct taking *t, size_t at, uhmm_pfn_t pfn)
+{
+	struct uhmm_space *sp = t->mg->sp;
+	const struct uhmm_pagemap *map = pagemap_at(sp, pfn_device(pfn));
+	uintptr_t addr = pagemap_owner(map, pfn_page(pfn));
+	unsigned tries = 0;
+	struct os_vma vma;
+	int r = -EAGAIN;
+	bool told;
+
+	if (!addr || has_arrays(t, addr, addr + PAGE_SIZE) || !coherent_look(sp, addr))
+		return;
+	told = notifier_begin(sp, addr, addr + PAGE_SIZE, UHMM_EVENT_MIGRATE, map->owner);
+	for (; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
+		if (tries)
+			migrate_pause(tries - 1);
+		if (!migration_mapping(addr, addr + PAGE_SIZE, &vma) ||
+		    !migration_permits(t->mg, &vma) ||
+		    !migration_lift(&vma, addr, PAGE_SIZE))
+			break;
+		r = coherent_take(sp, &(struct range){ vma.start, vma.end }, addr,
+				  map->owner, &pfn, &pfn);
+		migration_lower(&vma, addr, PAGE_SIZE);
+	}
+	notifier_end(sp, told);
+	if (r == 0)
+		t->mg->item[at].src = pfn | UHMM_PFN_MIGRATE |
+				      (vma.writable ? UHMM_PFN_WRITE : 0);
+}
+
 /* Returns how many elements that was. */
 static size_t take(struct taking *t, size_t at)
 {
@@ -143,12 +176,13 @@ static size_t take(struct taking *t, size_t at)
 	/* A child of fork() must not take it for a destination. */
 	t->mg->item[at].dst = 0;
 	map = pfn_device(pfn) ? pagemap_at(t->mg->sp, pfn_device(pfn)) : NULL;
-	if (!map || map->memory || pfn_page(pfn) >= map->nr_pages)
+	if (!map || pfn_page(pfn) >= map->nr_pages)
 		return 1;
 	if (pagemap_part(map, pfn_page(pfn)) == MAP_PAGE_HEAD &&
 	    asks_for_whole(t, at, pfn) && take_one(t, at, pfn, true))
 		return CHUNK_PAGES;
-	take_one(t, at, pfn, false);
+	if (!take_one(t, at, pfn, false) && map->memory)
+		take_coherent(t, at, pfn);
 	return 1;
 }
 
@@ -181,6 +215,7 @@ static void finish(struct migration *mg, struct uhmm_migrate *m)
 	struct taking t = { .mg = mg, .m = m, .nr = mg->nr };
 	size_t i, cpages = 0;
 
+	mg->flags = m->flags;
 	take_all(&t);
 	for (i = 0; i < mg->nr; i++) {
 		mg->item[i].dst = 0;

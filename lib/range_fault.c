@@ -44,7 +44,8 @@ enum place {
 	IN_TABLE,  /* where the kernel says, if anywhere */
 	ON_DEVICE, /* on a private page map of the device's owner */
 	COHERENT,  /* where the kernel says, and that is a coherent page map's */
-	AWAY,      /* in a frame, on another device, in transition: can be fetched */
+	AWAY,      /* in a frame, on another device: can be fetched */
+	ARRIVING,  /* in transition; the program may have it already */
 	MIGRATING, /* a driver has it */
 	LOST,
 };
@@ -109,6 +110,9 @@ static enum place location_of(struct window *w, unsigned at, entry_t e, unsigned
 		return LOST;
 	case PAGE_MIGRATING:
 		return MIGRATING;
+	case PAGE_LOADING:
+	case PAGE_ISOLATING:
+		return ARRIVING;
 	case PAGE_COHERENT:
 		*pfn = on_pagemap(e, 0);
 		w->forked[at] = e & ENTRY_FORKED;
@@ -198,6 +202,9 @@ static int judge(struct window *w, unsigned i)
 	enum need need = NOTHING;
 
 	switch (w->place[i]) {
+	case ARRIVING:
+		/* Whoever touched it may have gone on: that it is not there is not true. */
+		return AGAIN;
 	case IN_TABLE:
 	case COHERENT:
 		w->out[i] = w->place[i] == IN_TABLE ? from_table(w, i) :

@@ -115,11 +115,11 @@ int uhmm_migrate_setup(struct uhmm_space *space, struct uhmm_migrate *migrate);
 /*
  * The same by the pages of a page map, wherever the program has them, for a driver that
  * needs its memory back: npages from first on, which src and dst have elements for. Of
- * flags only UHMM_SELECT_COMPOUND counts: a folio of which all pages are asked for is one
- * element then, its head's, and is split otherwise. start, end and owner are ignored. A
- * page that the program has not, that is in transition, or in which one of the two arrays
- * or *migrate lies is 0; and so is one of a coherent page map that the program uses where
- * it is. 0; -EINVAL; -ENOMEM. Since 0.1.
+ * flags two count: UHMM_SELECT_COMPOUND, a folio of which all pages are asked for is one
+ * element then, its head's, and is split otherwise; and UHMM_SELECT_READONLY, for pages
+ * of a coherent page map. start, end and owner are ignored. A page that the program has
+ * not, that is in transition, or in which one of the two arrays or *migrate lies is 0.
+ * 0; -EINVAL; -ENOMEM. Since 0.1.
  */
 int uhmm_migrate_device_range(struct uhmm_pagemap *pagemap, uint64_t first, size_t npages,
 			      struct uhmm_migrate *migrate);

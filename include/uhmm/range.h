@@ -107,7 +107,7 @@ void uhmm_notifier_remove(struct uhmm_notifier *notifier);
 /*
  * Waits while what concerns the notifier is being invalidated. What happened before, as
  * far as the caller can know of it, has been told when this returns. Not to be called
- * with a lock that invalidate() takes. Since 0.1.
+ * with a lock that invalidate() or copy_to_ram() takes. Since 0.1.
  */
 uint64_t uhmm_notifier_read_begin(struct uhmm_notifier *notifier);
 /* Was something invalidated since? Under the lock of the driver. Since 0.1. */

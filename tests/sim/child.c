@@ -34,6 +34,12 @@ static void child_main(void *arg)
 	p->nr_operations = 1 + sim_below(12);
 	p->nr_threads = sim_below(3);
 	p->no_library = p->space->unusable;
+	p->late_mirror = false;
+	p->forking = 0;
+	if (p->no_library)
+		p->mirror = NULL;
+	if (p->mirror)
+		mirror_start_in_child(p);
 	/* With a budget that is too small everything crawls. */
 	if (sim_below(3) == 0 && p->nr_pages < 120)
 		read_all(p);
@@ -90,8 +96,18 @@ void before_child_handler(void)
 
 void fork_libc(struct program *p)
 {
-	int r = sim_fork_libc(&library_atfork, child_main, p);
+	/* The child gets to it when its parent has long gone on. */
+	static struct program as_forked[64];
+	static unsigned next;
+	struct program *copy = &as_forked[next++ % 64];
+	int r;
 
+	if (p->mirror_starting)
+		return;
+	p->forking++;
+	*copy = *p;
+	r = sim_fork_libc(&library_atfork, child_main, copy);
+	p->forking--;
 	if (r && r != -EAGAIN)
 		sim_fail("fork: %d (%s)", r, strerror(-r));
 }

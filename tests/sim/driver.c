@@ -11,6 +11,7 @@
 
 #include "tests/sim/program.h"
 #include "uhmm/migrate.h"
+#include "uhmm/range.h"
 
 #define DEVICE_PAGES 1024u
 #define SMALL_PAGES 256u /* of a device for a program without huge pages */
@@ -228,6 +229,20 @@ static uhmm_pfn_t get_coherent(struct program *p, char **bytes)
 		return pfn;
 	}
 	return 0;
+}
+
+void *driver_page(struct program *p, uint64_t pfn)
+{
+	uint64_t page;
+
+	if (!p->driver || uhmm_range_pagemap(p->space, pfn, &page) != p->driver->map)
+		return NULL;
+	return p->driver->page[page];
+}
+
+const void *driver_owner(void)
+{
+	return &ops;
 }
 
 static uhmm_pfn_t get_memory(struct program *p, char **bytes)

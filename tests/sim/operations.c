@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "tests/sim/program.h"
+#include "uhmm/range.h"
 #include "uhmm/uhmm.h"
 
 static uintptr_t page_addr(unsigned page)
@@ -224,17 +225,23 @@ static void op_discard(struct program *p)
 	change_end(p, r.page, r.nr);
 }
 
+static void protect(struct program *p, const struct run *r, unsigned prot)
+{
+	expect("mprotect", sim_mprotect(r->addr, r->len, prot), 0, 0);
+	if (p->mirror)
+		uhmm_protection_changed(p->space, r->addr, r->addr + r->len);
+}
+
 static void op_protect(struct program *p)
 {
 	static const unsigned prots[] = { SIM_READ, SIM_READ, 0 };
 	struct run r = random_run(p);
 
-	expect("mprotect", sim_mprotect(r.addr, r.len, prots[sim_below(3)]), 0, 0);
+	protect(p, &r, prots[sim_below(3)]);
 	sim_sleep(sim_below(100000));
 	if (sim_below(2))
 		op_read(p);
-	expect("mprotect",
-	       sim_mprotect(r.addr, r.len, SIM_RW | (sim_below(4) ? 0 : SIM_EXEC)), 0, 0);
+	protect(p, &r, SIM_RW | (sim_below(4) ? 0 : SIM_EXEC));
 }
 
 /* ---- fork ------------------------------------------------------------------------ */
@@ -337,6 +344,34 @@ static void op_driver(struct program *p)
 		driver_evict(p);
 }
 
+/* Some of it is the device's, some is memory; and the program goes on with it. */
+static void op_mirror(struct program *p)
+{
+	struct run r = random_run(p);
+	unsigned i, nr = 1 + sim_below(4);
+	char byte;
+
+	if (p->late_mirror && !p->forking) {
+		p->late_mirror = false;
+		p->mirror_starting++;
+		mirror_start(p);
+		p->mirror_starting--;
+	}
+	if (p->mirror && p->driver && sim_below(2))
+		driver_migrate(p, r.addr, r.nr);
+	for (i = 0; p->mirror && i < nr; i++) {
+		if (sim_below(3))
+			mirror_map(p, r.page, r.nr);
+		else
+			mirror_exclusive(p, r.page);
+		if (sim_below(2))
+			sim_read(r.addr + sim_below(r.nr) * SIM_PAGE, &byte, 1);
+		if (sim_below(3) == 0)
+			sim_sleep(sim_below(50000));
+		mirror_use(p, r.page, r.nr);
+	}
+}
+
 static int advise(struct program *p, const struct run *r, enum uhmm_advice advice)
 {
 	int ret;
@@ -430,7 +465,7 @@ static const struct {
 	{ op_discard, 6, 8, 2 },   { op_protect, 3, 1, 0 },   { op_fork, 1, 5, 1 },
 	{ op_migrate, 12, 12, 3 }, { op_advise, 4, 4, 1 },    { op_pin, 3, 1, 1 },
 	{ op_budget, 2, 1, 1 },    { op_stats, 1, 0, 1 },     { op_sleep, 2, 2, 2 },
-	{ op_fork_libc, 1, 6, 1 }, { op_driver, 10, 10, 30 },
+	{ op_fork_libc, 1, 6, 1 }, { op_driver, 10, 10, 30 }, { op_mirror, 10, 8, 15 },
 };
 
 static unsigned weight_of(const struct program *p, unsigned i)

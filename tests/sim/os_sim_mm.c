@@ -181,6 +181,23 @@ void sim_unpin(uintptr_t addr)
 	page_at(sim_current->mm, addr)->pins--;
 }
 
+void sim_device_write(uintptr_t addr, void *bytes, size_t at, const void *buf, size_t len)
+{
+	struct mm *mm = sim_current->mm;
+	const struct page *page = page_at(mm, addr);
+
+	if (!bytes && !(page->flags & P_PRESENT))
+		sim_fail("a device writes to page %zu, which is not there",
+			 index_of(addr));
+	if (!bytes && page->flags & (P_SHARED | P_ZERO))
+		return;
+	if (!bytes)
+		bytes = page_bytes(mm, addr);
+	sim_trace("device write", (int64_t)addr, (int64_t)at, (int64_t)len, 0);
+	memcpy((char *)bytes + at, buf, len);
+	memcpy(mm->shadow + (addr - ARENA_BASE) + at, buf, len);
+}
+
 /* ---- mapping --------------------------------------------------------------------- */
 
 static void zap(struct mm *mm, uintptr_t start, uintptr_t end)

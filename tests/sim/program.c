@@ -62,6 +62,9 @@ static void start_library(struct program *p)
 		      uhmm_device_open(p->space, specs[(first + i) % 2], &p->device[i]));
 	if (p->calm || sim_below(2))
 		driver_start(p);
+	p->late_mirror = sim_below(3) == 0;
+	if (!p->late_mirror && sim_below(3))
+		mirror_start(p);
 	check("uhmm_stats_get", uhmm_stats_get(p->space, &stats));
 	p->base_bytes = stats.rss_anon_bytes;
 	if (p->manage)
@@ -124,7 +127,13 @@ static void end_library(struct program *p)
 		check("uhmm_device_close", uhmm_device_close(p->space, p->device[0]));
 	if (p->driver)
 		driver_end(p, sim_below(2));
+	if (p->mirror)
+		mirror_use(p, 0, p->nr_pages);
+	if (p->mirror && sim_below(2))
+		mirror_end(p, false);
 	check("uhmm_space_destroy", uhmm_space_destroy(p->space));
+	if (p->mirror)
+		mirror_end(p, true);
 	if (p->driver)
 		driver_free(p);
 	read_all(p);

@@ -14,6 +14,7 @@
 struct uhmm_space;
 struct uhmm_device;
 struct driver;
+struct mirror;
 
 #define PROGRAM_DEVICES 2
 /* What the library takes for itself once it works, and what reclaim keeps in reserve. */
@@ -24,7 +25,11 @@ struct program {
 	struct uhmm_device *device[PROGRAM_DEVICES];
 	unsigned nr_devices;
 	struct driver *driver; /* NULL: none */
-	unsigned nr_pages;     /* of the arena, from its start */
+	struct mirror *mirror; /* the same */
+	bool late_mirror;      /* it begins when somebody wants to use it */
+	/* A child has a copy of this struct: so the one not during the other. */
+	unsigned mirror_starting, forking;
+	unsigned nr_pages; /* of the arena, from its start */
 	unsigned nr_threads, nr_operations;
 	unsigned forks;      /* still allowed */
 	uint64_t base_bytes; /* resident before the program touched anything */
@@ -47,6 +52,16 @@ void driver_migrate(struct program *p, uintptr_t start, unsigned nr);
 void driver_evict(struct program *p);
 void driver_end(struct program *p, bool unregister);
 void driver_free(struct program *p);
+/* Where the driver's own device has a page of uhmm_range_fault(); NULL: it has not. */
+void *driver_page(struct program *p, uint64_t pfn);
+const void *driver_owner(void);
+/* A device that mirrors the arena; mirror.c. Ranges are in pages of it. */
+void mirror_start(struct program *p);
+void mirror_start_in_child(struct program *p);
+void mirror_map(struct program *p, unsigned page, unsigned nr);
+void mirror_exclusive(struct program *p, unsigned page);
+void mirror_use(struct program *p, unsigned page, unsigned nr);
+void mirror_end(struct program *p, bool destroyed);
 /* fork() of libc, and all of a child's life; child.c. */
 void fork_libc(struct program *p);
 /* What others do in a child before the library's handler runs; child.c. */

@@ -100,6 +100,12 @@ int sim_mprotect(uintptr_t addr, size_t len, unsigned prot);
 int sim_pin(uintptr_t addr);
 void sim_dma(uintptr_t addr, const void *buf, size_t len);
 void sim_unpin(uintptr_t addr);
+/*
+ * A device writes at this place of the page at addr, whose bytes are here; NULL: where the
+ * program has it, if it can without a fault.
+ */
+void sim_device_write(uintptr_t addr, void *bytes, size_t at, const void *buf,
+		      size_t len);
 /* A child as raw clone makes it: fn runs in a copy of the memory. -EAGAIN: enough. */
 int sim_fork(void (*fn)(void *arg), void *arg);
 /* What fork() of libc runs: on the forking thread, and before fn in the child. */

@@ -75,6 +75,19 @@ static const struct uhmm_pagemap_ops pagemap_ops = {
 
 /* ---- life -------------------------------------------------------------------------- */
 
+void mirror_insert(struct mirror *m)
+{
+	CHECK_EQ(uhmm_notifier_insert(m->space, (uintptr_t)m->p, m->nr * PAGE,
+				      &notifier_ops, m, &m->notifier),
+		 0);
+}
+
+void mirror_remove(struct mirror *m)
+{
+	uhmm_notifier_remove(m->notifier);
+	m->notifier = NULL;
+}
+
 struct mirror *mirror_join(struct uhmm_space *space, char *p, size_t nr)
 {
 	struct mirror *m = uhmm_host_map(sizeof(*m));
@@ -92,9 +105,7 @@ struct mirror *mirror_join(struct uhmm_space *space, char *p, size_t nr)
 	m->page = uhmm_host_map(MIRROR_DEVICE_PAGES * PAGE);
 	CHECK(m->page);
 	CHECK_EQ(uhmm_pagemap_register(space, &config, &m->map), 0);
-	CHECK_EQ(uhmm_notifier_insert(space, (uintptr_t)p, nr * PAGE, &notifier_ops, m,
-				      &m->notifier),
-		 0);
+	mirror_insert(m);
 	return m;
 }
 

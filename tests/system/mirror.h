@@ -47,6 +47,9 @@ struct mirror {
 struct mirror *mirror_open(uint32_t delivery, char *p, size_t nr);
 /* The same, which is in a space of another. */
 struct mirror *mirror_join(struct uhmm_space *space, char *p, size_t nr);
+/* Its notifier, which it has from the start, comes and goes. */
+void mirror_insert(struct mirror *m);
+void mirror_remove(struct mirror *m);
 /* Destroys the space too; or leaves that to another. */
 void mirror_close(struct mirror *m);
 void mirror_leave(struct mirror *m);

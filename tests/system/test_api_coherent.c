@@ -244,6 +244,37 @@ API_TEST(eviction_leaves_pages_in_their_place)
 	board_close(b);
 }
 
+API_TEST(they_are_found_by_the_pages_of_the_device)
+{
+	struct board *b = board_open_coherent(delivery);
+	char *p = api_map(16);
+	struct steps s = { .board = b };
+	size_t i, n = 0;
+
+	api_fill(p, 16, 1);
+	board_take(b, p, 16);
+	CHECK_EQ(mprotect(p + 12 * PAGE, 4 * PAGE, PROT_READ), 0);
+	s.m = (struct uhmm_migrate){ .size = sizeof(s.m), .src = s.src, .dst = s.dst };
+	CHECK_EQ(uhmm_migrate_device_range(b->map, 0, NR, &s.m), 0);
+	CHECK_EQ(s.m.cpages, 12);
+	steps_copy(&s, true);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), 12);
+	CHECK_EQ(board_freed(b), 12);
+	api_check(p, 16, 1);
+	s.m.flags = UHMM_SELECT_READONLY;
+	CHECK_EQ(uhmm_migrate_device_range(b->map, 0, NR, &s.m), 0);
+	CHECK_EQ(s.m.cpages, 4);
+	for (i = 0; i < NR; i++)
+		n += s.src[i] && !(s.src[i] & UHMM_PFN_WRITE);
+	CHECK_EQ(n, 4);
+	steps_copy(&s, true);
+	steps_end(&s);
+	CHECK_EQ(board_freed(b), 16);
+	api_check(p, 16, 1);
+	board_close(b);
+}
+
 API_TEST(its_memory_may_be_looked_at)
 {
 	struct board *b = board_open_coherent(delivery);

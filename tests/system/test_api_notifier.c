@@ -268,6 +268,28 @@ API_TEST(who_reads_waits_while_something_is_invalidated)
 	mirror_close(m);
 }
 
+/* Who is about to load a page has seen that nobody need be told. */
+API_TEST(the_first_notifier_begins_when_what_is_under_way_has_ended)
+{
+	char *p = api_map(NR);
+	struct mirror *m = mirror_open(delivery, p, NR);
+	pthread_t toucher;
+
+	api_fill(p, NR, 1);
+	mirror_migrate(m, p, NR);
+	mirror_clear(m);
+	mirror_remove(m);
+	__atomic_store_n(&m->load_ms, 300, __ATOMIC_RELAXED);
+	CHECK_EQ(pthread_create(&toucher, NULL, touch, p), 0);
+	CHECK_SOON(__atomic_load_n(&m->loading, __ATOMIC_SEQ_CST));
+	mirror_insert(m);
+	CHECK(!__atomic_load_n(&m->loading, __ATOMIC_SEQ_CST));
+	__atomic_store_n(&m->load_ms, 0, __ATOMIC_RELAXED);
+	pthread_join(toucher, NULL);
+	mirror_told_nothing(m);
+	mirror_close(m);
+}
+
 /* ---- intervals --------------------------------------------------------------------- */
 
 #define MANY 300u
