@@ -174,9 +174,16 @@ void frame_drop(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 	/* Then the group need not be the caller's any more. */
 	if (!mask)
 		return;
-	if (!frame_group_keep(sp, g, mask))
-		trash_pages(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES), mask,
-			    group_is_executable(&sp->frames, g));
+	if (frame_group_keep(sp, g, mask))
+		clear_present(sp, g, mask);
+	else
+		frame_drop_now(sp, g, mask);
+}
+
+void frame_drop_now(struct uhmm_space *sp, uint32_t g, uint64_t mask)
+{
+	trash_pages(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES), mask,
+		    group_is_executable(&sp->frames, g));
 	clear_present(sp, g, mask);
 }
 

@@ -165,6 +165,8 @@ bool frames_drop_spares(struct uhmm_space *sp);
 void frame_release(struct uhmm_space *sp, uint64_t slot, unsigned nr);
 /* The pages of these slots of a group are not needed any more. */
 void frame_drop(struct uhmm_space *sp, uint32_t group, uint64_t mask);
+/* The same where their slots are to be filled again: they are empty after this. */
+void frame_drop_now(struct uhmm_space *sp, uint32_t group, uint64_t mask);
 /*
  * After fork a page in a frame is shared and cannot be moved: writes to it unshares it.
  */

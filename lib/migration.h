@@ -36,12 +36,27 @@ struct migration {
 	bool committed;    /* uhmm_migrate_pages() was called */
 	uint32_t flags;    /* UHMM_SELECT_* */
 	const void *owner; /* what notifiers are told */
+	bool told;         /* they are, until setup has ended */
 	struct migration_item item[];
 };
+
+/*
+ * Pages of the window that begins with this one, at most: windows begin at multiples of
+ * GROUP_PAGES, so that what was isolated into one group is given back together.
+ */
+static inline unsigned migration_window(const struct migration *mg, size_t at)
+{
+	return GROUP_PAGES - (unsigned)((mg->start >> PAGE_SHIFT) + at) % GROUP_PAGES;
+}
 
 /* uhmm_page_alloc(); fresh: of memory that the kernel gives this thread. */
 int migration_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr,
 			 bool fresh);
+/*
+ * Setup, at each visit to the world, before pages are taken: tells the notifiers of the
+ * range, also those that were not there the last time.
+ */
+void migration_tell(struct migration *mg);
 
 /* The mapping that [start, end) lies in, if it is one whose pages migrate. */
 bool migration_mapping(uintptr_t start, uintptr_t end, struct os_vma *vma);

@@ -177,6 +177,7 @@ bool migration_collect_folio(struct migration *mg, size_t at,
 
 	for (tries = 0; r == -EAGAIN && tries < MIGRATE_TRIES; tries++) {
 		gate_visit(&mg->sp->world, &visit);
+		migration_tell(mg);
 		r = collect_once(&w);
 		gate_end_visit(&mg->sp->world, &visit);
 		if (r == -EAGAIN)

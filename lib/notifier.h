@@ -14,7 +14,8 @@
  *
  * Where there is no notifier an invalidation costs one load. So the first that is
  * inserted waits until whoever may have looked before that has done what he was about to
- * do (uhmm_notifier_insert()).
+ * do (uhmm_notifier_insert()): has left the world, that is, or is the reader and has
+ * served. What lasts longer begins its invalidation anew in each visit to the world.
  *
  * What the kernel tells us it tells afterwards: munmap() returns when the event was read,
  * and that is applied, the gate closed, a moment later. Who must not see what was there

@@ -24,6 +24,12 @@
  *		... drop what the device's page table has of the range ...
  *		unlock(driver);
  *
+ * A driver may pass over the events of its own migrations. Then it drops the entries of
+ * what moves itself, after uhmm_migrate_setup() and before it copies, and no migration of
+ * its own begins from uhmm_notifier_read_begin() until the page table is filled. After
+ * uhmm_migrate_pages() it may fill in what has moved, if a sequence that it read before
+ * that is still good. examples/accel.c is a whole driver.
+ *
  * The lock of the driver is taken on threads of the library and on those that fault, also
  * while the program's mappings change. Whoever holds it must not touch memory that
  * migrates (nor may a signal handler do so meanwhile), not fork, not wait for who does,
@@ -38,7 +44,8 @@
  * Memory that no device has is in this process, where the device reads and writes it at
  * the program's own address. It may be gone in the next instant like any of the
  * program's: a driver that is not told in time copies with process_vm_readv() or the
- * like, which fails where a load would crash.
+ * like, which fails where a load would crash, and does so without its lock, for the page
+ * may have gone elsewhere, and whoever brings it back needs that.
  */
 #ifndef UHMM_RANGE_H
 #define UHMM_RANGE_H
@@ -107,7 +114,7 @@ void uhmm_notifier_remove(struct uhmm_notifier *notifier);
 /*
  * Waits while what concerns the notifier is being invalidated. What happened before, as
  * far as the caller can know of it, has been told when this returns. Not to be called
- * with a lock that invalidate() takes. Since 0.1.
+ * with a lock that invalidate() or copy_to_ram() takes. Since 0.1.
  */
 uint64_t uhmm_notifier_read_begin(struct uhmm_notifier *notifier);
 /* Was something invalidated since? Under the lock of the driver. Since 0.1. */
@@ -188,9 +195,8 @@ struct uhmm_pagemap *uhmm_range_pagemap(struct uhmm_space *space, uint64_t pfn,
  * Notifiers are told EXCLUSIVE with this owner, the driver's own too; when it calls
  * again, for a page that is this owner's still, nothing is told, and it is the same page.
  * 0; -EBUSY: pinned, shared, in transition: try again; -EOPNOTSUPP: not private anonymous
- * memory, or a page of a coherent page map, which devices share as it is; -EFAULT: no
- * mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's address; -ENOMEM.
- * Since 0.1.
+ * memory; -EFAULT: no mapping, lost; -EPERM: it may not be written; -EINVAL: not a page's
+ * address; -ENOMEM. Since 0.1.
  */
 int uhmm_make_exclusive(struct uhmm_space *space, uintptr_t addr, const void *owner,
 			uhmm_pfn_t *pfn);

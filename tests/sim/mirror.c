@@ -131,7 +131,8 @@ static void check(const struct mirror *m, unsigned page)
 		return;
 	bytes = bytes_of(m, page);
 	if (!bytes && !sim_present(addr))
-		sim_fail("page %u is in the mirror's table, and not in its place", page);
+		sim_fail("page %u is in the mirror's table, 0x%lx, and not in its place",
+			 page, m->table[page]);
 	if (bytes && sim_present(addr))
 		sim_fail("page %u is on the device, and in its place", page);
 	if (bytes && !sim_unsettled(addr) && memcmp(bytes, sim_shadow(addr), SIM_PAGE))

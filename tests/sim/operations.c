@@ -465,7 +465,7 @@ static const struct {
 	{ op_discard, 6, 8, 2 },   { op_protect, 3, 1, 0 },   { op_fork, 1, 5, 1 },
 	{ op_migrate, 12, 12, 3 }, { op_advise, 4, 4, 1 },    { op_pin, 3, 1, 1 },
 	{ op_budget, 2, 1, 1 },    { op_stats, 1, 0, 1 },     { op_sleep, 2, 2, 2 },
-	{ op_fork_libc, 1, 6, 1 }, { op_driver, 10, 10, 30 }, { op_mirror, 10, 8, 10 },
+	{ op_fork_libc, 1, 6, 1 }, { op_driver, 10, 10, 30 }, { op_mirror, 10, 8, 15 },
 };
 
 static unsigned weight_of(const struct program *p, unsigned i)

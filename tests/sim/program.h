@@ -27,7 +27,7 @@ struct program {
 	struct driver *driver; /* NULL: none */
 	struct mirror *mirror; /* the same */
 	bool late_mirror;      /* it begins when somebody wants to use it */
-	/* A child copies this struct: so the one not during the other. */
+	/* A child has a copy of this struct: so the one not during the other. */
 	unsigned mirror_starting, forking;
 	unsigned nr_pages; /* of the arena, from its start */
 	unsigned nr_threads, nr_operations;
