@@ -40,6 +40,9 @@ mkdir -p "$dir"
 results=$dir/results
 rm -rf "$results"
 mkdir "$results"
+# What tests fetch is fetched once for all builds.
+UHMM_CACHE=$(cd "$dir" && pwd)/cache
+export UHMM_CACHE
 # Two at a time even on one processor: tests that wait should not wait for each other.
 jobs=$(nproc)
 [ "$jobs" -ge 2 ] || jobs=2

@@ -10,7 +10,8 @@
 # place and with apt's own check of its signature. Nothing is installed, and apt's lists
 # are left alone. DIR keeps it for the next time.
 #
-# Exit status 77: it cannot be had; the last line says why.
+# Exit status 77: no archive can be reached, or sid has gone on to another version; 1:
+# something else is wrong. The last line says why.
 set -euo pipefail
 
 version=$1 dir=$2
@@ -68,8 +69,15 @@ mkdir -p "$dir/$name.part"
 cd "$dir/$name.part"
 : >log
 # Not both: what is asked for by FETCH_RELEASE=1 is to be the second.
-{ [ -z "${FETCH_RELEASE:-}" ] && download; } || download_from_release ||
-	skip "$name cannot be had from $(archive): $(grep -a '^[EW]:' log | tail -n 1)"
+{ [ -z "${FETCH_RELEASE:-}" ] && download; } || download_from_release || {
+	why="$name cannot be had from $(archive): $(sed -n '/^[EW]:/p' log | tail -n 1)"
+	# The archive has answered, so it is not the network.
+	if ls apt/lists/*_Packages* >/dev/null 2>&1 && [ "$suite" != sid ]; then
+		echo "$why"
+		exit 1
+	fi
+	skip "$why"
+}
 # Its place in the tree changed with Linux 6.3.
 dpkg-deb --fsys-tarfile "$name"_*.deb | tar -xO "./usr/src/$name.tar.xz" |
 	tar -xJ --wildcards --strip-components=1 \

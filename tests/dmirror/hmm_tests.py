@@ -13,6 +13,7 @@ Skipped may be what needs huge pages of hugetlbfs, which are allocated for the r
 that is permitted, and what needs the kernel's gup_test.
 """
 import argparse
+import json
 import os
 import re
 import signal
@@ -182,7 +183,26 @@ def judge(name, lines, verdict, huge):
     return True, None, None
 
 
-def point(number, name, failures, skip, runs):
+def forbidden(build):
+    """Why nobody can have a space here, or None."""
+    said = subprocess.run([f"{build}/uhmm", "doctor", "--json"], capture_output=True,
+                          text=True).stdout
+    if json.loads(said)["library_thread"]:
+        return None
+    return "this machine does not permit userfaultfd: see uhmm doctor"
+
+
+def all_of(names, skip=None, wrong=None):
+    """The same for each test. Whether that is a failure."""
+    for number, name in enumerate(names, 1):
+        if skip:
+            print(f"ok {number} - {name} # SKIP {skip}")
+        else:
+            print(f"not ok {number} - {name}\n# {wrong}")
+    return wrong is not None
+
+
+def point(number, name, failures, skip):
     if failures:
         print(f"not ok {number} - {name}")
         for why, lines in failures:
@@ -197,30 +217,30 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=1, metavar="N")
     parser.add_argument("--version", default="6.1", help="of Linux: 6.1, 6.12 or 7.2")
-    parser.add_argument("--cache", help="where what is fetched is kept")
+    parser.add_argument("--cache", help="where what is fetched is kept (UHMM_CACHE, "
+                        "or below the build directory)")
     parser.add_argument("build")
     args = parser.parse_args()
-    cache = os.path.abspath(args.cache or os.path.join(args.build, "linux-source"))
+    cache = os.path.abspath(args.cache or os.environ.get("UHMM_CACHE") or
+                            os.path.join(args.build, "linux-source"))
 
     names = names_of(args.version)
     print(f"1..{len(names)}", flush=True)
+    why = forbidden(args.build)
+    if why:
+        return all_of(names, skip=why)
     fetched = subprocess.run([f"{HERE}/fetch.sh", args.version, cache],
                              capture_output=True, text=True)
+    said = (fetched.stdout + fetched.stderr).strip().split("\n")[-1]
+    if fetched.returncode == 77:
+        return all_of(names, skip=said)
     if fetched.returncode:
-        said = (fetched.stdout + fetched.stderr).strip().split("\n")[-1]
-        for number, name in enumerate(names, 1):
-            if fetched.returncode == 77:
-                print(f"ok {number} - {name} # SKIP {said}")
-            else:
-                print(f"not ok {number} - {name}\n# fetch.sh: {said}")
-        return fetched.returncode != 77
+        return all_of(names, wrong=f"fetch.sh: {said}")
     source = f"{cache}/linux-source-{args.version}"
     tests = f"{source}/hmm-tests"
     wrong = compile_tests(source, args.version, tests)
     if wrong:
-        for number, name in enumerate(names, 1):
-            print(f"not ok {number} - {name}\n# does not compile: {wrong[:500]}")
-        return True
+        return all_of(names, wrong=f"does not compile: {wrong[:500]!r}")
 
     failures = {name: [] for name in names}
     skips = {}
@@ -241,7 +261,7 @@ def main():
                 if not passed:
                     failures[name].append((f"run {i + 1}: {why}", lines.get(name, [])))
     for number, name in enumerate(names, 1):
-        point(number, name, failures[name], skips.get(name), args.repeat)
+        point(number, name, failures[name], skips.get(name))
     bad = sum(bool(f) for f in failures.values())
     print(f"# {args.repeat} runs of {len(names)} tests: {bad} failed, "
           f"{len(skips)} skipped")
