@@ -48,6 +48,7 @@ packages()
 		stress-ng stress-ng
 		procps ps
 		bash-completion
+		xz-utils xz
 		END
 		;;
 	dev)

@@ -28,10 +28,11 @@ skip()
 	exit 77
 }
 
-# The package's file, in the current directory.
+# The package's file, in the current directory. A name that apt does not know it takes for
+# a part of one: 6.1 of 6.12.
 download()
 {
-	apt-get "${apt_options[@]}" "$@" download "$name" >>log 2>&1 &&
+	apt-get "${apt_options[@]}" "$@" download "^$name\$" >>log 2>&1 &&
 		ls "$name"_*.deb >/dev/null 2>&1
 }
 
