@@ -175,11 +175,6 @@ int os_uffd_probe_range(int uffd, uintptr_t addr, size_t len)
 	return r == -EINVAL || r == -EEXIST ? 0 : r;
 }
 
-int os_uffd_probe(int uffd, uintptr_t addr)
-{
-	return os_uffd_probe_range(uffd, addr, OS_PAGE_SIZE);
-}
-
 int os_uffd_wake(int uffd, uintptr_t start, size_t len)
 {
 	struct uffdio_range range = { .start = start, .len = len };

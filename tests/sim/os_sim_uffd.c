@@ -666,11 +666,6 @@ int os_uffd_probe_range(int fd, uintptr_t addr, size_t len)
 	return r;
 }
 
-int os_uffd_probe(int fd, uintptr_t addr)
-{
-	return os_uffd_probe_range(fd, addr, SIM_PAGE);
-}
-
 int os_uffd_wake(int fd, uintptr_t start, size_t len)
 {
 	wake(range_get(fd, start, len), start, start + len);
