@@ -277,7 +277,7 @@ static int insert(struct window *w, uintptr_t addr, uhmm_pfn_t dst,
 	struct chunk *chunk = page_chunk_make(sp, addr);
 
 	if (r == 0)
-		r = os_uffd_probe(sp->uffd, addr);
+		r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE);
 	if (r == 0 && chunk) {
 		uhmm_lock((struct uhmm_lock *)&chunk->lock);
 		r = -EBUSY;

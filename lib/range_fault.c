@@ -203,7 +203,7 @@ static int judge(struct window *w, unsigned i)
 
 	switch (w->place[i]) {
 	case ARRIVING:
-		/* Whoever touched it may have gone on: that it is not there is not true. */
+		/* Who touched it may have gone on: to say that it is away is wrong. */
 		return AGAIN;
 	case IN_TABLE:
 	case COHERENT:

@@ -652,7 +652,7 @@ int64_t os_uffd_zero(int fd, uintptr_t dst, size_t len)
 	return r;
 }
 
-int os_uffd_probe_range(int fd, uintptr_t addr, size_t len)
+int os_uffd_probe(int fd, uintptr_t addr, size_t len)
 {
 	struct file *file = file_at(fd);
 	int r;
