@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/coherent.h"
 #include "lib/fault.h"
 #include "lib/fault_internal.h"
 #include "lib/gate.h"
@@ -44,7 +45,8 @@ enum place {
 	IN_TABLE,  /* where the kernel says, if anywhere */
 	ON_DEVICE, /* on a private page map of the device's owner */
 	COHERENT,  /* where the kernel says, and that is a coherent page map's */
-	AWAY,      /* in a frame, on another device, in transition: can be fetched */
+	AWAY,      /* in a frame, on another device: can be fetched */
+	SETTLING,  /* in transition: where the kernel says, or else as AWAY */
 	MIGRATING, /* a driver has it */
 	LOST,
 };
@@ -121,7 +123,16 @@ static enum place location_of(struct window *w, unsigned at, entry_t e, unsigned
 		w->forked[at] = map_share_is_shared(map, entry_payload(e) + i);
 		return w->forked[at] && w->want[at] & WANT_WRITE ? AWAY : ON_DEVICE;
 	default:
-		return AWAY;
+		/*
+		 * Who has touched it may have gone on already. If it is about to leave
+		 * that was told.
+		 */
+		if (entry_state(e) == PAGE_LOADING && coherent_pagemap(w->sp, e)) {
+			*pfn = on_pagemap(e, 0);
+			w->forked[at] = e & ENTRY_FORKED;
+			return COHERENT;
+		}
+		return entry_busy(e) ? SETTLING : AWAY;
 	}
 }
 
@@ -197,6 +208,8 @@ static int judge(struct window *w, unsigned i)
 	bool read = w->want[i] & WANT_READ, write = read && w->want[i] & WANT_WRITE;
 	enum need need = NOTHING;
 
+	if (w->place[i] == SETTLING)
+		w->place[i] = w->seen[i] & OS_PAGE_PRESENT ? IN_TABLE : AWAY;
 	switch (w->place[i]) {
 	case IN_TABLE:
 	case COHERENT:
