@@ -33,7 +33,7 @@ struct verb {
 	int (*main)(int argc, char **argv);
 };
 
-extern const struct verb verb_run, verb_doctor, verb_devices;
+extern const struct verb verb_run, verb_doctor, verb_devices, verb_dmirror;
 
 /* ---- text.c ------------------------------------------------------------------------ */
 
@@ -77,11 +77,22 @@ int program_find(const char *name, char **path);
  */
 int program_check(const char *path);
 
+/* ---- launch.c ---------------------------------------------------------------------- */
+
+#define PRELOAD_RUN "libuhmm-preload.so"
+#define PRELOAD_DMIRROR "libuhmm-dmirror.so"
+
 /*
- * The library that is loaded into programs: beside this program in a build tree, else
- * where it was installed. 0; -EINVAL: LD_PRELOAD cannot name it; -errno: it cannot be
- * read. *path, static, is where it is, or where it should be.
+ * A library that is loaded into programs: beside this program in a build tree, else where
+ * it was installed. 0; -EINVAL: LD_PRELOAD cannot name it; -errno: it cannot be read.
+ * *path, static, is where it is, or where it should be.
  */
-int preload_find(const char **path);
+int preload_find(const char *name, const char **path);
+/* The same; 0, or STATUS_REFUSED with a complaint. */
+int preload_check(const char *name, const char **path);
+/* Puts it before what LD_PRELOAD names. */
+void preload_set(const char *library);
+/* Becomes the program, as execvp() would. Returns only if it cannot be executed. */
+void program_execute(const char *path, char **program);
 
 #endif

@@ -212,7 +212,7 @@ static void look_at_memory(struct report *report)
 static void look_at_installation(struct report *report)
 {
 	const char *path;
-	int err = preload_find(&path);
+	int err = preload_find(PRELOAD_RUN, &path);
 
 	found(report, "preload", err ? FINDING_NO : FINDING_OK,
 	      err ? "install uhmm again" : NULL, "%s%s%s", path, err ? ": " : "",

@@ -9,7 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct verb *const verbs[] = { &verb_run, &verb_doctor, &verb_devices };
+static const struct verb *const verbs[] = { &verb_run, &verb_doctor, &verb_devices,
+					    &verb_dmirror };
 #define NR_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
 static void print_usage(FILE *to)
@@ -60,7 +61,8 @@ static int unknown_verb(const char *name)
 	if (meant)
 		complain("'%s' is not a verb: did you mean 'uhmm %s'?", name, meant);
 	else
-		complain("'%s' is not a verb: use run, doctor, devices, help or version",
+		complain("'%s' is not a verb: use run, doctor, devices, dmirror, help or "
+			 "version",
 			 name);
 	return STATUS_REFUSED;
 }

@@ -319,6 +319,14 @@ static const char *missing_feature(const struct probe *probe, const char **fix)
 	return NULL;
 }
 
+/* For a library that serves faults of system calls: there are other ways to permit it. */
+static const char *not_permitted_to_library(const char **fix)
+{
+	*fix = "as root: sysctl vm.unprivileged_userfaultfd=1, or chmod a+rw "
+	       "/dev/userfaultfd; or run it as root";
+	return "a userfaultfd that serves system calls too is not permitted";
+}
+
 /* No capability, or one that does not count. */
 static const char *not_permitted(const struct probe *probe, const char **fix)
 {
@@ -353,7 +361,8 @@ static const char *not_permitted(const struct probe *probe, const char **fix)
 	return "userfaultfd that follows forks needs root or CAP_SYS_PTRACE";
 }
 
-const char *probe_obstacle(const struct probe *probe, const char **fix)
+/* forks: it has to follow them by events, or handlers of libc do. */
+static const char *obstacle(const struct probe *probe, bool forks, const char **fix)
 {
 	static char why[256];
 	const char *missing;
@@ -379,19 +388,31 @@ const char *probe_obstacle(const struct probe *probe, const char **fix)
 	missing = probe->features ? missing_feature(probe, fix) : NULL;
 	if (missing)
 		return missing;
+	if (probe->syscall && probe->dev && !forks && !probe->has_cap)
+		return not_permitted_to_library(fix);
 	if (probe->syscall && probe->dev)
 		return not_permitted(probe, fix);
-	if (probe->needed == EPERM)
+	if (forks && probe->needed == EPERM)
 		return not_permitted(probe, fix);
 	if (probe->pagemap_scan) {
 		*fix = "mount -t proc proc /proc, and boot Linux 6.8 or newer";
 		return "/proc/self/pagemap cannot be scanned";
 	}
-	if (probe->needed || probe->move) {
+	if ((forks && probe->needed) || probe->move) {
 		snprintf(why, sizeof(why), "userfaultfd does not work here: %s",
 			 strerror(probe->needed > 0 ? probe->needed : probe->move));
 		*fix = "report this with the output of uhmm doctor --json";
 		return why;
 	}
 	return NULL;
+}
+
+const char *probe_obstacle(const struct probe *probe, const char **fix)
+{
+	return obstacle(probe, true, fix);
+}
+
+const char *probe_library_obstacle(const struct probe *probe, const char **fix)
+{
+	return obstacle(probe, false, fix);
 }

@@ -53,6 +53,8 @@ void probe_machine(struct probe *probe);
  * that mends it. Both are static until the next call.
  */
 const char *probe_obstacle(const struct probe *probe, const char **fix);
+/* The same for a program that has a space of the library, with delivery by thread. */
+const char *probe_library_obstacle(const struct probe *probe, const char **fix);
 
 /* Reads a whole small file without its last newline. 0 or -errno. */
 int probe_read(const char *path, char *buf, unsigned long size);

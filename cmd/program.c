@@ -315,22 +315,3 @@ int program_check(const char *path)
 	complain("%s: its interpreters are scripts of scripts, too many of them", path);
 	return STATUS_CANNOT_RUN;
 }
-
-int preload_find(const char **path)
-{
-	static const char name[] = "libuhmm-preload.so";
-	static char beside[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", beside, sizeof(beside) - sizeof(name));
-
-	*path = UHMM_PRELOAD_INSTALLED;
-	if (n > 0) {
-		beside[n] = 0;
-		strcpy(strrchr(beside, '/') + 1, name);
-		if (!access(beside, R_OK))
-			*path = beside;
-	}
-	if (access(*path, R_OK))
-		return -errno;
-	/* The dynamic linker takes these for the end of the name. */
-	return strpbrk(*path, ": \t\n") ? -EINVAL : 0;
-}

@@ -139,21 +139,6 @@ static int check_memory(const char *memory, uint64_t *pages)
 	return 0;
 }
 
-static int check_preload(const char **path)
-{
-	int err = preload_find(path);
-
-	if (err == -EINVAL)
-		complain("%s: a library whose path has a space or a colon cannot be "
-			 "preloaded: "
-			 "install uhmm elsewhere",
-			 *path);
-	else if (err)
-		complain("%s: %s: it belongs to uhmm: install uhmm again", *path,
-			 strerror(-err));
-	return err ? STATUS_REFUSED : 0;
-}
-
 static int check_machine(void)
 {
 	struct probe probe;
@@ -223,7 +208,7 @@ static int run(const struct request *request)
 	if (!status)
 		status = program_check(path);
 	if (!status)
-		status = check_preload(&launch.preload);
+		status = preload_check(PRELOAD_RUN, &launch.preload);
 	if (!status)
 		status = check_machine();
 	if (!status)

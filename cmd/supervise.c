@@ -49,39 +49,8 @@ static void sleep_ms(int ms)
 
 static void set_environment(const struct tree *tree, const struct launch *launch)
 {
-	const char *theirs = getenv("LD_PRELOAD");
-	size_t len = strlen(launch->preload);
-	char *both = NULL;
-
 	setenv(CTL_ENV, tree->path, 1);
-	/* Within another `uhmm run` it is there already. */
-	if (theirs && !strncmp(theirs, launch->preload, len) && strchr(": ", theirs[len]))
-		return;
-	if (theirs && *theirs && asprintf(&both, "%s:%s", launch->preload, theirs) < 0)
-		return;
-	setenv("LD_PRELOAD", both ? both : launch->preload, 1);
-}
-
-/* In the child. Returns only if the program could not be executed. */
-static void execute(const struct launch *launch)
-{
-	int nr = 0;
-	char **argv;
-
-	execv(launch->path, launch->argv);
-	if (errno != ENOEXEC)
-		return;
-	/* No magic number: a shell script, as for execvp. */
-	while (launch->argv[nr])
-		nr++;
-	argv = calloc((size_t)nr + 2, sizeof(*argv));
-	if (!argv)
-		return;
-	argv[0] = (char *)"/bin/sh";
-	argv[1] = (char *)launch->path;
-	if (nr > 1)
-		memcpy(argv + 2, launch->argv + 1, (size_t)(nr - 1) * sizeof(*argv));
-	execv("/bin/sh", argv);
+	preload_set(launch->preload);
 }
 
 struct signals {
@@ -122,7 +91,7 @@ static pid_t start(const struct tree *tree, const struct launch *launch,
 	if (pid == 0) {
 		set_environment(tree, launch);
 		signals_restore(old);
-		execute(launch);
+		program_execute(launch->path, launch->argv);
 		err = errno;
 		(void)!write(failure[1], &err, sizeof(err));
 		_exit(STATUS_CANNOT_RUN);

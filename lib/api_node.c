@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* <uhmm/migrate.h>: memory of a node. */
-#include "lib/os/os.h"
-#include "uhmm/migrate.h"
+#include "lib/migration.h"
 
 int uhmm_page_alloc_on_node(struct uhmm_space *sp, int node, uhmm_pfn_t *pfns,
 			    unsigned nr)
@@ -12,7 +11,7 @@ int uhmm_page_alloc_on_node(struct uhmm_space *sp, int node, uhmm_pfn_t *pfns,
 	if (r)
 		return r;
 	/* The pages are made by this thread. */
-	r = uhmm_page_alloc(sp, pfns, nr);
+	r = migration_page_alloc(sp, pfns, nr, true);
 	os_node_restore(&saved);
 	return r;
 }

@@ -185,12 +185,34 @@ static void lose(struct load *ld, unsigned n)
 	ld->filled++;
 }
 
+/* What was loaded into frames is moved; or copied, where that is not allowed. */
+static int64_t bring_in(struct load *ld, unsigned n, unsigned run)
+{
+	struct uhmm_space *sp = ld->sp;
+	uintptr_t to = ld->addr + n * PAGE_SIZE, from = (uintptr_t)ld->io[n].buf;
+	size_t len = run * PAGE_SIZE;
+	int64_t r = -EINVAL;
+
+	if (ld->frames)
+		r = os_uffd_move(sp->uffd, to, from, len, 0);
+	if (r == -EBUSY) {
+		/* A process was cloned meanwhile, and has a copy. */
+		os_make_exclusive(from, len);
+		r = os_uffd_move(sp->uffd, to, from, len, 0);
+	}
+	if (r > 0)
+		ld->left &= ~(which_first((unsigned)(r >> PAGE_SHIFT)) << n);
+	if (r > 0 || r == -EAGAIN || r == -EEXIST || r == -ENOENT)
+		return r;
+	return os_uffd_copy(sp->uffd, to, (const void *)from, len);
+}
+
 /* Fills pages [n, n + run), which are good. Returns how many of them are settled. */
 static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 {
 	struct uhmm_space *sp = ld->sp;
 	uintptr_t at = ld->addr + n * PAGE_SIZE;
-	int64_t r = os_uffd_copy(sp->uffd, at, ld->io[n].buf, run * PAGE_SIZE);
+	int64_t r = bring_in(ld, n, run);
 	unsigned i, done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
 
 	for (i = 0; i < done; i++) {

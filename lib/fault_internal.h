@@ -21,6 +21,8 @@ struct load {
 	struct uhmm_io io[UHMM_BATCH_MAX]; /* used again to free the copies */
 	uint64_t wanted;
 	uint64_t done, lost; /* pages that left the device; of those, lost */
+	bool frames;         /* they are loaded into spare frames */
+	uint64_t left;       /* those of the frames that still hold a page */
 };
 
 /*

@@ -11,6 +11,7 @@
 #include "lib/coherent.h"
 #include "lib/exclusive.h"
 #include "lib/fault_internal.h"
+#include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
@@ -34,18 +35,39 @@ static void report(struct back *b, unsigned nr, enum uhmm_result result)
 	b->addr += nr * PAGE_SIZE;
 }
 
+/* Is it likely that so many pages from here on are on one device? */
+static bool are_many(const struct back *b, struct chunk *chunk)
+{
+	uintptr_t last = b->addr + (GROUP_PAGES - 1) * PAGE_SIZE;
+	const entry_t *entry = page_entry(chunk, b->addr);
+
+	return last < b->end && last < chunk_start(b->addr) + CHUNK_SIZE &&
+	       entry_state(entry_load(&entry[GROUP_PAGES - 1])) == PAGE_DEVICE;
+}
+
 /* Loads a run of pages that are on one device. The gate is entered by shard and left. */
 static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
 {
 	struct load ld = { .sp = b->sp, .addr = b->addr, .asked = true };
 	unsigned max = (unsigned)((b->end - b->addr) >> PAGE_SHIFT), n;
+	uint32_t group = are_many(b, chunk) ? frame_spare_take(b->sp) : GROUP_NIL;
 
-	claim_loads(&ld, chunk, max < b->buf->nr_pages ? max : b->buf->nr_pages,
-		    b->buf->bytes);
+	if (group != GROUP_NIL) {
+		ld.frames = true;
+		ld.left = ~UINT64_C(0);
+		claim_loads(&ld, chunk, GROUP_PAGES,
+			    frame_bytes(b->sp, (uint64_t)group * GROUP_PAGES));
+	} else {
+		claim_loads(&ld, chunk, max < b->buf->nr_pages ? max : b->buf->nr_pages,
+			    b->buf->bytes);
+	}
 	gate_leave(&b->sp->gate, shard);
+	if (ld.nr)
+		load_claimed(&ld);
+	if (group != GROUP_NIL)
+		frame_spare_give(b->sp, group, ld.left);
 	if (!ld.nr)
 		return -EAGAIN;
-	load_claimed(&ld);
 	/* As far as this run was settled for good; a lost page is, if it is the first. */
 	for (n = 0; n < ld.nr; n++) {
 		if (!(ld.done & (UINT64_C(1) << n)))

@@ -12,6 +12,7 @@
 #include "lib/event.h"
 #include "lib/exclusive.h"
 #include "lib/fault.h"
+#include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -85,6 +86,8 @@ bool fork_prepare(struct uhmm_space *sp)
 	exclusive_give_up(sp);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
+	/* The child would share them, and they could not be moved. */
+	frames_drop_spares(sp);
 	/* Nobody changes an entry now. */
 	map_shares_claim(sp);
 	coherent_forked(sp);

@@ -132,7 +132,7 @@ static bool is_there(struct fill *fill, const struct os_event *move, bool ended)
 	do {
 		if (!untouched_page(fill, move, &addr))
 			return !ended;
-		r = os_uffd_probe(fill->uffd, addr);
+		r = os_uffd_probe(fill->uffd, addr, PAGE_SIZE);
 		if (r == -EAGAIN)
 			read_events_of(fill);
 	} while (r == -EAGAIN);
@@ -169,7 +169,7 @@ static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
 		if (vma.start > start)
 			start = vma.start;
 		stop = vma.end < end ? vma.end : end;
-		r = os_uffd_probe(sp->uffd, start);
+		r = os_uffd_probe(sp->uffd, start, PAGE_SIZE);
 		if (r == -EAGAIN) {
 			event_gather(sp); /* and look again: it may have changed */
 			continue;
@@ -506,7 +506,7 @@ int fork_fill_init(struct uhmm_space *sp)
 /* Our memory may name one that was closed just before the descriptors were copied. */
 static void close_if_open(int uffd)
 {
-	int r = uffd >= 0 ? os_uffd_probe(uffd, 0) : -EBADF;
+	int r = uffd >= 0 ? os_uffd_probe(uffd, 0, PAGE_SIZE) : -EBADF;
 
 	if (r != -EBADF && r != -ENOTTY)
 		os_uffd_close(uffd);

@@ -36,7 +36,7 @@ static bool more_groups(struct uhmm_space *sp, bool executable)
 	return true;
 }
 
-uint32_t frame_group_open(struct uhmm_space *sp, bool executable)
+static uint32_t group_open(struct uhmm_space *sp, bool executable)
 {
 	struct frames *f = &sp->frames;
 	uint32_t g = GROUP_NIL;
@@ -51,6 +51,15 @@ uint32_t frame_group_open(struct uhmm_space *sp, bool executable)
 		f->group[g].present = 0;
 	}
 	uhmm_unlock(&f->lock);
+	return g;
+}
+
+uint32_t frame_group_open(struct uhmm_space *sp, bool executable)
+{
+	uint32_t g = group_open(sp, executable);
+
+	if (g == GROUP_NIL && frames_drop_spares(sp))
+		g = group_open(sp, executable);
 	return g;
 }
 
@@ -147,10 +156,10 @@ static void clear_present(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 	uhmm_unlock(&f->lock);
 }
 
-void frame_release(struct uhmm_space *sp, uint64_t slot)
+void frame_release(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 {
 	clear_present(sp, (uint32_t)(slot / GROUP_PAGES),
-		      UINT64_C(1) << slot % GROUP_PAGES);
+		      which_first(nr) << slot % GROUP_PAGES);
 }
 
 /* ---- dropping --------------------------------------------------------------------- */
@@ -165,6 +174,14 @@ void frame_drop(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 	/* Then the group need not be the caller's any more. */
 	if (!mask)
 		return;
+	if (frame_group_keep(sp, g, mask))
+		clear_present(sp, g, mask);
+	else
+		frame_drop_now(sp, g, mask);
+}
+
+void frame_drop_now(struct uhmm_space *sp, uint32_t g, uint64_t mask)
+{
 	trash_pages(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES), mask,
 		    group_is_executable(&sp->frames, g));
 	clear_present(sp, g, mask);
@@ -197,6 +214,7 @@ int frames_init(struct uhmm_space *sp, uint64_t limit_pages)
 		goto fail;
 	f->free_group[0] = f->free_group[1] = GROUP_NIL;
 	f->probation_head = f->probation_tail = GROUP_NIL;
+	f->spare[0].head = f->spare[1].head = GROUP_NIL;
 	for (b = 0; b < BLOCK_KINDS; b++)
 		f->free_block[b] = GROUP_NIL;
 	/* A group that was never used has prev 0: only what is on a list looks at it. */

@@ -42,9 +42,21 @@ static inline bool frame_contains(const struct uhmm_space *sp, uintptr_t addr)
 	       (uintptr_t)sp->frames.nr_groups * GROUP_SIZE;
 }
 
+/* The group that these bytes of frames are the first of. */
+static inline uint32_t frame_group_at(const struct uhmm_space *sp, const void *bytes)
+{
+	return (uint32_t)((size_t)((const char *)bytes - sp->frames.base) / GROUP_SIZE);
+}
+
 static inline struct frame_group *frame_group(struct uhmm_space *sp, uint32_t group)
 {
 	return &sp->frames.group[group];
+}
+
+/* The first nr pages, 1 to GROUP_PAGES. */
+static inline uint64_t which_first(unsigned nr)
+{
+	return ~UINT64_C(0) >> (GROUP_PAGES - nr);
 }
 
 /*
@@ -83,10 +95,11 @@ void frame_group_close(struct uhmm_space *sp, uint32_t group, bool oldest);
 /* Done filling, as GROUP_LENT; or free if it holds nothing. */
 void frame_group_lend(struct uhmm_space *sp, uint32_t group);
 /*
- * Up to nr frames of one group, at most GROUP_PAGES, that hold zeros and belong to
- * nobody: how many; *slot is the first. The world is entered, the gate is not.
+ * Up to nr frames of one group, at most GROUP_PAGES, that hold something and belong to
+ * nobody: how many; *slot is the first. fresh: from the kernel, for this thread. The
+ * world is entered, the gate is not.
  */
-unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, uint64_t *slot);
+unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, bool fresh, uint64_t *slot);
 /*
  * Nobody has lent groups any more: frames of owners up to this, which are no pages of the
  * program, are dropped; the others are on probation like any.
@@ -109,6 +122,8 @@ bool frame_folio_is_here(struct uhmm_space *sp, uint32_t group, uintptr_t owner)
 void frame_folio_release(struct uhmm_space *sp, uint32_t group);
 /* What is in its place is not needed any more; or is what kept it from coming. */
 void frame_folio_drop(struct uhmm_space *sp, uint32_t group);
+/* The same, and it is not kept for later. */
+void frame_folio_empty(struct uhmm_space *sp, uint32_t group);
 /* Its pages [from, to) become single pages, in groups on the probation list, or lent. */
 void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner,
 		       unsigned from, unsigned to);
@@ -125,10 +140,33 @@ bool frame_is_lent(struct uhmm_space *sp, uint64_t slot);
  */
 void frame_folio_allocated(struct uhmm_space *sp, uint32_t group, uintptr_t owner);
 
-/* The page of a slot was moved back to the program. */
-void frame_release(struct uhmm_space *sp, uint64_t slot);
+/*
+ * Spare frames, lib/frame_spare.c: full of what nobody needs, to be written to and moved
+ * to the program. A group of them that is the caller's, on no list, or GROUP_NIL.
+ */
+uint32_t frame_spare_take(struct uhmm_space *sp);
+/* Of these slots the pages were not moved away: the others are free. */
+void frame_spare_give(struct uhmm_space *sp, uint32_t group, uint64_t left);
+/* A block that held a folio; what is in it now need not be a huge page any more. */
+uint32_t frame_spare_take_folio(struct uhmm_space *sp);
+/* Is there room for that many more? Never where there is a budget. */
+bool frame_spare_room(struct uhmm_space *sp, unsigned pages);
+/*
+ * All slots of a group, whose pages are the caller's, are dropped: they will be spare
+ * when the group is freed. False: they are not to be.
+ */
+bool frame_group_keep(struct uhmm_space *sp, uint32_t group, uint64_t mask);
+/* What was not needed since the last time is dropped. */
+void frames_trim(struct uhmm_space *sp);
+/* All of it; false: there was nothing. */
+bool frames_drop_spares(struct uhmm_space *sp);
+
+/* The pages of nr slots of a group, from this one on, were moved back to the program. */
+void frame_release(struct uhmm_space *sp, uint64_t slot, unsigned nr);
 /* The pages of these slots of a group are not needed any more. */
 void frame_drop(struct uhmm_space *sp, uint32_t group, uint64_t mask);
+/* The same where their slots are to be filled again: they are empty after this. */
+void frame_drop_now(struct uhmm_space *sp, uint32_t group, uint64_t mask);
 /*
  * After fork a page in a frame is shared and cannot be moved: writes to it unshares it.
  */

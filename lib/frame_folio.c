@@ -18,6 +18,8 @@ uint32_t frame_folio_open(struct uhmm_space *sp)
 							    BLOCK_EXECUTABLE };
 	uint32_t b = block_take(sp, order);
 
+	if (b == GROUP_NIL && frames_drop_spares(sp))
+		b = block_take(sp, order);
 	return b == GROUP_NIL ? GROUP_NIL : b * BLOCK_GROUPS;
 }
 
@@ -46,7 +48,8 @@ bool frame_folio_is_here(struct uhmm_space *sp, uint32_t g, uintptr_t owner)
 	return here;
 }
 
-static void folio_free(struct uhmm_space *sp, uint32_t g)
+/* The block is free, or kept with what it holds. */
+static void folio_gone(struct uhmm_space *sp, uint32_t g, bool keep)
 {
 	struct frames *f = &sp->frames;
 
@@ -58,14 +61,18 @@ static void folio_free(struct uhmm_space *sp, uint32_t g)
 		f->group[g].kind = GROUP_FREE;
 		__atomic_fetch_sub(&f->nr_probation, CHUNK_PAGES, __ATOMIC_RELAXED);
 	}
-	f->block[g / BLOCK_GROUPS].nr_free = BLOCK_GROUPS;
-	free_block_push(f, g / BLOCK_GROUPS);
+	if (keep) {
+		spare_push(f, g, GROUP_FOLIO_SPARE);
+	} else {
+		f->block[g / BLOCK_GROUPS].nr_free = BLOCK_GROUPS;
+		free_block_push(f, g / BLOCK_GROUPS);
+	}
 	uhmm_unlock(&f->lock);
 }
 
 void frame_folio_release(struct uhmm_space *sp, uint32_t g)
 {
-	folio_free(sp, g);
+	folio_gone(sp, g, false);
 }
 
 /* The bits of [from, to) that fall into group i of a folio. */
@@ -117,6 +124,15 @@ void frame_folio_split(struct uhmm_space *sp, uint32_t g, uintptr_t owner, unsig
 
 void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 {
+	bool keep = frame_spare_room(sp, CHUNK_PAGES);
+
+	if (!keep)
+		trash_folio(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES));
+	folio_gone(sp, g, keep);
+}
+
+void frame_folio_empty(struct uhmm_space *sp, uint32_t g)
+{
 	trash_folio(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES));
-	folio_free(sp, g);
+	folio_gone(sp, g, false);
 }

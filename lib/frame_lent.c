@@ -20,12 +20,28 @@ void frame_group_lend(struct uhmm_space *sp, uint32_t g)
 	uhmm_unlock(&f->lock);
 }
 
-unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, uint64_t *slot)
+/* A whole group that was spare. */
+static bool alloc_spare(struct uhmm_space *sp, uint64_t *slot)
 {
-	uint32_t g = frame_group_open(sp, false);
+	uint32_t g = frame_spare_take(sp);
+
+	if (g == GROUP_NIL)
+		return false;
+	*slot = (uint64_t)g * GROUP_PAGES;
+	frame_group_fill(sp, g, 0, GROUP_PAGES);
+	frame_group_lend(sp, g);
+	return true;
+}
+
+unsigned frame_alloc(struct uhmm_space *sp, unsigned nr, bool fresh, uint64_t *slot)
+{
 	unsigned done = 0;
 	int64_t r = 0;
+	uint32_t g;
 
+	if (nr == GROUP_PAGES && !fresh && alloc_spare(sp, slot))
+		return nr;
+	g = frame_group_open(sp, false);
 	if (g == GROUP_NIL)
 		return 0;
 	*slot = (uint64_t)g * GROUP_PAGES;

@@ -110,6 +110,10 @@ void group_free(struct frames *f, uint32_t g)
 	struct frame_block *block = block_of(f, g);
 	uint32_t first = g - g % BLOCK_GROUPS, i;
 
+	if (f->group[g].stale) {
+		spare_push(f, g, GROUP_SPARE);
+		return;
+	}
 	f->group[g].kind = GROUP_FREE;
 	free_group_push(f, g);
 	if (++block->nr_free < BLOCK_GROUPS)

@@ -21,8 +21,13 @@ void probation_prepend(struct frames *f, uint32_t g);
 void probation_unlink(struct frames *f, uint32_t g);
 /* On the probation list; one that its storer took is the head of nothing. */
 bool group_on_list(struct frames *f, uint32_t g);
-/* When all groups of a block are free the block is, and can hold a folio again. */
+/*
+ * A group that is stale becomes a spare one. When all groups of a block are free the
+ * block is, and can hold a folio again.
+ */
 void group_free(struct frames *f, uint32_t g);
+/* GROUP_SPARE, GROUP_FOLIO_SPARE; lib/frame_spare.c. */
+void spare_push(struct frames *f, uint32_t g, enum group_kind kind);
 
 /* Takes a free block off its list, that of the first kind in order that has one. */
 uint32_t block_take(struct uhmm_space *sp, const enum block_kind *order);

@@ -291,7 +291,7 @@ static bool is_there(struct uhmm_space *sp, uintptr_t addr)
 	int r;
 
 	do
-		r = os_uffd_probe(sp->uffd, addr);
+		r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE);
 	while (r == -EAGAIN);
 	return r == 0;
 }

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "lib/frame.h"
 #include "lib/migrate.h"
 
 /* As many as a word has bits: more than threads that fault on folios at once. */
@@ -70,9 +71,28 @@ static bool touch(char *bytes)
 	return is_huge((uintptr_t)bytes);
 }
 
+/* A block of spare frames, if it still holds a huge page. */
+static char *spare_take(struct uhmm_space *sp)
+{
+	uint32_t g;
+	char *bytes;
+
+	while ((g = frame_spare_take_folio(sp)) != GROUP_NIL) {
+		bytes = frame_bytes(sp, (uint64_t)g * GROUP_PAGES);
+		if (is_huge((uintptr_t)bytes))
+			return bytes;
+		frame_folio_empty(sp, g);
+	}
+	return NULL;
+}
+
 char *huge_get(struct uhmm_space *sp)
 {
-	char *bytes = place_take(&sp->huge);
+	char *bytes = spare_take(sp);
+
+	if (bytes)
+		return bytes;
+	bytes = place_take(&sp->huge);
 
 	if (!bytes)
 		return NULL;
@@ -87,7 +107,18 @@ char *huge_get(struct uhmm_space *sp)
 
 void huge_put(struct uhmm_space *sp, char *bytes)
 {
-	if (os_empty((uintptr_t)bytes, CHUNK_SIZE) != CHUNK_SIZE)
+	bool empty = os_empty((uintptr_t)bytes, CHUNK_SIZE) == CHUNK_SIZE;
+
+	if (frame_contains(sp, (uintptr_t)bytes)) {
+		uint32_t group = frame_group_at(sp, bytes);
+
+		if (empty)
+			frame_folio_release(sp, group);
+		else
+			frame_folio_drop(sp, group);
+		return;
+	}
+	if (!empty)
 		os_discard(bytes, CHUNK_SIZE);
 	place_give(&sp->huge, bytes);
 }

@@ -16,7 +16,10 @@ int huge_init(struct uhmm_space *sp);
 void huge_after_fork(struct uhmm_space *sp);
 void huge_fini(struct uhmm_space *sp);
 
-/* CHUNK_SIZE bytes, zeros; NULL: there is no place, or no huge page. */
+/*
+ * CHUNK_SIZE bytes; NULL: there is no place, or no huge page. It may be a block of spare
+ * frames, and then it is not empty.
+ */
 char *huge_get(struct uhmm_space *sp);
 /* What is left of it is dropped: nothing, if it was moved away. */
 void huge_put(struct uhmm_space *sp, char *bytes);

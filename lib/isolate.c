@@ -160,7 +160,7 @@ static bool dropped_zeros(struct isolation *is, uintptr_t addr, unsigned nr)
 	    !all_zeros(is->sp, (uint64_t)is->group * GROUP_PAGES + group->nr_used, nr))
 		return false;
 	__atomic_fetch_add(&is->sp->frames.nr_probation, nr, __ATOMIC_RELAXED);
-	frame_drop(is->sp, is->group, which_first(nr) << group->nr_used);
+	frame_drop_now(is->sp, is->group, which_first(nr) << group->nr_used);
 	for (i = 0; i < nr; i++)
 		settle(is, addr + i * PAGE_SIZE, entry_make(PAGE_NONE, 0, 0));
 	is->isolated += nr;
@@ -199,8 +199,8 @@ static bool refused(struct isolation *is, uintptr_t addr, int64_t why)
 	case -EEXIST:
 		/* Somebody looked into our frame and got a zero page there. */
 		__atomic_fetch_add(&is->sp->frames.nr_probation, 1, __ATOMIC_RELAXED);
-		frame_drop(is->sp, is->group,
-			   UINT64_C(1) << frame_group(is->sp, is->group)->nr_used);
+		frame_drop_now(is->sp, is->group,
+			       UINT64_C(1) << frame_group(is->sp, is->group)->nr_used);
 		report(is, addr, UHMM_BUSY);
 		return true;
 	case -EFAULT: /* a guard, or a page that the memory has lost */

@@ -287,7 +287,7 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 					 0);
 	}
 	if (r > 0) {
-		frame_release(sp, slot);
+		frame_release(sp, slot, 1);
 		return 0;
 	}
 	/*
@@ -335,6 +335,53 @@ int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned 
 
 	gate_leave(&sp->gate, shard);
 	return r;
+}
+
+/* Makes up to nr pages LOADING, as long as they are in PROBATION in frames in a row. */
+static unsigned claim_run(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
+			  unsigned nr)
+{
+	struct chunk *chunk = page_chunk(sp, addr);
+	entry_t *entry = page_entry(chunk, addr);
+	unsigned left = CHUNK_PAGES - page_index(addr), i;
+
+	for (i = 0; entry && i < nr && i < left; i++) {
+		entry_t e = entry_load(&entry[i]);
+
+		if (entry_state(e) != PAGE_PROBATION || entry_payload(e) != slot + i ||
+		    !page_change(sp, &entry[i], addr + i * PAGE_SIZE, &e,
+				 entry_make(PAGE_LOADING, slot + i, 0) |
+					 ENTRY_FROM_FRAME))
+			break;
+	}
+	return i;
+}
+
+unsigned restore_run(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned nr,
+		     unsigned hot)
+{
+	unsigned shard = gate_enter(&sp->gate), i, done = 0;
+	entry_t *entry = page_entry(page_chunk(sp, addr), addr), to;
+	int64_t r;
+
+	nr = claim_run(sp, addr, slot, nr);
+	if (nr) {
+		r = os_uffd_move(sp->uffd, addr, frame_addr(sp, slot), nr * PAGE_SIZE, 0);
+		done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
+	}
+	if (done)
+		frame_release(sp, slot, done);
+	for (i = 0; i < nr; i++) {
+		to = i < done ? entry_with_hot(entry_make(PAGE_NONE, 0, 0), hot) :
+				entry_make(PAGE_PROBATION, slot + i, 0);
+		if ((page_settle(sp, &entry[i], addr + i * PAGE_SIZE, to) &
+		     ENTRY_WANTED) &&
+		    i >= done)
+			os_uffd_wake(sp->uffd, addr + i * PAGE_SIZE, PAGE_SIZE);
+	}
+	gate_leave(&sp->gate, shard);
+	count(sp, COUNT_RESTORED, done);
+	return done;
 }
 
 /*

@@ -52,12 +52,6 @@ bool page_is_known(struct uhmm_space *sp, uintptr_t addr);
 int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
 		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results);
 
-/* The first nr pages, 1 to GROUP_PAGES. */
-static inline uint64_t which_first(unsigned nr)
-{
-	return ~UINT64_C(0) >> (GROUP_PAGES - nr);
-}
-
 /* Is there a huge page here, the program's or in a frame? */
 bool is_huge(uintptr_t addr);
 
@@ -107,6 +101,12 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot);
 
 /* Moves a page in PROBATION back. 0, -EAGAIN, -ENOENT, -EBUSY (in transition). */
 int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot);
+/*
+ * The same for nr pages in a row, whose frames are of one group and in a row too: how
+ * many are back, from the first on. What is in the way of the others restore_page() sees.
+ */
+unsigned restore_run(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned nr,
+		     unsigned hot);
 /* The same for a folio; addr is its chunk's. */
 int restore_folio(struct uhmm_space *sp, uintptr_t addr);
 /* The same for who is inside the gate, or has closed it. */

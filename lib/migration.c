@@ -220,35 +220,56 @@ static void claim_all(struct window *w, enum page_state from, uint32_t group)
 	gate_leave(&w->mg->sp->gate, shard);
 }
 
-/* Is the page somewhere that it has to be brought back from first? */
-static bool is_away(struct uhmm_space *sp, uintptr_t addr)
+/* Those of the window's pages whose entry, or that of their folio, is as asked for. */
+static uint64_t pick(const struct window *w,
+		     bool (*is)(struct uhmm_space *sp, entry_t e, bool folio))
 {
-	unsigned shard = gate_enter(&sp->gate);
-	struct chunk *chunk = page_chunk(sp, addr);
-	entry_t *entry = page_entry(chunk, addr);
+	struct uhmm_space *sp = w->mg->sp;
+	unsigned shard = gate_enter(&sp->gate), i;
+	struct chunk *chunk = page_chunk(sp, w->addr);
+	const entry_t *entry = page_entry(chunk, w->addr);
 	entry_t f = chunk ? entry_load(&chunk->folio) : 0;
-	entry_t e = entry ? entry_load(entry) : 0;
-	bool away;
+	bool folio = entry_state(f) != PAGE_NONE;
+	uint64_t which = 0;
 
-	if (entry_state(f) != PAGE_NONE)
-		e = f;
-	away = entry_busy(f) || entry_state(e) == PAGE_PROBATION ||
+	for (i = 0; i < w->nr; i++)
+		if (is(sp, folio ? f : entry ? entry_load(&entry[i]) : 0, folio))
+			which |= UINT64_C(1) << i;
+	gate_leave(&sp->gate, shard);
+	return which;
+}
+
+static bool is_known(struct uhmm_space *sp, entry_t e, bool folio)
+{
+	(void)sp;
+	(void)folio;
+	return entry_state(e) != PAGE_NONE;
+}
+
+static bool is_coherent(struct uhmm_space *sp, entry_t e, bool folio)
+{
+	(void)sp;
+	(void)folio;
+	return entry_state(e) == PAGE_COHERENT;
+}
+
+/* Is the page somewhere that it has to be brought back from first? */
+static bool is_away(struct uhmm_space *sp, entry_t e, bool folio)
+{
+	return (folio && entry_busy(e)) || entry_state(e) == PAGE_PROBATION ||
 	       entry_state(e) == PAGE_EXCLUSIVE ||
 	       (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)));
-
-	gate_leave(&sp->gate, shard);
-	return away;
 }
 
 static void bring_back(struct window *w)
 {
-	struct uhmm_space *sp = w->mg->sp;
-	unsigned i;
+	uint64_t away = pick(w, is_away);
 
-	for (i = 0; i < w->nr; i++)
-		if (is_away(sp, w->addr + i * PAGE_SIZE))
-			fault_range(sp, w->addr + i * PAGE_SIZE,
-				    w->addr + (i + 1) * PAGE_SIZE, NULL);
+	for (; away; away &= away - 1) {
+		uintptr_t addr = w->addr + (unsigned)__builtin_ctzll(away) * PAGE_SIZE;
+
+		fault_range(w->mg->sp, addr, addr + PAGE_SIZE, NULL);
+	}
 }
 
 /* Which of the window's pages are there, as memory or as the zero page. */
@@ -312,8 +333,12 @@ static int isolate_lifted(struct window *w, uint64_t which)
 
 static int collect_system(struct window *w)
 {
-	uint64_t memory;
+	uint64_t coherent = pick(w, is_coherent), memory;
 
+	/* A page that a write after fork() has copied is memory. */
+	for (; coherent; coherent &= coherent - 1)
+		coherent_look(w->mg->sp,
+			      w->addr + (unsigned)__builtin_ctzll(coherent) * PAGE_SIZE);
 	bring_back(w);
 	memory = there(w, OS_SCAN_MEMORY) & which_first(w->nr);
 	return memory ? isolate_lifted(w, memory) : 0;
@@ -323,6 +348,7 @@ static int collect_system(struct window *w)
 static int collect_coherent(struct window *w)
 {
 	struct range vma = { w->vma.start, w->vma.end };
+	uint64_t coherent = pick(w, is_coherent);
 	unsigned i;
 	int r = 0;
 
@@ -330,7 +356,8 @@ static int collect_coherent(struct window *w)
 		uintptr_t addr = w->addr + i * PAGE_SIZE;
 		uhmm_pfn_t pfn;
 
-		if (w->item[i].src || !coherent_look(w->mg->sp, addr) ||
+		if (!(coherent >> i & 1) || w->item[i].src ||
+		    !coherent_look(w->mg->sp, addr) ||
 		    !migration_lift(&w->vma, addr, PAGE_SIZE))
 			continue;
 		r = coherent_take(w->mg->sp, &vma, addr, w->owner, NULL, &pfn);
@@ -344,14 +371,22 @@ static int collect_coherent(struct window *w)
 /* What has no entry and no memory is a hole, or the zero page. */
 static void collect_holes(struct window *w)
 {
-	uint64_t present = there(w, OS_SCAN_MEMORY);
+	uint64_t left = 0, present;
 	unsigned i;
 
+	for (i = 0; i < w->nr; i++)
+		if (!w->item[i].src)
+			left |= UINT64_C(1) << i;
+	if (!left)
+		return;
+	present = there(w, OS_SCAN_MEMORY);
 	if (!(w->flags & UHMM_SELECT_SYSTEM))
 		present |= there(w, OS_SCAN_ZEROS);
+	left &= ~present;
+	if (left)
+		left &= ~pick(w, is_known);
 	for (i = 0; i < w->nr; i++)
-		if (!w->item[i].src && !(present >> i & 1) &&
-		    !page_is_known(w->mg->sp, w->addr + i * PAGE_SIZE))
+		if (left >> i & 1)
 			w->item[i].src = UHMM_PFN_MIGRATE | write_flag(w);
 }
 
@@ -454,8 +489,9 @@ int uhmm_migrate_setup(struct uhmm_space *sp, struct uhmm_migrate *m)
 		w.nr = left < mg->nr - i ? left : (unsigned)(mg->nr - i);
 		if (collect_whole(&w, m))
 			continue;
-		if (w.nr > GROUP_PAGES)
-			w.nr = GROUP_PAGES;
+		left = migration_window(mg, i);
+		if (w.nr > left)
+			w.nr = left;
 		collect(&w);
 	}
 	notifier_end(sp, mg->told);

@@ -41,6 +41,18 @@ struct migration {
 };
 
 /*
+ * Pages of the window that begins with this one, at most: windows begin at multiples of
+ * GROUP_PAGES, so that what was isolated into one group is given back together.
+ */
+static inline unsigned migration_window(const struct migration *mg, size_t at)
+{
+	return GROUP_PAGES - (unsigned)((mg->start >> PAGE_SHIFT) + at) % GROUP_PAGES;
+}
+
+/* uhmm_page_alloc(); fresh: of memory that the kernel gives this thread. */
+int migration_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr,
+			 bool fresh);
+/*
  * Setup, at each visit to the world, before pages are taken: tells the notifiers of the
  * range, also those that were not there the last time.
  */

@@ -54,7 +54,9 @@ static bool next_window(struct window *w)
 		return false;
 	w->item = &w->mg->item[at];
 	w->at = at;
-	w->nr = w->mg->nr - at < GROUP_PAGES ? (unsigned)(w->mg->nr - at) : GROUP_PAGES;
+	w->nr = migration_window(w->mg, at);
+	if (w->nr > w->mg->nr - at)
+		w->nr = (unsigned)(w->mg->nr - at);
 	w->nr_back = w->nr_drop = w->nr_map = 0;
 	w->wanted = 0;
 	w->group = GROUP_NIL;
@@ -116,6 +118,34 @@ static void back_one(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 	}
 }
 
+/* Pages in a row, from back[i] on, in frames in a row. */
+static unsigned run_of_back(const struct window *w, unsigned i)
+{
+	unsigned nr = 1;
+
+	while (i + nr < w->nr_back && w->back[i + nr] == w->back[i] + nr * PAGE_SIZE &&
+	       w->back_slot[i + nr] == w->back_slot[i] + nr &&
+	       w->back_slot[i + nr] % GROUP_PAGES)
+		nr++;
+	return nr;
+}
+
+static void back_all(struct window *w)
+{
+	struct uhmm_space *sp = w->mg->sp;
+	unsigned i = 0, nr, done;
+
+	while (i < w->nr_back) {
+		nr = run_of_back(w, i);
+		done = nr > 1 ? restore_run(sp, w->back[i], w->back_slot[i], nr, 1) : 0;
+		i += done;
+		if (done < nr) {
+			back_one(sp, w->back[i], w->back_slot[i]);
+			i++;
+		}
+	}
+}
+
 static void see_to_rest(struct window *w)
 {
 	struct uhmm_space *sp = w->mg->sp;
@@ -123,8 +153,7 @@ static void see_to_rest(struct window *w)
 
 	drop_all(w);
 	migration_folio_rest(sp, &w->folio);
-	for (i = 0; i < w->nr_back; i++)
-		back_one(sp, w->back[i], w->back_slot[i]);
+	back_all(w);
 	for (i = 0; i < w->nr_map; i++)
 		coherent_map(sp, w->map[i]);
 	for (i = 0; i < w->nr; i++)
@@ -248,7 +277,7 @@ static int insert(struct window *w, uintptr_t addr, uhmm_pfn_t dst,
 	struct chunk *chunk = page_chunk_make(sp, addr);
 
 	if (r == 0)
-		r = os_uffd_probe(sp->uffd, addr);
+		r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE);
 	if (r == 0 && chunk) {
 		uhmm_lock((struct uhmm_lock *)&chunk->lock);
 		r = -EBUSY;
@@ -303,46 +332,74 @@ static uhmm_pfn_t destination(struct uhmm_space *sp, uhmm_pfn_t dst)
 	return !(dst & UHMM_PFN_COMPOUND) && is_destination(sp, dst) ? dst : 0;
 }
 
-/*
- * Settles what becomes of the window's pages; dst: what the caller wants, any: whether he
- * does for some page of a folio.
- */
-static void commit(struct window *w, const uhmm_pfn_t *dst, bool any)
+/* Of a single page, the gate entered. True: it is the migration's still. */
+static bool commit_page(struct window *w, const struct migration_item *item)
 {
-	struct uhmm_space *sp = w->mg->sp;
 	uintptr_t addr;
-	unsigned shard, i;
-	bool alive, given;
+	bool alive = migration_entry(w->mg->sp, item->src, &addr);
+
+	if (alive && uhmm_pfn_is_valid(item->dst))
+		take_destination(w->mg->sp, item->dst, addr);
+	return alive;
+}
+
+static void commit_one(struct window *w, unsigned i, uhmm_pfn_t dst, bool valid)
+{
+	struct migration_item *item = &w->item[i];
+	bool alive, given = item->dst;
+
+	if (!given)
+		item->dst = destination(w->mg->sp, dst);
+	if (valid)
+		alive = commit_page(w, item);
+	else
+		alive = uhmm_pfn_is_valid(item->dst) &&
+			fill_hole(w, w->mg->start + (w->at + i) * PAGE_SIZE, item->dst);
+	if (!alive && !given)
+		item->dst = 0;
+	if (!alive || !item->dst)
+		item->src &= ~UHMM_PFN_MIGRATE;
+}
+
+/*
+ * Folios, and holes, whose commit is not to be in the gate. dst: what the caller wants,
+ * any: whether he does for some page of a folio.
+ */
+static void commit_outside(struct window *w, const uhmm_pfn_t *dst, bool any)
+{
+	unsigned i;
 
 	for (i = 0; i < w->nr; i++) {
 		struct migration_item *item = &w->item[i];
 
 		if (!(item->src & UHMM_PFN_MIGRATE))
 			continue;
-		addr = w->mg->start + (w->at + i) * PAGE_SIZE;
 		if (!uhmm_pfn_is_valid(item->src) && pfn_device(dst[i]))
-			tell_once(w, addr);
+			tell_once(w, w->mg->start + (w->at + i) * PAGE_SIZE);
 		if (item->src & UHMM_PFN_COMPOUND &&
 		    migration_commit_folio(w->mg, w->at + i, dst[i], any, &w->folio))
 			continue;
-		given = item->dst;
-		if (!given)
-			item->dst = destination(sp, dst[i]);
-		if (uhmm_pfn_is_valid(item->src)) {
-			shard = gate_enter(&sp->gate);
-			alive = migration_entry(sp, item->src, &addr);
-			if (alive && uhmm_pfn_is_valid(item->dst))
-				take_destination(sp, item->dst, addr);
-			gate_leave(&sp->gate, shard);
-		} else {
-			alive = uhmm_pfn_is_valid(item->dst) &&
-				fill_hole(w, addr, item->dst);
-		}
-		if (!alive && !given)
-			item->dst = 0;
-		if (!alive || !item->dst)
-			item->src &= ~UHMM_PFN_MIGRATE;
+		if (!uhmm_pfn_is_valid(item->src))
+			commit_one(w, i, dst[i], false);
 	}
+}
+
+/* Settles what becomes of the window's pages. */
+static void commit(struct window *w, const uhmm_pfn_t *dst, bool any)
+{
+	struct uhmm_space *sp = w->mg->sp;
+	unsigned shard, i;
+
+	commit_outside(w, dst, any);
+	shard = gate_enter(&sp->gate);
+	for (i = 0; i < w->nr; i++) {
+		uhmm_pfn_t src = w->item[i].src;
+
+		if (uhmm_pfn_is_valid(src) && src & UHMM_PFN_MIGRATE &&
+		    !(src & UHMM_PFN_COMPOUND))
+			commit_one(w, i, dst[i], true);
+	}
+	gate_leave(&sp->gate, shard);
 }
 
 /* Is there something in dst[] for any page of the window's folio, if it has one? */

@@ -231,7 +231,7 @@ static int insert(struct uhmm_space *sp, const struct range *vma, struct inserti
 	int r = register_mapping(sp, vma);
 
 	if (r == 0)
-		r = os_uffd_probe_range(sp->uffd, in->addr, CHUNK_SIZE);
+		r = os_uffd_probe(sp->uffd, in->addr, CHUNK_SIZE);
 	if (r == 0) {
 		r = -EBUSY;
 		if (chunk) {

@@ -29,7 +29,7 @@ void *uhmm_pfn_bytes(struct uhmm_space *sp, uhmm_pfn_t pfn)
 	return frame_bytes(sp, pfn_page(pfn));
 }
 
-int uhmm_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr)
+int migration_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr, bool fresh)
 {
 	struct gate_visit visit;
 	unsigned done = 0, got, i;
@@ -40,7 +40,7 @@ int uhmm_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr)
 	while (done < nr) {
 		got = nr - done < GROUP_PAGES ? nr - done : GROUP_PAGES;
 		gate_visit(&sp->world, &visit);
-		got = frame_alloc(sp, got, &slot);
+		got = frame_alloc(sp, got, fresh, &slot);
 		for (i = 0; i < got; i++)
 			frame_set_owner(sp, slot + i, OWNER_ALLOCATED);
 		gate_end_visit(&sp->world, &visit);
@@ -50,6 +50,11 @@ int uhmm_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr)
 			pfns[done++] = pfn_make(0, slot + i);
 	}
 	return done ? (int)done : -ENOMEM;
+}
+
+int uhmm_page_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfns, unsigned nr)
+{
+	return migration_page_alloc(sp, pfns, nr, false);
 }
 
 void uhmm_page_free(struct uhmm_space *sp, uhmm_pfn_t pfn)
@@ -73,8 +78,8 @@ void uhmm_page_free(struct uhmm_space *sp, uhmm_pfn_t pfn)
 	gate_end_visit(&sp->world, &visit);
 }
 
-/* A huge page of ours goes to a block of frames; or that is free again: false. */
-static bool move_to_frames(struct uhmm_space *sp, const char *bytes, uint32_t group)
+/* False: it did not get there, and the block is free. */
+static bool move_to(struct uhmm_space *sp, const char *bytes, uint32_t group)
 {
 	uintptr_t frames = frame_addr(sp, (uint64_t)group * GROUP_PAGES);
 	size_t done = 0;
@@ -85,10 +90,23 @@ static bool move_to_frames(struct uhmm_space *sp, const char *bytes, uint32_t gr
 		if (why == -EAGAIN)
 			os_yield(); /* until the reader has read */
 	} while (why == -EAGAIN);
-	if (done == CHUNK_SIZE)
-		return true;
-	frame_folio_drop(sp, group);
-	return false;
+	if (done < CHUNK_SIZE)
+		frame_folio_empty(sp, group);
+	return done == CHUNK_SIZE;
+}
+
+/* A huge page of ours goes to a block of frames, if it does not lie there already. */
+static uint32_t to_frames(struct uhmm_space *sp, char *bytes)
+{
+	uint32_t group;
+
+	if (frame_contains(sp, (uintptr_t)bytes))
+		return frame_group_at(sp, bytes);
+	group = frame_folio_open(sp);
+	if (group != GROUP_NIL && !move_to(sp, bytes, group))
+		group = GROUP_NIL;
+	huge_put(sp, bytes);
+	return group;
 }
 
 int uhmm_folio_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfn)
@@ -102,13 +120,9 @@ int uhmm_folio_alloc(struct uhmm_space *sp, uhmm_pfn_t *pfn)
 	gate_visit(&sp->world, &visit);
 	bytes = huge_get(sp);
 	if (bytes)
-		group = frame_folio_open(sp);
-	if (group != GROUP_NIL && !move_to_frames(sp, bytes, group))
-		group = GROUP_NIL;
+		group = to_frames(sp, bytes);
 	if (group != GROUP_NIL)
 		frame_folio_allocated(sp, group, OWNER_ALLOCATED);
-	if (bytes)
-		huge_put(sp, bytes);
 	gate_end_visit(&sp->world, &visit);
 	if (group == GROUP_NIL)
 		return -ENOMEM;

@@ -386,6 +386,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	unsigned progress;
 	bool fenced = true;
 
+	frames_trim(sp);
 	if (!limit) {
 		fault_unpark(sp);
 		return 1000 * MS;

@@ -164,19 +164,22 @@ struct page_table {
 
 enum group_kind {
 	GROUP_FREE = 0,
-	GROUP_OPEN,       /* being filled by its owner, on no list */
-	GROUP_PROBATION,  /* on the probation list */
-	GROUP_CLOSED,     /* taken off it by who stores its pages */
-	GROUP_FOLIO,      /* first of the eight groups of a block that holds a folio */
-	GROUP_LENT,       /* its pages are a driver's: on no list, freed with the last */
-	GROUP_FOLIO_LENT, /* as GROUP_FOLIO, but the folio is a driver's: on no list */
+	GROUP_OPEN,        /* being filled by its owner, on no list */
+	GROUP_PROBATION,   /* on the probation list */
+	GROUP_CLOSED,      /* taken off it by who stores its pages */
+	GROUP_FOLIO,       /* first of the eight groups of a block that holds a folio */
+	GROUP_LENT,        /* its pages are a driver's: on no list, freed with the last */
+	GROUP_FOLIO_LENT,  /* as GROUP_FOLIO, but the folio is a driver's: on no list */
+	GROUP_SPARE,       /* full of what nobody needs, on the list of such */
+	GROUP_FOLIO_SPARE, /* so is a block: first of its groups, on a list of its own */
 };
 
 struct frame_group {
-	uint32_t prev, next;          /* free or probation list */
-	uint32_t kind;                /* enum group_kind; under frames.lock */
-	uint32_t nr_used;             /* slots handed out, while OPEN */
-	uint64_t present;             /* slots with a page in them; atomic */
+	uint32_t prev, next; /* free or probation list */
+	uint32_t kind;       /* enum group_kind; under frames.lock */
+	uint32_t nr_used;    /* slots handed out, while OPEN */
+	bool stale;          /* all slots hold what was dropped; lib/frame_spare.c */
+	uint64_t present;    /* slots with a page in them; atomic */
 	uintptr_t owner[GROUP_PAGES]; /* frame_owner() */
 };
 
@@ -193,6 +196,15 @@ struct frame_block {
 	uint32_t kind;    /* enum block_kind; changed by who took it off the list */
 };
 
+/* The most that is kept, as much as a quarter of all frames: 64 MiB. */
+#define SPARE_PAGES_MAX 16384u
+
+struct spare_list {
+	uint32_t head;
+	uint32_t nr;    /* atomic */
+	uint32_t least; /* nr was no lower since the worker last looked */
+};
+
 struct frames {
 	struct uhmm_lock lock;
 	char *base; /* registered on the space's uffd */
@@ -203,6 +215,8 @@ struct frames {
 	uint32_t free_group[2];                  /* the same, by executable */
 	uint32_t probation_head, probation_tail; /* oldest first */
 	uint64_t nr_probation;                   /* pages in PROBATION; atomic */
+	struct spare_list spare[2];              /* groups, blocks */
+	uint64_t spare_pages;                    /* in both; atomic */
 	/* registered on trash_uffd: what is moved there is dropped */
 	char *trash;
 	/* groups moved there since the last drop, by executable */

@@ -119,17 +119,17 @@ check)
 	# shellcheck disable=SC2086 # options on purpose
 	{
 		if wanted gcc && build gcc gcc $werror; then
-			run gcc gcc "lint unit device sim system install"
+			run gcc gcc "lint unit device sim system dmirror install"
 			run gcc-stress gcc stress
 		fi
 		if wanted clang && build clang clang $werror; then
-			run clang clang "unit device sim system"
+			run clang clang "unit device sim system dmirror"
 		fi
 		if wanted asan && build asan gcc $asan; then
-			run asan asan "unit device sim system"
+			run asan asan "unit device sim system dmirror"
 		fi
 		if wanted tsan && build tsan clang $tsan; then
-			run tsan tsan "unit device sim system"
+			run tsan tsan "unit device sim system dmirror"
 		fi
 		if wanted valgrind && build gcc gcc $werror; then
 			TEST_TIMEOUT_FACTOR=10 run valgrind gcc unit --wrapper "$valgrind"

@@ -159,9 +159,10 @@ int uhmm_migrate_finalize(struct uhmm_space *space, struct uhmm_migrate *migrate
 void *uhmm_pfn_bytes(struct uhmm_space *space, uhmm_pfn_t pfn);
 
 /*
- * Pages of memory, full of zeros, for dst. Of nr that were asked for it allocates as many
- * as there is room for: how many, or -EINVAL, -ENOMEM. What is not used by a migration
- * that moves it there is to be freed, or is by finalize if it was in dst. Since 0.1.
+ * Pages of memory for dst, to be written to: what is in them is of no meaning. Of nr that
+ * were asked for it allocates as many as there is room for: how many, or -EINVAL,
+ * -ENOMEM. What is not used by a migration that moves it there is to be freed, or is by
+ * finalize if it was in dst. Since 0.1.
  */
 int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
 /*
@@ -173,8 +174,8 @@ int uhmm_page_alloc(struct uhmm_space *space, uhmm_pfn_t *pfns, unsigned nr);
 int uhmm_page_alloc_on_node(struct uhmm_space *space, int node, uhmm_pfn_t *pfns,
 			    unsigned nr);
 /*
- * A huge page of memory, full of zeros, for the dst of a COMPOUND source: *pfn is
- * COMPOUND. -EINVAL; -ENOMEM: the system has no huge page now. Since 0.1.
+ * The same of a huge page, for the dst of a COMPOUND source: *pfn is COMPOUND. -EINVAL;
+ * -ENOMEM: the system has no huge page now. Since 0.1.
  */
 int uhmm_folio_alloc(struct uhmm_space *space, uhmm_pfn_t *pfn);
 /* Of either kind. Since 0.1. */

@@ -24,6 +24,12 @@
  *		... drop what the device's page table has of the range ...
  *		unlock(driver);
  *
+ * A driver may pass over the events of its own migrations. Then it drops the entries of
+ * what moves itself, after uhmm_migrate_setup() and before it copies, and no migration of
+ * its own begins from uhmm_notifier_read_begin() until the page table is filled. After
+ * uhmm_migrate_pages() it may fill in what has moved, if a sequence that it read before
+ * that is still good. examples/accel.c is a whole driver.
+ *
  * The lock of the driver is taken on threads of the library and on those that fault, also
  * while the program's mappings change. Whoever holds it must not touch memory that
  * migrates (nor may a signal handler do so meanwhile), not fork, not wait for who does,
@@ -38,7 +44,8 @@
  * Memory that no device has is in this process, where the device reads and writes it at
  * the program's own address. It may be gone in the next instant like any of the
  * program's: a driver that is not told in time copies with process_vm_readv() or the
- * like, which fails where a load would crash.
+ * like, which fails where a load would crash, and does so without its lock, for the page
+ * may have gone elsewhere, and whoever brings it back needs that.
  */
 #ifndef UHMM_RANGE_H
 #define UHMM_RANGE_H

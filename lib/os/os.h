@@ -131,8 +131,7 @@ int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len);
  * -ENOENT: no mapping, or not registered; -EAGAIN: as above; -EBADF, -ENOTTY: no
  * userfaultfd.
  */
-int os_uffd_probe_range(int uffd, uintptr_t addr, size_t len);
-int os_uffd_probe(int uffd, uintptr_t addr); /* one page */
+int os_uffd_probe(int uffd, uintptr_t addr, size_t len);
 int os_uffd_wake(int uffd, uintptr_t start, size_t len);
 /* From now on whoever touches the pages gets SIGBUS. */
 int os_uffd_poison(int uffd, uintptr_t start, size_t len);

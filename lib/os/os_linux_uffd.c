@@ -167,17 +167,12 @@ int64_t os_uffd_zero(int uffd, uintptr_t dst, size_t len)
  * CONTINUE is for shared memory: where anonymous memory is registered the kernel says
  * EINVAL, after it has looked for a reason to say something else.
  */
-int os_uffd_probe_range(int uffd, uintptr_t addr, size_t len)
+int os_uffd_probe(int uffd, uintptr_t addr, size_t len)
 {
 	struct uffdio_continue arg = { .range = { addr, len } };
 	int r = (int)sys3(SYS_ioctl, uffd, UFFDIO_CONTINUE, &arg);
 
 	return r == -EINVAL || r == -EEXIST ? 0 : r;
-}
-
-int os_uffd_probe(int uffd, uintptr_t addr)
-{
-	return os_uffd_probe_range(uffd, addr, OS_PAGE_SIZE);
 }
 
 int os_uffd_wake(int uffd, uintptr_t start, size_t len)

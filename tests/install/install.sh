@@ -15,7 +15,7 @@ cd "$scratch" || exit 1
 unset DESTDIR PREFIX MAKEFLAGS MAKELEVEL
 dest=$scratch/dest prefix=/opt/uhmm
 number=0 failed=0
-planned=23
+planned=26
 
 echo "TAP version 13"
 echo "1..$planned"
@@ -168,8 +168,8 @@ binds_now()
 # A program that is run sees no name of ours but the functions wrapped on purpose.
 preload_hides()
 {
-	[ -f "$preload" ] || return 1
-	! nm -D --defined-only "$preload" | grep -E ' (uhmm_|os_|page_|XXH|LZ4)'
+	[ -f "$1" ] || return 1
+	! nm -D --defined-only "$1" | grep -E ' (uhmm_|os_|page_|mirror_|XXH|LZ4)'
 }
 
 man_pages()
@@ -205,6 +205,7 @@ version=$(sed -n "s/^\tversion: '\(.*\)',/\1/p" "$source/meson.build")
 point "make install" make_install DESTDIR="$dest" PREFIX=$prefix
 libdir=$(dirname "$(find "$dest" -name 'libuhmm.so.0')")
 preload=$libdir/uhmm/libuhmm-preload.so
+dmirror=$libdir/uhmm/libuhmm-dmirror.so
 point "installs the files it should and no others" file_list
 point "pkg-config knows the version" pc_version
 point "C99, gcc, shared" use shared gcc -std=c99 -D_DEFAULT_SOURCE
@@ -227,7 +228,11 @@ point "libuhmm.so needs nothing unexpected" \
 point "the preload needs nothing but libc" \
 	needs_only "$preload" 'libc\.so\.6|ld-linux.*'
 point "the preload binds when it is loaded" binds_now "$preload"
-point "the preload hides its own names" preload_hides
+point "the preload hides its own names" preload_hides "$preload"
+point "that of dmirror needs nothing but libc" \
+	needs_only "$dmirror" 'libc\.so\.6|ld-linux.*'
+point "that of dmirror binds when it is loaded" binds_now "$dmirror"
+point "that of dmirror hides its own names" preload_hides "$dmirror"
 point "manual pages" man_pages
 point "the installed command runs a program" run_installed
 [ "$number" = "$planned" ] || failed=1

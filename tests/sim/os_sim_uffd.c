@@ -648,7 +648,7 @@ int64_t os_uffd_zero(int fd, uintptr_t dst, size_t len)
 	return r;
 }
 
-int os_uffd_probe_range(int fd, uintptr_t addr, size_t len)
+int os_uffd_probe(int fd, uintptr_t addr, size_t len)
 {
 	struct file *file = file_at(fd);
 	int r;
@@ -660,11 +660,6 @@ int os_uffd_probe_range(int fd, uintptr_t addr, size_t len)
 	sim_trace("probe", (int64_t)addr, fd, (int64_t)(len / SIM_PAGE), r);
 	sim_point();
 	return r;
-}
-
-int os_uffd_probe(int fd, uintptr_t addr)
-{
-	return os_uffd_probe_range(fd, addr, SIM_PAGE);
 }
 
 int os_uffd_wake(int fd, uintptr_t start, size_t len)

@@ -114,6 +114,15 @@ uhmm_pfn_t card_get(struct card *c, bool folio)
 	return 0;
 }
 
+uint64_t card_head(struct card *c)
+{
+	uint64_t head = 0;
+
+	while (use_of(c, head) != CARD_HEAD)
+		head += NR;
+	return head;
+}
+
 unsigned card_freed(const struct card *c)
 {
 	return __atomic_load_n(&c->freed, __ATOMIC_ACQUIRE);

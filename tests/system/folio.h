@@ -32,6 +32,8 @@ void card_close(struct card *c);
 void card_free(struct card *c);
 /* A page, or a folio, or 0: there is none. */
 uhmm_pfn_t card_get(struct card *c, bool folio);
+/* The head of the first folio that is used. */
+uint64_t card_head(struct card *c);
 unsigned card_freed(const struct card *c);
 unsigned card_splits(const struct card *c);
 

@@ -114,10 +114,8 @@ API_TEST(a_part_of_a_folio_is_taken_by_its_pages)
 	char *p = map_huge();
 	uint64_t head;
 
-	c->next = 0;
 	move_out(c, p, NR);
-	for (head = 0; c->use[head] != CARD_HEAD; head += NR)
-		;
+	head = card_head(c);
 	CHECK_EQ(range_setup(mv, c, head + 1, NR - 1, UHMM_SELECT_COMPOUND), 0);
 	CHECK_EQ(mv->m.cpages, NR - 1);
 	CHECK_EQ(card_splits(c), 1);
@@ -182,11 +180,10 @@ API_TEST(what_moves_or_goes_meanwhile_is_followed_or_let_go)
 	int commit_first;
 
 	for (commit_first = 0; commit_first < 2; commit_first++) {
-		uint64_t head = 0;
+		uint64_t head;
 
 		move_out(c, p, NR);
-		while (c->use[head] != CARD_HEAD)
-			head += NR;
+		head = card_head(c);
 		CHECK(mremap(p, NR * PAGE, NR * PAGE,
 			     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) == to);
 		/* It may not be known yet where it is now. */
@@ -223,16 +220,14 @@ API_TEST(the_arrays_may_lie_in_what_is_to_be_taken)
 	struct uhmm_migrate arg = {
 		.size = sizeof(arg), .src = src, .dst = dst, .flags = UHMM_SELECT_COMPOUND
 	};
-	uint64_t head = 0;
+	uint64_t head;
 	size_t i;
 
 	move_out(c, p, NR);
-	while (c->use[head] != CARD_HEAD)
-		head += NR;
 	*m = arg; /* and so it is back */
+	CHECK_SOON(card_freed(c) == 1);
 	move_out(c, p, NR);
-	for (head = 0; c->use[head] != CARD_HEAD; head += NR)
-		;
+	head = card_head(c);
 	CHECK_EQ(uhmm_migrate_device_range(c->map, head, NR, &arg), 0);
 	CHECK_EQ(arg.cpages, NR - 2);
 	CHECK_EQ(src[3] | src[4], 0);

@@ -101,7 +101,7 @@ TEST(pages_move_in_and_out_of_frames_of_their_kind)
 				      GROUP_SIZE, 0),
 			 GROUP_SIZE);
 		for (i = 0; i < GROUP_PAGES; i++)
-			frame_release(sp, slot + i);
+			frame_release(sp, slot + i, 1);
 		CHECK_EQ(p[x][GROUP_SIZE - 1], 1 + x);
 	}
 	CHECK_EQ(sp->frames.nr_probation, 0);
@@ -183,6 +183,7 @@ TEST(what_is_dropped_gives_its_memory_back)
 	char *p[2] = { program_pages(RW), program_pages(RWX) };
 	unsigned i;
 
+	sp->budget.limit_pages = 1; /* where nothing is kept */
 	/* More than the trash holds, of both kinds in turn. */
 	for (i = 0; i < 5 * BLOCK_GROUPS; i++) {
 		uint32_t g = frame_group_open(sp, i & 1);
@@ -195,5 +196,78 @@ TEST(what_is_dropped_gives_its_memory_back)
 	CHECK_GT(resident(sp), 0);
 	frame_empty_trash(sp);
 	CHECK_EQ(resident(sp), 0);
+	end(sp);
+}
+
+/* A group whose pages are dropped. */
+static uint32_t drop_one(struct uhmm_space *sp, char *p)
+{
+	uint32_t g = frame_group_open(sp, false);
+
+	CHECK_NE(g, GROUP_NIL);
+	move_in(sp, g, p, 1);
+	drop(sp, g);
+	return g;
+}
+
+TEST(what_is_dropped_is_kept_until_nobody_has_needed_it_for_a_while)
+{
+	struct uhmm_space *sp = space();
+	char *p = program_pages(RW);
+	uint32_t quarter = GROUPS / 4, i, g;
+
+	for (i = 0; i < 2 * quarter; i++)
+		drop_one(sp, p);
+	CHECK_EQ(sp->frames.spare_pages, quarter * GROUP_PAGES);
+	CHECK_EQ(sp->frames.nr_probation, 0);
+	/* One of them is needed from time to time. */
+	for (i = 0; i < 3; i++) {
+		g = frame_spare_take(sp);
+		CHECK_NE(g, GROUP_NIL);
+		memset(frame_bytes(sp, (uint64_t)g * GROUP_PAGES), (int)i, GROUP_SIZE);
+		frame_spare_give(sp, g, ~UINT64_C(0));
+		frames_trim(sp);
+	}
+	CHECK_EQ(sp->frames.spare_pages, GROUP_PAGES);
+	CHECK_EQ(resident(sp), GROUP_PAGES);
+	/* It is moved away, half of it. */
+	g = frame_spare_take(sp);
+	CHECK_EQ(os_uffd_register(sp->uffd, (uintptr_t)p, GROUP_SIZE), 0);
+	munmap(p, GROUP_SIZE);
+	p = program_pages(RW);
+	CHECK_EQ(os_uffd_register(sp->uffd, (uintptr_t)p, GROUP_SIZE), 0);
+	CHECK_EQ(os_uffd_move(sp->uffd, (uintptr_t)p,
+			      frame_addr(sp, (uint64_t)g * GROUP_PAGES), GROUP_SIZE / 2,
+			      0),
+		 GROUP_SIZE / 2);
+	frame_spare_give(sp, g, ~UINT64_C(0) << GROUP_PAGES / 2);
+	CHECK_EQ(p[GROUP_SIZE / 2 - 1], 2);
+	CHECK_EQ(frame_spare_take(sp), GROUP_NIL);
+	frame_empty_trash(sp);
+	CHECK_EQ(resident(sp), 0);
+	end(sp);
+}
+
+TEST(spare_frames_are_there_for_who_needs_empty_ones)
+{
+	struct uhmm_space *sp = space();
+	char *p = program_pages(RW);
+	uint32_t g[GROUPS], i;
+
+	for (i = 0; i < GROUPS / 4; i++)
+		drop_one(sp, p);
+	for (i = 0; i < GROUPS; i++) {
+		g[i] = frame_group_open(sp, false);
+		CHECK_NE(g[i], GROUP_NIL);
+	}
+	CHECK_EQ(sp->frames.spare_pages, 0);
+	for (i = 0; i < GROUPS; i++)
+		frame_group_close(sp, g[i], false);
+	drop_one(sp, p);
+	sp->budget.limit_pages = 1;
+	frames_trim(sp);
+	CHECK_EQ(sp->frames.spare_pages, 0);
+	drop_one(sp, p);
+	CHECK_EQ(sp->frames.spare_pages, 0);
 	end(sp);
 }

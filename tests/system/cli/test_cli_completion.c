@@ -96,7 +96,8 @@ TEST(verbs_and_options_are_completed)
 {
 	start_bash();
 	check("uhmm r", "uhmm run ");
-	check("uhmm d", "uhmm devices doctor ");
+	check("uhmm d", "uhmm devices dmirror doctor ");
+	check("uhmm dmirror --t", "uhmm dmirror --trace ");
 	check("uhmm --v", "uhmm --version ");
 	check("uhmm doctor --j", "uhmm doctor --json ");
 	check("uhmm help doc", "uhmm help doctor ");
@@ -134,5 +135,10 @@ TEST(the_command_behind_is_completed)
 	check("uhmm run --memory 64M cli_prog --device some-f",
 	      "uhmm run --memory 64M cli_prog --device some-file ");
 	check("uhmm run --stats=json:some-f", "uhmm run --stats=json:some-file ");
+	check("uhmm dmirror --trace=some-f", "uhmm dmirror --trace=some-file ");
+	check("uhmm dmirror --trace some-f", "uhmm dmirror --trace some-file ");
+	check("uhmm dmirror --trace some-file cli_pr",
+	      "uhmm dmirror --trace some-file cli_prog ");
+	check("uhmm dmirror -- cli_prog some-f", "uhmm dmirror -- cli_prog some-file ");
 	end_bash();
 }

@@ -129,7 +129,7 @@ static int lines_of(const char *text)
 
 TEST(help_fits_one_screen)
 {
-	static const char *const verbs[] = { "run", "doctor", "devices" };
+	static const char *const verbs[] = { "run", "doctor", "devices", "dmirror" };
 	static struct cli by_verb;
 
 	cli_run(&cli, NULL, cli_uhmm(), "--help", NULL);
