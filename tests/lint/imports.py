@@ -23,10 +23,14 @@ WRAPPED = """
 __environ __errno_location __isoc23_strtol environ fdopen lseek lseek64 memfd_create
 pthread_self read snprintf strrchr strstr strtol write
 """.split()
-# Never reached: threads of pthread_create(), LZ4's own allocation, a smashed stack.
+# Never reached: threads of pthread_create(), what page maps do that are shared with
+# forked processes (there are none), LZ4's own allocation, a smashed stack.
 UNUSED = """
 __stack_chk_fail calloc free malloc pthread_attr_destroy pthread_attr_init
-pthread_attr_setstack pthread_create pthread_join
+pthread_attr_setstack pthread_create pthread_join pthread_mutex_consistent
+pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock
+pthread_mutexattr_destroy pthread_mutexattr_init pthread_mutexattr_setpshared
+pthread_mutexattr_setrobust
 """.split()
 # Weak: may be missing.
 WEAK = """
