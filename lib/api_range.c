@@ -20,10 +20,13 @@
 
 /*
  * Who is at work in the space may have seen that it has no notifiers. The first one is
- * told of nothing that such a thread does, so it begins when they are done.
+ * told of nothing that such a thread does, so it begins when they are done. In a forked
+ * child whose driver's after_fork() does this there is nobody, and the world is closed.
  */
 static void give_grace(struct uhmm_space *sp)
 {
+	if (__atomic_load_n(&sp->fork.phase, __ATOMIC_ACQUIRE) != FORK_NONE)
+		return;
 	gate_close(&sp->world);
 	gate_open(&sp->world);
 	reader_finish(sp);

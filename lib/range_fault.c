@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/coherent.h"
 #include "lib/fault.h"
 #include "lib/fault_internal.h"
 #include "lib/gate.h"
@@ -45,7 +46,7 @@ enum place {
 	ON_DEVICE, /* on a private page map of the device's owner */
 	COHERENT,  /* where the kernel says, and that is a coherent page map's */
 	AWAY,      /* in a frame, on another device: can be fetched */
-	ARRIVING,  /* in transition; the program may have it already */
+	SETTLING,  /* in transition: where the kernel says, or else as AWAY */
 	MIGRATING, /* a driver has it */
 	LOST,
 };
@@ -110,9 +111,6 @@ static enum place location_of(struct window *w, unsigned at, entry_t e, unsigned
 		return LOST;
 	case PAGE_MIGRATING:
 		return MIGRATING;
-	case PAGE_LOADING:
-	case PAGE_ISOLATING:
-		return ARRIVING;
 	case PAGE_COHERENT:
 		*pfn = on_pagemap(e, 0);
 		w->forked[at] = e & ENTRY_FORKED;
@@ -125,7 +123,16 @@ static enum place location_of(struct window *w, unsigned at, entry_t e, unsigned
 		w->forked[at] = map_share_is_shared(map, entry_payload(e) + i);
 		return w->forked[at] && w->want[at] & WANT_WRITE ? AWAY : ON_DEVICE;
 	default:
-		return AWAY;
+		/*
+		 * Who has touched it may have gone on already. If it is about to leave
+		 * that was told.
+		 */
+		if (entry_state(e) == PAGE_LOADING && coherent_pagemap(w->sp, e)) {
+			*pfn = on_pagemap(e, 0);
+			w->forked[at] = e & ENTRY_FORKED;
+			return COHERENT;
+		}
+		return entry_busy(e) ? SETTLING : AWAY;
 	}
 }
 
@@ -201,10 +208,9 @@ static int judge(struct window *w, unsigned i)
 	bool read = w->want[i] & WANT_READ, write = read && w->want[i] & WANT_WRITE;
 	enum need need = NOTHING;
 
+	if (w->place[i] == SETTLING)
+		w->place[i] = w->seen[i] & OS_PAGE_PRESENT ? IN_TABLE : AWAY;
 	switch (w->place[i]) {
-	case ARRIVING:
-		/* Who touched it may have gone on: to say that it is away is wrong. */
-		return AGAIN;
 	case IN_TABLE:
 	case COHERENT:
 		w->out[i] = w->place[i] == IN_TABLE ? from_table(w, i) :

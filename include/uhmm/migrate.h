@@ -188,8 +188,8 @@ enum uhmm_pagemap_type {
 	UHMM_PAGEMAP_PRIVATE = 1,
 	/*
 	 * The program uses the pages where they are. They are memory of this process,
-	 * uhmm_pagemap_memory(), which the driver may place (mbind) or lock, and stay
-	 * until the driver migrates them, or a write after fork() makes a copy.
+	 * uhmm_pagemap_memory(), which the driver may place (mbind) but not lock. They
+	 * stay until the driver migrates them, or a write after fork() makes a copy.
 	 */
 	UHMM_PAGEMAP_COHERENT = 2,
 };

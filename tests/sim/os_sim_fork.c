@@ -140,6 +140,17 @@ static int copy_process(struct forking *f, bool with_library)
 	return 0;
 }
 
+bool fork_pending(const struct mm *mm)
+{
+	const struct mm *child;
+	unsigned i;
+
+	for (i = 0; (child = mm_at(i)); i++)
+		if (child->parent == mm)
+			return true;
+	return mm->forking;
+}
+
 /* ---- raw clone ------------------------------------------------------------------- */
 
 int sim_fork(void (*fn)(void *arg), void *arg)

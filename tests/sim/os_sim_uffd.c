@@ -114,14 +114,10 @@ void files_fork(struct mm *parent, struct mm *child)
 
 bool sim_children_filled(void)
 {
-	const struct mm *child;
 	unsigned i;
 
-	if (here()->forking)
+	if (fork_pending(here()))
 		return false;
-	for (i = 0; (child = mm_at(i)); i++)
-		if (child->parent == here())
-			return false;
 	for (i = 0; i < nr_files; i++)
 		if (files[i].kind == F_UFFD && files[i].mm != here() &&
 		    !files[i].mm->dead && files[i].open_in & 1u << here()->index)

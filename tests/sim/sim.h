@@ -101,8 +101,8 @@ int sim_pin(uintptr_t addr);
 void sim_dma(uintptr_t addr, const void *buf, size_t len);
 void sim_unpin(uintptr_t addr);
 /*
- * A device writes at this place of the page at addr, whose bytes are here; NULL: where the
- * program has it, if it can without a fault.
+ * A device writes at this place of the page at addr, whose bytes are here; NULL: where
+ * the program has it, if it can without a fault.
  */
 void sim_device_write(uintptr_t addr, void *bytes, size_t at, const void *buf,
 		      size_t len);

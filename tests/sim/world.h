@@ -185,6 +185,8 @@ int page_access(struct mm *mm, uintptr_t addr, bool write);
 /* A child's pages against what they were when it was made. */
 void mm_check(struct mm *mm, const char *when);
 void mm_wait(struct mm *mm); /* until it is not being copied */
+/* Is it being copied, or was it, and the event of a raw clone has not been read? */
+bool fork_pending(const struct mm *mm);
 /* Children that are being made cannot be told to be from before this or after it. */
 void unsettle(struct mm *mm, uintptr_t start, size_t len, unsigned char how);
 void flux_settle(struct mm *mm, uintptr_t addr);

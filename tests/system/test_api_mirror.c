@@ -201,6 +201,19 @@ static void check_gone(struct mirror *m, unsigned page, unsigned nr)
 	uhmm_unlock(&m->lock);
 }
 
+/* Discarded: zeros may be there by now, but none of what the device had. */
+static void check_not_on_device(struct mirror *m, unsigned page, unsigned nr)
+{
+	uint64_t number;
+	unsigned i;
+
+	mirror_clear(m);
+	uhmm_lock(&m->lock);
+	for (i = page; i < page + nr; i++)
+		CHECK(!uhmm_range_pagemap(m->space, m->table[i], &number), "page %u", i);
+	uhmm_unlock(&m->lock);
+}
+
 static void map_again(char *p, size_t len)
 {
 	CHECK(mmap(p, len, PROT_READ | PROT_WRITE,
@@ -213,6 +226,7 @@ static void change(struct party *y, unsigned page, unsigned nr, char *elsewhere,
 	struct mirror *m = y->m;
 	char *p = m->p + page * PAGE;
 	size_t len = nr * PAGE;
+	unsigned i;
 
 	switch (how) {
 	case 0:
@@ -231,8 +245,16 @@ static void change(struct party *y, unsigned page, unsigned nr, char *elsewhere,
 		check_gone(m, page, nr);
 		CHECK_EQ(mprotect(p, len, PROT_READ | PROT_WRITE), 0);
 		return;
-	default:
+	case 3:
+		CHECK_EQ(madvise(p, len, MADV_DONTNEED), 0);
+		check_not_on_device(m, page, nr);
+		return;
+	case 4:
 		move(y, p, nr, 0);
+		return;
+	default:
+		for (i = 0; i < nr; i++) /* they may be several mappings */
+			move(y, p + i * PAGE, 1, 2);
 		return;
 	}
 	map_again(p, len);
@@ -254,7 +276,7 @@ API_TEST(the_device_sees_nothing_that_is_gone)
 		for (i = page; i < page + nr; i++)
 			if (rand_r(&seed) % 2)
 				y.m->p[i * PAGE] = 1;
-		change(&y, page, nr, elsewhere, (unsigned)rand_r(&seed) % 4);
+		change(&y, page, nr, elsewhere, (unsigned)rand_r(&seed) % 6);
 	}
 	__atomic_store_n(&y.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread[0], NULL);

@@ -447,10 +447,13 @@ API_TEST(pages_of_others_are_fetched)
 	expect(m, p, 16, 0, 0);
 	CHECK_EQ(api_stats(m->space).now_device, 16);
 	/* It is told of what it fetches itself. */
+	CHECK_EQ(mirror_look(m, p + 3 * PAGE, 1, FAULT), -EBUSY);
+	CHECK_EQ(mirror_look(m, p + 3 * PAGE, 1, FAULT), 0);
+	expect(m, p + 3 * PAGE, 1, RW, 0);
 	CHECK_EQ(mirror_map(m, p + 4 * PAGE, 8, FAULT_WRITE), 0);
 	expect(m, p + 4 * PAGE, 8, RW, 0);
 	CHECK(mirror_heard(m, UHMM_EVENT_MIGRATE, p + 4 * PAGE, 4, NULL));
-	CHECK_EQ(api_stats(m->space).now_device, 8);
+	CHECK_EQ(api_stats(m->space).now_device, 7);
 	CHECK_EQ(mprotect(p + 12 * PAGE, PAGE, PROT_READ), 0);
 	CHECK_EQ(mirror_look(m, p + 12 * PAGE, 1, FAULT_WRITE), -EPERM);
 	CHECK_EQ(mirror_look(m, p + 12 * PAGE, 1, FAULT), 0);
