@@ -84,6 +84,8 @@ static size_t copy_locked(struct mirror *m, uintptr_t addr, size_t nr, char *our
 	size_t i;
 	entry_t e;
 
+	/* Another file of the device may be at the same page. */
+	uhmm_lock(&m->device->bytes);
 	for (i = 0; i < nr && i < LOCKED_PAGES; i++) {
 		e = table_get(&m->table, addr + i * PAGE);
 		if (!permits(e, write) || e & ENTRY_MEMORY)
@@ -93,6 +95,7 @@ static size_t copy_locked(struct mirror *m, uintptr_t addr, size_t nr, char *our
 		else
 			memcpy(ours + i * PAGE, bytes_of(m, e), PAGE);
 	}
+	uhmm_unlock(&m->device->bytes);
 	return i;
 }
 

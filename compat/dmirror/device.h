@@ -44,7 +44,8 @@ struct device {
 	struct uhmm_pagemap *pagemap;
 	unsigned number;
 	bool coherent;
-	struct uhmm_lock lock; /* of all that follows; a leaf */
+	struct uhmm_lock bytes; /* of pages that mirrors read and write */
+	struct uhmm_lock lock;  /* of all that follows; a leaf */
 	struct chunk chunk[DEVICE_CHUNKS_MAX];
 	unsigned last; /* block that a page was taken from */
 };

@@ -10,7 +10,7 @@
  * 4. a mirror's lock: the lock of the driver that <uhmm/range.h> speaks of. Threads of
  *    the library take it. Whoever holds it touches no memory of the program, and calls
  *    nothing but what range.h permits.
- * 5. a device's lock
+ * 5. a device's locks, of the bytes of its pages and of its memory
  *
  * Everything that is touched under 4 and 5 is memory of uhmm_host_map() or of this
  * library, for it must not migrate.
