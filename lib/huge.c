@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See huge.h. A bitmap of free places; who finds none does without. Any thread, also
+ * See huge.h. A bitmap of used places; who finds none does without. Any thread, also
  * inside the gate but for huge_get(), which takes as long as it takes to clear 2 MiB.
  */
 #include "lib/huge.h"
@@ -14,25 +14,33 @@
 #define PLACES 64u
 #define AREA_SIZE (PLACES * CHUNK_SIZE)
 
-int huge_init(struct uhmm_space *sp)
+/* Made when it is first wanted: addresses may be few. NULL: there are none. */
+static char *area(struct huge *h)
 {
-	struct huge *h = &sp->huge;
+	char *mine, *theirs = __atomic_load_n(&h->area, __ATOMIC_ACQUIRE);
 
-	h->area = os_reserve(AREA_SIZE);
-	if (!h->area || os_commit(h->area, AREA_SIZE))
-		return -ENOMEM;
-	os_prefer_huge(h->area, AREA_SIZE); /* or huge_get() does, place by place */
-	h->free = ~UINT64_C(0);
-	return 0;
+	if (theirs)
+		return theirs;
+	mine = os_reserve(AREA_SIZE);
+	if (!mine)
+		return NULL;
+	if (!os_commit(mine, AREA_SIZE)) {
+		os_prefer_huge(mine, AREA_SIZE); /* or place by place, huge_get() */
+		if (__atomic_compare_exchange_n(&h->area, &theirs, mine, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+			return mine;
+	}
+	os_release(mine, AREA_SIZE);
+	return theirs;
 }
 
 void huge_after_fork(struct uhmm_space *sp)
 {
 	struct huge *h = &sp->huge;
 
-	if (h->free != ~UINT64_C(0))
+	if (h->used)
 		os_discard(h->area, AREA_SIZE);
-	h->free = ~UINT64_C(0);
+	h->used = 0;
 }
 
 void huge_fini(struct uhmm_space *sp)
@@ -45,15 +53,16 @@ void huge_fini(struct uhmm_space *sp)
 /* A place, or NULL. */
 static char *place_take(struct huge *h)
 {
-	uint64_t free = __atomic_load_n(&h->free, __ATOMIC_ACQUIRE);
+	uint64_t used = __atomic_load_n(&h->used, __ATOMIC_ACQUIRE);
+	char *base = area(h);
 	unsigned i;
 
-	while (free) {
-		i = (unsigned)__builtin_ctzll(free);
-		if (__atomic_compare_exchange_n(&h->free, &free,
-						free & ~(UINT64_C(1) << i), false,
-						__ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE))
-			return h->area + i * CHUNK_SIZE;
+	while (base && ~used) {
+		i = (unsigned)__builtin_ctzll(~used);
+		if (__atomic_compare_exchange_n(&h->used, &used, used | UINT64_C(1) << i,
+						false, __ATOMIC_ACQUIRE,
+						__ATOMIC_ACQUIRE))
+			return base + i * CHUNK_SIZE;
 	}
 	return NULL;
 }
@@ -62,7 +71,7 @@ static void place_give(struct huge *h, const char *bytes)
 {
 	size_t i = (size_t)(bytes - h->area) / CHUNK_SIZE;
 
-	__atomic_fetch_or(&h->free, UINT64_C(1) << i, __ATOMIC_RELEASE);
+	__atomic_fetch_and(&h->used, ~(UINT64_C(1) << i), __ATOMIC_RELEASE);
 }
 
 static bool touch(char *bytes)

@@ -11,7 +11,6 @@
 
 #include "lib/types.h"
 
-int huge_init(struct uhmm_space *sp);
 /* In a forked child: what its parent had in use is nobody's. */
 void huge_after_fork(struct uhmm_space *sp);
 void huge_fini(struct uhmm_space *sp);

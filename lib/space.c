@@ -156,8 +156,6 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 	if (r >= 0)
 		r = frames_init(sp, frames);
 	if (!r)
-		r = huge_init(sp);
-	if (!r)
 		r = map_here(sp);
 	if (!r)
 		r = map_buffers(sp);

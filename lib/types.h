@@ -227,8 +227,8 @@ struct frames {
 
 /* Huge pages of our own; lib/huge.h. */
 struct huge {
-	char *area;    /* registered nowhere */
-	uint64_t free; /* atomic bitmap */
+	char *area;    /* registered nowhere; atomic, NULL until it is needed */
+	uint64_t used; /* places of it; atomic bitmap */
 };
 
 /* Whether the program could have huge pages in the mapping that was asked for last. */
