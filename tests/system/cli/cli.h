@@ -63,6 +63,9 @@ bool cli_private_shm(const char *options);
 
 void cli_sleep_ms(int ms);
 
+/* A sanitizer that is to be the first library does not mind that it is not. */
+void cli_permit_preload(void);
+
 /* A summary that was written to a file; to be deleted. And a number in it. */
 struct cJSON *cli_json(const char *path);
 double cli_number(const struct cJSON *json, const char *key);

@@ -177,16 +177,6 @@ TEST(nothing_but_two_variables_changes)
 	CHECK(access(kept, F_OK) && errno == ENOENT, "%.400s is removed", kept);
 }
 
-/* A sanitizer that is to be the first library does not mind that it is not. */
-static void permit_preload(void)
-{
-	const char *old = getenv("ASAN_OPTIONS");
-	char options[1024];
-
-	snprintf(options, sizeof(options), "%s:verify_asan_link_order=0", old ? old : "");
-	setenv("ASAN_OPTIONS", options, 1);
-}
-
 TEST(a_users_own_preload_is_kept)
 {
 	char other[PATH_MAX], want[2 * PATH_MAX];
@@ -195,7 +185,7 @@ TEST(a_users_own_preload_is_kept)
 		 (int)(strrchr(cli_uhmm(), '/') - cli_uhmm()), cli_uhmm());
 	CHECK_EQ(access(other, R_OK), 0);
 	setenv("LD_PRELOAD", other, 1);
-	permit_preload();
+	cli_permit_preload();
 	cli_run(&cli, NULL, RUN, "maps", "libcli_other.so", NULL);
 	CHECK_STR(cli.out_text, "mapped\n");
 	cli_run(&cli, NULL, RUN, "maps", "libuhmm-preload.so", NULL);
@@ -211,7 +201,7 @@ TEST(uhmm_within_uhmm_preloads_once)
 	const char *first, *second;
 
 	unsetenv("LD_PRELOAD");
-	permit_preload();
+	cli_permit_preload();
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", RUN, "env", NULL);
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	first = strstr(cli.out_text, "libuhmm-preload.so");
