@@ -29,6 +29,8 @@ bool coherent_contains(struct uhmm_space *sp, uintptr_t addr)
 	const struct uhmm_pagemap *map;
 	unsigned i;
 
+	if (!__atomic_load_n(&sp->nr_coherent, __ATOMIC_ACQUIRE))
+		return false;
 	for (i = 1; i < SPACE_DEVICES; i++) {
 		map = pagemap_at(sp, i);
 		if (map && map->memory &&
@@ -202,6 +204,8 @@ void coherent_forked(struct uhmm_space *sp)
 	const struct uhmm_pagemap *map;
 	unsigned i;
 
+	if (!__atomic_load_n(&sp->nr_coherent, __ATOMIC_ACQUIRE))
+		return;
 	for (i = 1; i < SPACE_DEVICES; i++) {
 		map = pagemap_at(sp, i);
 		if (!map || !map->memory ||

@@ -420,7 +420,7 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 			       resolve_probation(sp, addr, e, buf);
 	case PAGE_DEVICE:
 		if (map_fault(sp, addr, e, buf->tid)) {
-			r = -EBUSY;
+			r = -EINPROGRESS;
 			break;
 		}
 		if (folio)
@@ -456,7 +456,7 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 	struct chunk *chunk = page_chunk(sp, addr);
 	entry_t *entry, e;
 	unsigned shard;
-	bool others, folio;
+	bool migrating, folio;
 
 	if (!chunk)
 		return false;
@@ -469,9 +469,9 @@ bool fault_wait(struct uhmm_space *sp, uintptr_t addr)
 	shard = gate_enter(&sp->gate);
 	entry = find_entry(sp, addr, &chunk, &folio);
 	e = entry ? entry_load(entry) : 0;
-	others = entry_state(e) == PAGE_MIGRATING || entry_state(e) == PAGE_DEVICE;
+	migrating = entry_state(e) == PAGE_MIGRATING;
 	gate_leave(&sp->gate, shard);
-	return others;
+	return migrating;
 }
 
 void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,

@@ -21,8 +21,9 @@ struct fault_buf {
  *  -EAGAIN  try again: wake the page's sleepers so that they fault again, or return to
  *           the instruction that faulted
  *  -EBUSY   in transition: its holder wakes the sleepers (thread delivery), or wait for
- *  it
- *           with fault_wait()
+ *           it with fault_wait()
+ *  -EINPROGRESS  its driver brings it back, on a thread of the page map: the same, but
+ *           it is waited for as fault_wait() says
  *  -ENOSPC  no room in the budget: park it
  *  -ENOENT  nothing is migrated there, and the mapping is not (any more) ours
  */
@@ -30,9 +31,8 @@ int fault_resolve(struct uhmm_space *sp, uintptr_t addr, bool write,
 		  struct fault_buf *buf);
 
 /*
- * Inline delivery: sleeps until a page in transition has settled. True if a driver has
- * it, in a migration or to begin one: that may take long, and is to be waited for outside
- * of the world.
+ * Inline delivery: sleeps until a page in transition has settled. True if a migration has
+ * it: that may take long, and is to be waited for outside of the world.
  */
 bool fault_wait(struct uhmm_space *sp, uintptr_t addr);
 
@@ -57,7 +57,7 @@ int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *
  */
 int fault_range_present(struct uhmm_space *sp, uintptr_t start, uintptr_t end);
 
-/* A buffer for a thread that has none; waits for one. Async-signal-safe. */
+/* A buffer for a fault of the calling thread; waits for one. Async-signal-safe. */
 void fault_buf_get(struct uhmm_space *sp, struct fault_buf *buf);
 void fault_buf_put(struct uhmm_space *sp, struct fault_buf *buf);
 

@@ -25,6 +25,7 @@
 
 #include "lib/budget.h"
 #include "lib/fault.h"
+#include "lib/fault_internal.h"
 #include "lib/fork.h"
 #include "lib/gate.h"
 #include "lib/migrate.h"
@@ -50,7 +51,7 @@ static void wait_for_room(struct uhmm_space *sp)
 	os_wait(&sp->inline_room, seen, 2000000);
 }
 
-/* A migration has the page, for as long as its driver likes. */
+/* A driver has the page, for as long as its driver likes. */
 static void wait_for_migration(struct uhmm_space *sp, uint32_t seen)
 {
 	os_wait(&sp->migration_done, seen, 2000000);
@@ -72,6 +73,26 @@ static bool is_inline(const struct uhmm_space *sp)
 	return sp && sp->delivery == UHMM_DELIVERY_INLINE && !sp->unusable;
 }
 
+/*
+ * In a child by a raw clone(), whose memory its parent fills and nobody else can: is the
+ * page one of those? What is there of us was copied in the middle of anything, so nothing
+ * is locked; and nobody changes it any more.
+ */
+static bool wait_to_be_filled(struct uhmm_space *sp, uintptr_t addr)
+{
+	struct chunk *chunk;
+	struct os_vma vma;
+	bool folio;
+	const entry_t *entry = find_entry(sp, addr, &chunk, &folio);
+
+	if ((!entry || entry_state(entry_load(entry)) == PAGE_NONE) &&
+	    (os_vma_next(addr, false, &vma) || vma.start > addr ||
+	     (vma.kind != OS_VMA_ANON && vma.kind != OS_VMA_HEAP)))
+		return false;
+	os_yield();
+	return true;
+}
+
 /* Resolves a fault that is the space's. False: it is not. */
 static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 {
@@ -80,16 +101,14 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 	unsigned shard;
 	int r = 0;
 
+	if (fork_frozen_inline(sp, addr))
+		return true;
+	if (!*sp->here)
+		return wait_to_be_filled(sp, addr);
 	if (poisoned(sp, addr))
 		return false;
-	if (fork_frozen_inline(sp, addr) || !fork_enter_inline(sp, addr, &shard))
+	if (!fork_enter_inline(sp, addr, &shard))
 		return true;
-	/* A child by a raw clone(): its parent fills its memory, and nobody else can. */
-	if (!*sp->here) {
-		gate_leave(&sp->world, shard);
-		os_yield();
-		return true;
-	}
 	if (!alone && !page_is_known(sp, addr))
 		r = populate_owns(sp, addr);
 	if (r) {
@@ -97,13 +116,12 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 		return r == -EAGAIN;
 	}
 	fault_buf_get(sp, &buf);
-	buf.tid = os_tid();
 	r = fault_resolve(sp, addr, true, &buf);
 	fault_buf_put(sp, &buf);
-	if (r == -EBUSY && !fault_wait(sp, addr))
-		r = 0;
-	gate_leave(&sp->world, shard);
 	if (r == -EBUSY)
+		r = fault_wait(sp, addr) ? -EINPROGRESS : 0;
+	gate_leave(&sp->world, shard);
+	if (r == -EINPROGRESS)
 		wait_for_migration(sp, migrations);
 	if (r == -ENOSPC) {
 		__atomic_fetch_add(&sp->counter[COUNT_FAULT_PARKED], 1, __ATOMIC_RELAXED);
@@ -123,7 +141,7 @@ static bool resolve_any(uintptr_t addr)
 		nr += is_inline(registry_get(i));
 	for (i = 0; nr > 1 && i < REGISTRY_SPACES; i++) {
 		sp = registry_get(i);
-		if (is_inline(sp) && page_is_known(sp, addr))
+		if (is_inline(sp) && *sp->here && page_is_known(sp, addr))
 			return resolve(sp, addr, false);
 	}
 	for (i = 0; i < REGISTRY_SPACES; i++) {

@@ -177,6 +177,7 @@ static int make_memory(struct uhmm_pagemap *map)
 {
 	size_t size = map->nr_pages * PAGE_SIZE;
 
+	__atomic_fetch_add(&map->sp->nr_coherent, 1, __ATOMIC_RELEASE);
 	map->memory = os_reserve(size);
 	if (!map->memory || os_commit(map->memory, size) ||
 	    os_uffd_register(map->sp->uffd, (uintptr_t)map->memory, size))

@@ -16,7 +16,7 @@
 
 /*
  * How often a page is tried while its mapping or whoever has it is in the way. A page
- * that a migration has is waited for, for as long as that takes.
+ * that a driver has is waited for, for as long as that takes.
  */
 #define TRIES 64
 #define PAUSE_NS INT64_C(2000000)
@@ -34,14 +34,13 @@ int populate_owns(struct uhmm_space *sp, uintptr_t addr)
 	return r;
 }
 
-/* As of fault_resolve(). *migrating: a migration has the page. */
+/* As of fault_resolve(). *migrating: a driver has the page. */
 static int fill(struct uhmm_space *sp, uintptr_t addr, bool write, bool *migrating)
 {
 	struct gate_visit visit;
 	struct fault_buf buf;
 	int r = 0;
 
-	*migrating = false;
 	gate_visit(&sp->world, &visit);
 	if (!page_is_known(sp, addr))
 		r = populate_owns(sp, addr);
@@ -50,8 +49,7 @@ static int fill(struct uhmm_space *sp, uintptr_t addr, bool write, bool *migrati
 		r = fault_resolve(sp, addr, write, &buf);
 		fault_buf_put(sp, &buf);
 	}
-	if (r == -EBUSY)
-		*migrating = fault_wait(sp, addr);
+	*migrating = r == -EINPROGRESS || (r == -EBUSY && fault_wait(sp, addr));
 	gate_end_visit(&sp->world, &visit);
 	return r;
 }

@@ -572,6 +572,7 @@ struct uhmm_space {
 	uint64_t device_age[SPACE_DEVICES], device_clock; /* when it was opened */
 	/* Those devices that are page maps; lib/pagemap.h. */
 	struct uhmm_pagemap *pagemap[SPACE_DEVICES];
+	uint32_t nr_coherent; /* of these, ever; atomic */
 	/* Migrations between setup and finalize; lib/migration.h. */
 	struct uhmm_lock migration_lock;
 	struct migration *migrations;

@@ -159,6 +159,30 @@ API_TEST(a_raw_clone_reads_everything, .timeout_s = 60)
 			    false);
 }
 
+/* What is no memory of ours is nothing to wait for. */
+API_TEST(a_bus_error_of_a_raw_clone_is_its_own)
+{
+	struct both b = { .space = api_space(delivery, 0), .p = api_map(NR) };
+	int fd = memfd_create("cut", MFD_CLOEXEC), status;
+	char *file = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	pid_t pid;
+
+	CHECK(file != MAP_FAILED);
+	b.ram = api_device(b.space, "ram");
+	api_fill(b.p, NR, 1);
+	api_move(b.space, b.p, NR, b.ram, UHMM_MOVED);
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+	CHECK(pid >= 0);
+	if (!pid) {
+		api_check(b.p, NR, 1);
+		_exit(*(volatile char *)file);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS, "status %#x", status);
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+}
+
 API_TEST(children_of_children, .timeout_s = 60)
 {
 	struct both b = make(delivery, 1);
