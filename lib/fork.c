@@ -86,6 +86,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	exclusive_give_up(sp);
 	ask(sp, FORK_ASKED);
 	wait_while(sp, FORK_ASKED);
+	os_thread_await(&sp->worker); /* the reader has answered */
 	/* The child would share them, and they could not be moved. */
 	frames_drop_spares(sp);
 	/* Nobody changes an entry now. */

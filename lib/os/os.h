@@ -288,6 +288,7 @@ int os_attach(void);
 
 struct os_thread {
 	uint32_t tid; /* becomes 0 when the thread has ended */
+	uint32_t begun;
 	void *impl;
 	size_t impl_size;
 };
@@ -296,6 +297,12 @@ struct os_thread {
 int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
 		    const char *name);
 void os_thread_join(struct os_thread *thread);
+/*
+ * Returns when a thread that was started runs our code. Until then it is in the code of
+ * libc, or of a sanitizer's runtime, and may hold a lock of an allocator there that takes
+ * no heed of fork(): a child that is made meanwhile would wait for that lock for ever.
+ */
+void os_thread_await(struct os_thread *thread);
 /* In a forked child: the thread does not exist here. */
 void os_thread_forget(struct os_thread *thread);
 /* Called on a thread of ours: an empty file table for it and the threads it starts. */

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -210,11 +211,9 @@ static int start_hidden(struct os_thread *thread, const struct launch *launch)
 	block(~UINT64_C(0), &old);
 	tid = hidden_clone(flags, top, &thread->tid, tls, top);
 	os_restore_signals(&old);
-	if (tid < 0) {
-		os_release(stack, STACK_SIZE);
-		return (int)tid;
-	}
-	return 0;
+	if (tid < 0)
+		os_thread_forget(thread);
+	return tid < 0 ? (int)tid : 0;
 }
 
 /* ---- ordinary --------------------------------------------------------------------- */
@@ -242,6 +241,8 @@ static void *ordinary_main(void *arg)
 	block(~UINT64_C(0), &old);
 	name_thread(o->launch.name);
 	os_linux_thread_begins();
+	__atomic_store_n(&o->thread->begun, 1, __ATOMIC_RELEASE);
+	os_wake(&o->thread->begun, INT_MAX);
 	o->launch.fn(o->launch.arg);
 	os_linux_thread_ends();
 	return NULL;
@@ -265,6 +266,7 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 	thread->impl = o;
 	thread->impl_size = sizeof(*o);
 	thread->tid = 1;
+	thread->begun = 0;
 	/* libc may fault here: it allocates for the thread from the program's memory. */
 	os_block_signals(&old);
 	r = pthread_attr_setstack(&attr, o->stack, sizeof(o->stack));
@@ -272,10 +274,9 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 		r = pthread_create(&o->handle, &attr, ordinary_main, o);
 	os_restore_signals(&old);
 	pthread_attr_destroy(&attr);
-	if (r) {
-		os_release(o, sizeof(*o));
-		return -r;
-	}
+	if (r)
+		os_thread_forget(thread);
+	return -r;
 	return 0;
 }
 
@@ -303,6 +304,14 @@ void os_thread_join(struct os_thread *thread)
 		pthread_join(((struct ordinary *)thread->impl)->handle, NULL);
 	}
 	os_thread_forget(thread);
+}
+
+/* A hidden thread has no code but ours. */
+void os_thread_await(struct os_thread *thread)
+{
+	while (!hidden && __atomic_load_n(&thread->impl, __ATOMIC_ACQUIRE) &&
+	       !__atomic_load_n(&thread->begun, __ATOMIC_ACQUIRE))
+		os_wait(&thread->begun, 0, -1);
 }
 
 void os_thread_forget(struct os_thread *thread)

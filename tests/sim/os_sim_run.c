@@ -590,6 +590,12 @@ void os_thread_join(struct os_thread *t)
 	t->impl = NULL;
 }
 
+void os_thread_await(struct os_thread *t)
+{
+	(void)t;
+	sim_point();
+}
+
 void os_thread_forget(struct os_thread *t)
 {
 	t->impl = NULL;

@@ -189,7 +189,7 @@ API_TEST(children_of_children, .timeout_s = 60)
 	int depth, top = 1;
 	pid_t pid;
 
-	for (depth = 0; depth < 4; depth++) {
+	for (depth = 0; depth < 16; depth++) {
 		pid = fork();
 		if (pid) {
 			api_check(b.p, NR, 1);
