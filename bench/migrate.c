@@ -270,14 +270,6 @@ static void run(struct bench *b, int how, const char *where, const char *back_na
 		double copy_back = time_copy(b->p, b->other);
 		int at = round < 0 ? 0 : round;
 
-		/*
-		 * What a storage device brings back is small pages; huge ones are made
-		 * anew for each round.
-		 */
-		if (b->huge && how == BY_STORING) {
-			munmap(b->p, size * nr_batches);
-			b->p = map(size * nr_batches, 1);
-		}
 		note(&out, at, copy_out, go(b, how, 1));
 		note(&back, at, copy_back, go(b, how, 0));
 	}

@@ -42,18 +42,9 @@ static bool load(struct folio_load *fl)
 /* The gate is entered. True: the folio cannot stay as it was. */
 static bool fill(struct folio_load *fl)
 {
-	struct uhmm_space *sp = fl->sp;
-	size_t done = 0;
 	int64_t why;
+	size_t done = huge_fill(fl->sp, fl->addr, fl->bytes, &why);
 
-	for (;;) {
-		done = huge_move(sp, fl->addr, fl->bytes, done, &why);
-		if (why != -EEXIST)
-			break;
-		/* Filled while the space was frozen by fork: what is there is current. */
-		os_uffd_wake(sp->uffd, fl->addr + done, PAGE_SIZE);
-		done += PAGE_SIZE;
-	}
 	fl->done = (unsigned)(done >> PAGE_SHIFT);
 	return done || why != -EAGAIN;
 }

@@ -5,6 +5,7 @@
 #ifndef UHMM_FAULT_INTERNAL_H
 #define UHMM_FAULT_INTERNAL_H
 
+#include "lib/fault.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
@@ -57,6 +58,11 @@ int resolve_device_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t a
 /* The same, whatever room the budget has: pages that are there, from its first on. */
 unsigned load_device_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			   unsigned shard);
+/*
+ * That in the chunk at addr, if it has ENTRY_STORED, lib/fault_chunk.c: the same.
+ */
+unsigned load_stored_folio(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			   struct fault_buf *buf, unsigned shard);
 
 /* How hot a page is that was touched. */
 static inline unsigned hotter(entry_t e)

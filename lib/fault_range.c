@@ -88,6 +88,22 @@ static int load_folio(struct back *b, struct chunk *chunk, unsigned shard)
 	return left ? 0 : -EAGAIN;
 }
 
+/* The same of a folio whose pages were stored one by one. */
+static int load_chunk(struct back *b, struct chunk *chunk, unsigned shard)
+{
+	unsigned done = load_stored_folio(b->sp, chunk, b->addr, b->buf, shard);
+
+	report(b, done, UHMM_MOVED);
+	return done ? 0 : -EAGAIN;
+}
+
+/* Is all of one at b->addr, and asked for? */
+static bool is_stored_folio(const struct back *b, const struct chunk *chunk)
+{
+	return entry_load(&chunk->folio) & ENTRY_STORED &&
+	       b->addr == chunk_start(b->addr) && b->end - b->addr >= CHUNK_SIZE;
+}
+
 static int back_step(struct back *b)
 {
 	struct uhmm_space *sp = b->sp;
@@ -102,6 +118,8 @@ static int back_step(struct back *b)
 	case PAGE_DEVICE:
 		if (folio)
 			return load_folio(b, chunk, shard);
+		if (is_stored_folio(b, chunk))
+			return load_chunk(b, chunk, shard);
 		if (!coherent_pagemap(sp, e))
 			return load_run(b, chunk, shard);
 		r = coherent_map_inside(sp, b->addr);

@@ -22,6 +22,7 @@
 
 #include "lib/assert.h"
 #include "lib/host_bits.h"
+#include "lib/host_pages.h"
 #include "lib/os/os.h"
 
 #define PAGE ((size_t)UHMM_PAGE_SIZE)
@@ -326,17 +327,20 @@ void uhmm_host_discard(void *addr, size_t size_bytes)
 
 void host_fork_prepare(void)
 {
+	host_pages_fork_prepare();
 	uhmm_lock(&host.lock);
 }
 
 void host_fork_done(void)
 {
 	uhmm_unlock(&host.lock);
+	host_pages_fork_done();
 }
 
 void host_forget(void)
 {
 	memset(&host, 0, sizeof(host));
+	host_pages_forget();
 }
 
 void host_stat(struct host_stat *stat)
@@ -413,5 +417,5 @@ void host_reset(void)
 
 	for (i = 0; i < host.nr_regions; i++)
 		os_release(host.region[i]->base, region_pages(host.region[i]) * PAGE);
-	memset(&host, 0, sizeof(host));
+	host_forget();
 }

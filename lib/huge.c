@@ -156,3 +156,16 @@ size_t huge_move(struct uhmm_space *sp, uintptr_t dst, const char *bytes, size_t
 	}
 	return done;
 }
+
+size_t huge_fill(struct uhmm_space *sp, uintptr_t dst, const char *bytes, int64_t *why)
+{
+	size_t done = 0;
+
+	for (;;) {
+		done = huge_move(sp, dst, bytes, done, why);
+		if (*why != -EEXIST)
+			return done;
+		os_uffd_wake(sp->uffd, dst + done, PAGE_SIZE);
+		done += PAGE_SIZE;
+	}
+}

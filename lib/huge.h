@@ -29,5 +29,10 @@ void huge_put(struct uhmm_space *sp, char *bytes);
  */
 size_t huge_move(struct uhmm_space *sp, uintptr_t dst, const char *bytes, size_t done,
 		 int64_t *why);
+/*
+ * The same from the first page on; but pages that are there are what they should be:
+ * fork() had the space frozen, and they were filled then.
+ */
+size_t huge_fill(struct uhmm_space *sp, uintptr_t dst, const char *bytes, int64_t *why);
 
 #endif

@@ -315,6 +315,17 @@ static void keep_frames(struct uhmm_space *sp, uint32_t group, unsigned from, un
 			os_keep(frame_bytes(sp, slot + from), false);
 }
 
+/* Whatever was stored there as a folio is none after this. */
+static void isolate_from_pages(struct isolation *is)
+{
+	entry_t f = entry_load(&is->chunk->folio);
+
+	if (f & ENTRY_STORED)
+		page_change(is->sp, &is->chunk->folio, chunk_start(is->base), &f,
+			    f & ~ENTRY_STORED);
+	isolate_locked(is);
+}
+
 static int isolate_once(struct isolation *is)
 {
 	struct uhmm_space *sp = is->sp;
@@ -330,7 +341,7 @@ static int isolate_once(struct isolation *is)
 		else if (!page_entries_make(sp, is->chunk))
 			is->error = -ENOMEM;
 		else
-			isolate_locked(is);
+			isolate_from_pages(is);
 		uhmm_unlock((struct uhmm_lock *)&is->chunk->lock);
 	} else {
 		is->error = r ? r : -ENOMEM;

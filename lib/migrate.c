@@ -226,7 +226,8 @@ unsigned store_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr,
 		count(sp, COUNT_STORE_FAILED, CHUNK_PAGES);
 	if (done == CHUNK_PAGES) {
 		publish_folio(sp, chunk, addr, page, device);
-		flags = page_settle(sp, &chunk->folio, addr, entry_make(PAGE_NONE, 0, 0));
+		flags = page_settle(sp, &chunk->folio, addr,
+				    entry_make(PAGE_NONE, 0, 0) | ENTRY_STORED);
 		frame_folio_drop(sp, group);
 		count(sp, COUNT_STORED, CHUNK_PAGES);
 	} else {

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "lib/coherent.h"
 #include "lib/fault.h"
 #include "lib/fault_internal.h"
 #include "lib/frame.h"
@@ -17,6 +18,9 @@
 
 #define TRIES_AT_ONCE 16
 #define PAUSE_MAX_NS INT64_C(1000000)
+
+/* A driver has it, for as long as it likes: not tried again; UHMM_BUSY in the end. */
+#define BUSY_FOR_LONG 0xff
 
 struct piece {
 	struct uhmm_space *sp;
@@ -126,6 +130,18 @@ static void already(struct piece *p, unsigned i)
 			p->results[i] = UHMM_FULL;
 		}
 		return;
+	case PAGE_EXCLUSIVE:
+		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
+		p->results[i] = UHMM_BUSY;
+		return;
+	case PAGE_COHERENT:
+		/* It is in memory, which from now on is not the page map's. */
+		coherent_release(sp, addr);
+		p->results[i] = UHMM_BUSY;
+		return;
+	case PAGE_MIGRATING:
+		p->results[i] = BUSY_FOR_LONG;
+		return;
 	case PAGE_POISONED:
 		p->results[i] = UHMM_LOST;
 		return;
@@ -176,6 +192,14 @@ static void pages(struct piece *p, uint64_t which)
 static bool any_busy(const struct piece *p)
 {
 	return memchr(p->results, UHMM_BUSY, p->nr) != NULL;
+}
+
+static void report_busy(struct piece *p)
+{
+	uint8_t *at = p->results;
+
+	while ((at = memchr(at, BUSY_FOR_LONG, (size_t)(p->results + p->nr - at))))
+		*at++ = UHMM_BUSY;
 }
 
 /*
@@ -246,5 +270,6 @@ void migrate_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigne
 			again(&p);
 		gate_end_visit(&sp->world, &visit);
 	}
+	report_busy(&p);
 	*done = p.nr;
 }

@@ -26,6 +26,7 @@
 #include "lib/frame.h"
 #include "lib/gate.h"
 #include "lib/hand.h"
+#include "lib/host_pages.h"
 #include "lib/migrate.h"
 #include "lib/policy.h"
 #include "lib/range.h"
@@ -98,6 +99,8 @@ void reclaim_ring(struct uhmm_space *sp)
 
 void reclaim_set_limit(struct uhmm_space *sp, int64_t limit_pages)
 {
+	if (limit_pages)
+		host_pages_keep_none();
 	__atomic_store_n(&sp->budget.limit_pages, limit_pages, __ATOMIC_RELAXED);
 	reclaim_ring(sp);
 }
@@ -387,6 +390,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	bool fenced = true;
 
 	frames_trim(sp);
+	host_pages_trim();
 	if (!limit) {
 		fault_unpark(sp);
 		return 1000 * MS;

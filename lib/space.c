@@ -14,6 +14,7 @@
 #include "lib/fork.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
+#include "lib/host_pages.h"
 #include "lib/huge.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
@@ -99,6 +100,7 @@ static void release(struct uhmm_space *sp)
 	if (sp->here)
 		os_release(sp->here, PAGE_SIZE);
 	frames_fini(sp);
+	host_pages_drop();
 	huge_fini(sp);
 	fence_fini(sp);
 	recall_fini(sp);
@@ -136,6 +138,8 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 	sp->pid = os_pid();
 	sp->uffd = sp->kicker = sp->frames.trash_uffd = -1;
 	sp->fork.listener = sp->fork.child_uffd = sp->fork.early_uffd = -1;
+	if (config->limit_pages)
+		host_pages_keep_none();
 	sp->budget.limit_pages = config->limit_pages;
 	sp->budget.room_pages = config->limit_pages;
 	if (!frames)

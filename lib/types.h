@@ -111,6 +111,11 @@ enum page_state {
 /* COHERENT: it has been shared by fork. The same bit. */
 #define ENTRY_FORKED ENTRY_FROM_FRAME
 /*
+ * NONE, of a chunk's folio: its pages were stored one by one, and none of them was
+ * isolated since. The same bit.
+ */
+#define ENTRY_STORED ENTRY_FROM_FRAME
+/*
  * DEVICE: the generation it was stored in, so that a fault can tell whether that was a
  * short time ago. Time is told by stores: a generation is as many as there are frames,
  * by GENERATIONS. Older ones than the bits can tell look young in one case of 25.

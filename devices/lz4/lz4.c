@@ -20,8 +20,6 @@
 #include <string.h>
 
 #include <lz4.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "uhmm/device.h"
 
@@ -153,7 +151,7 @@ static void fill(uint64_t *buf, uint64_t word)
 
 static uint64_t check_of(const void *buf, uint32_t len)
 {
-	return (XXH3_64bits(buf, len) & ~CHECK_LEN) | len;
+	return (uhmm_checksum(buf, len) & ~CHECK_LEN) | len;
 }
 
 /* The number of a set of working memory that is ours until work_give(). */

@@ -10,13 +10,11 @@
  * entries that were ever used, belong to the lock.
  *
  * A checksum of each page is kept in its entry and compared on load: memory that was
- * overwritten is -EIO, not data.
+ * overwritten is -EIO, not data. To read a page for its checksum and then to copy it
+ * takes no longer than to copy it.
  */
 #include <errno.h>
 #include <string.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "uhmm/device.h"
 
@@ -113,7 +111,7 @@ static void ram_close(void *dev)
 		struct entry *entry = &ram->part[i / PART_ENTRIES][i % PART_ENTRIES];
 
 		if (entry->data)
-			uhmm_host_unmap(entry->data, UHMM_PAGE_SIZE);
+			uhmm_host_pages_put(&entry->data, 1);
 	}
 	for (i = 0; i < PARTS && ram->part[i]; i++)
 		uhmm_host_unmap(ram->part[i], PART_ENTRIES * sizeof(struct entry));
@@ -143,56 +141,70 @@ static int entry_new(struct ram *ram, uint64_t *page)
 	return 0;
 }
 
-static int entry_take(struct ram *ram, uint64_t *page)
+/* An entry for each page of a batch, from the first on: how many; *why no more. */
+static uint32_t entries_take(struct ram *ram, struct uhmm_batch *batch, int *why)
 {
-	int r = 0;
+	uint32_t i;
 
+	*why = 0;
 	uhmm_lock(&ram->lock);
-	if (ram->free) {
-		*page = ram->free - 1;
-		ram->free = entry_at(ram, *page)->next;
-	} else {
-		r = entry_new(ram, page);
+	for (i = 0; i < batch->nr && !*why; i++) {
+		uint64_t *page = &batch->io[i].page;
+
+		if (ram->free) {
+			*page = ram->free - 1;
+			ram->free = entry_at(ram, *page)->next;
+		} else {
+			*why = entry_new(ram, page);
+		}
 	}
 	uhmm_unlock(&ram->lock);
-	return r;
+	return *why ? i - 1 : i;
 }
 
-static void entry_give(struct ram *ram, uint64_t page)
+static void entries_give(struct ram *ram, const struct uhmm_io *io, uint32_t nr)
 {
-	struct entry *entry = entry_at(ram, page);
+	uint32_t i;
 
 	uhmm_lock(&ram->lock);
-	entry->next = ram->free;
-	ram->free = (uint32_t)(page + 1);
+	for (i = 0; i < nr; i++) {
+		entry_at(ram, io[i].page)->next = ram->free;
+		ram->free = (uint32_t)(io[i].page + 1);
+	}
 	uhmm_unlock(&ram->lock);
 }
 
 /* ---- pages --------------------------------------------------------------------- */
 
-static int store_page(struct ram *ram, struct uhmm_io *io)
-{
-	struct entry *entry;
-	uint64_t page;
-	void *data;
-	int r = entry_take(ram, &page);
+/* Each of these returns how many pages it failed at. */
 
-	if (r)
-		return r;
-	data = uhmm_host_map(UHMM_PAGE_SIZE);
-	if (!data) {
-		entry_give(ram, page);
-		return -ENOMEM;
+static uint32_t store(struct ram *ram, struct uhmm_batch *batch)
+{
+	void *data[UHMM_BATCH_MAX];
+	int why;
+	uint32_t nr = entries_take(ram, batch, &why), got, i;
+	uint64_t bytes = 0;
+
+	got = uhmm_host_pages_get(data, nr);
+	if (got < nr) {
+		entries_give(ram, batch->io + got, nr - got);
+		why = -ENOMEM;
 	}
-	memcpy(data, io->buf, io->len);
-	entry = entry_at(ram, page);
-	entry->data = data;
-	entry->len = io->len;
-	entry->check = XXH3_64bits(io->buf, io->len);
-	io->page = page;
-	add(&ram->pages, 1);
-	add(&ram->bytes_in, io->len);
-	return 0;
+	for (i = 0; i < got; i++) {
+		struct uhmm_io *io = &batch->io[i];
+		struct entry *entry = entry_at(ram, io->page);
+
+		entry->check = uhmm_checksum(io->buf, io->len);
+		entry->data = memcpy(data[i], io->buf, io->len);
+		entry->len = io->len;
+		io->result = 0;
+		bytes += io->len;
+	}
+	for (; i < batch->nr; i++)
+		batch->io[i].result = why;
+	add(&ram->pages, got);
+	add(&ram->bytes_in, bytes);
+	return batch->nr - got;
 }
 
 /* What was copied is checked, not what lies in the device: it might change in between. */
@@ -203,37 +215,53 @@ static int load_page(struct ram *ram, struct uhmm_io *io)
 	if (io->len != entry->len)
 		return -EIO;
 	memcpy(io->buf, entry->data, io->len);
-	return XXH3_64bits(io->buf, io->len) == entry->check ? 0 : -EIO;
+	return uhmm_checksum(io->buf, io->len) == entry->check ? 0 : -EIO;
 }
 
-static int free_page(struct ram *ram, struct uhmm_io *io)
+static uint32_t load(struct ram *ram, struct uhmm_batch *batch)
 {
-	struct entry *entry = entry_at(ram, io->page);
+	uint32_t i, failed = 0;
 
-	uhmm_host_unmap(entry->data, UHMM_PAGE_SIZE);
-	entry->data = NULL;
-	add(&ram->pages, -UINT64_C(1));
-	add(&ram->bytes_in, -(uint64_t)entry->len);
-	entry_give(ram, io->page);
+	for (i = 0; i < batch->nr; i++) {
+		batch->io[i].result = load_page(ram, &batch->io[i]);
+		failed += batch->io[i].result != 0;
+	}
+	return failed;
+}
+
+static uint32_t free_pages(struct ram *ram, struct uhmm_batch *batch)
+{
+	void *data[UHMM_BATCH_MAX];
+	uint64_t bytes = 0;
+	uint32_t i;
+
+	for (i = 0; i < batch->nr; i++) {
+		struct entry *entry = entry_at(ram, batch->io[i].page);
+
+		data[i] = entry->data;
+		entry->data = NULL;
+		bytes += entry->len;
+		batch->io[i].result = 0;
+	}
+	entries_give(ram, batch->io, batch->nr);
+	uhmm_host_pages_put(data, batch->nr);
+	add(&ram->pages, -(uint64_t)batch->nr);
+	add(&ram->bytes_in, -bytes);
 	return 0;
 }
 
 static int ram_submit(void *dev, struct uhmm_batch *batch)
 {
-	static int (*const one[])(struct ram *, struct uhmm_io *) = {
-		[UHMM_OP_STORE] = store_page,
-		[UHMM_OP_LOAD] = load_page,
-		[UHMM_OP_FREE] = free_page,
+	static uint32_t (*const run[])(struct ram *, struct uhmm_batch *) = {
+		[UHMM_OP_STORE] = store,
+		[UHMM_OP_LOAD] = load,
+		[UHMM_OP_FREE] = free_pages,
 	};
 	struct ram *ram = dev;
 	uint64_t *done[] = { &ram->stores, &ram->loads, &ram->frees };
 	uint64_t *failures[] = { &ram->store_failures, &ram->load_failures, NULL };
-	uint32_t i, failed = 0;
+	uint32_t failed = run[batch->op](ram, batch);
 
-	for (i = 0; i < batch->nr; i++) {
-		batch->io[i].result = one[batch->op](ram, &batch->io[i]);
-		failed += batch->io[i].result != 0;
-	}
 	add(done[batch->op], batch->nr - failed);
 	if (failed)
 		add(failures[batch->op], failed);

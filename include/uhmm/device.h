@@ -182,6 +182,22 @@ void uhmm_host_unmap(void *addr, size_t size_bytes);
 void uhmm_host_discard(void *addr, size_t size_bytes);
 
 /*
+ * Single pages, for a driver whose pages come and go. They hold any bytes, of whatever
+ * page was there before, and are not taken from and given to the kernel each time: so
+ * they cost less than pages of uhmm_host_map(), and are not given to uhmm_host_unmap().
+ * Up to nr of them into page[]: how many, fewer if there is no memory. Any thread.
+ * Since 0.1.
+ */
+uint32_t uhmm_host_pages_get(void **page, uint32_t nr);
+void uhmm_host_pages_put(void *const *page, uint32_t nr);
+
+/*
+ * A checksum of bytes, to notice that memory or a medium has changed them: XXH3, 64 bits,
+ * the same on every machine. Any thread. Since 0.1.
+ */
+uint64_t uhmm_checksum(const void *buf, size_t len);
+
+/*
  * A small number that threads running at the same time seldom share: which of several
  * copies of a structure to use. A hint only: threads change CPUs at any
  * time. Since 0.1.

@@ -28,7 +28,7 @@ ORDER = ["util", "os", "state", "device", "policy", "migrate", "fault",
 # lib/NAME.[ch]; a name that is not here goes by its part before the underscore, as
 # "store_class" by "store".
 LAYER = {
-    "assert": "os",
+    "assert": "os", "checksum": "os",
     "types": "state", "page": "state", "frame": "state",
     "gate": "state", "notifier": "state", "stat": "state", "trace": "state",
     "budget": "state", "host": "state", "pin": "state", "range": "state",

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library's own host.c and registry.c, with a way to their state: a forked child has
- * its own copy of it, at the same address. They take the places of the archive's.
+ * The library's own host.c, host_pages.c and registry.c, with a way to their state: a
+ * forked child has its own copy of it, at the same address. They take the places of the
+ * archive's.
  *
  * What registry.c gives to pthread_atfork() is what sim_fork_libc() runs: the lock that
  * is held around fork() is part of what is tried.
@@ -23,12 +24,14 @@ static int at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(vo
 
 #define pthread_atfork at_fork
 #include "lib/host.c"
+#include "lib/host_pages.c"
 #include "lib/registry.c"
 
 const struct own_state *sim_library_state(void)
 {
 	static const struct own_state state[] = {
 		{ &host, sizeof(host) },
+		{ &kept, sizeof(kept) },
 		{ spaces, sizeof(spaces) },
 		{ &lock, sizeof(lock) },
 		{ &nr_created, sizeof(nr_created) },

@@ -300,10 +300,17 @@ static struct uhmm_device *any_device(const struct program *p)
 	return p->device[sim_below(p->nr_devices)];
 }
 
-static void op_migrate(struct program *p)
+/* A huge page's worth, or two. */
+static struct run huge_run(const struct program *p)
 {
-	struct run r = random_run(p);
-	struct uhmm_device *to = sim_below(3) ? any_device(p) : NULL;
+	unsigned nr = p->nr_pages / 512 * 512, page = sim_below(nr / 512) * 512;
+
+	nr = sim_below(2) ? 512 : nr - page;
+	return (struct run){ page, nr, page_addr(page), nr * SIM_PAGE };
+}
+
+static void migrate_run(struct program *p, struct run r, struct uhmm_device *to)
+{
 	uint8_t results[ARENA_PAGES];
 	size_t moved = 0, i, n = 0;
 	int ret;
@@ -324,13 +331,33 @@ static void op_migrate(struct program *p)
 		sim_fail("uhmm_migrate: %zu pages moved, %zu results say so", moved, n);
 }
 
-/* A huge page's worth, or two. */
-static struct run huge_run(const struct program *p)
+static void op_migrate(struct program *p)
 {
-	unsigned nr = p->nr_pages / 512 * 512, page = sim_below(nr / 512) * 512;
+	struct run r = p->huge && sim_below(2) ? huge_run(p) : random_run(p);
 
-	nr = sim_below(2) ? 512 : nr - page;
-	return (struct run){ page, nr, page_addr(page), nr * SIM_PAGE };
+	migrate_run(p, r, sim_below(3) ? any_device(p) : NULL);
+}
+
+/* A new huge page is stored and comes back, some times. */
+static void op_folio(struct program *p)
+{
+	struct run r;
+	char byte = 'f';
+
+	if (!p->huge)
+		return;
+	r = huge_run(p);
+	if (!free_to_change(p, r.page, r.nr))
+		return;
+	change_begin(p, r.page, r.nr);
+	expect("munmap", sim_munmap(r.addr, r.len), -EBUSY, 0);
+	if (free_to_map(p, r.page, r.nr))
+		expect("mmap", sim_mmap(r.addr, r.len, SIM_RW | SIM_THP), -EBUSY, 0);
+	change_end(p, r.page, r.nr);
+	expect("write", sim_write(r.addr, &byte, 1), -EFAULT, -EBUSY);
+	do
+		migrate_run(p, r, sim_below(2) ? any_device(p) : NULL);
+	while (sim_below(6));
 }
 
 static void op_driver(struct program *p)
@@ -466,6 +493,7 @@ static const struct {
 	{ op_migrate, 12, 12, 3 }, { op_advise, 4, 4, 1 },    { op_pin, 3, 1, 1 },
 	{ op_budget, 2, 1, 1 },    { op_stats, 1, 0, 1 },     { op_sleep, 2, 2, 2 },
 	{ op_fork_libc, 1, 6, 1 }, { op_driver, 10, 10, 30 }, { op_mirror, 10, 8, 15 },
+	{ op_folio, 6, 6, 15 },
 };
 
 static unsigned weight_of(const struct program *p, unsigned i)

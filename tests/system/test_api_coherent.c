@@ -244,6 +244,21 @@ API_TEST(eviction_leaves_pages_in_their_place)
 	board_close(b);
 }
 
+API_TEST(they_go_to_a_storage_device_by_way_of_memory)
+{
+	struct board *b = board_open_coherent(delivery);
+	struct uhmm_device *ram = api_device(b->space, "ram");
+	char *p = api_map(NR);
+
+	api_fill(p, NR, 1);
+	board_take(b, p, NR / 2);
+	api_move(b->space, p, NR, ram, UHMM_MOVED);
+	CHECK_EQ(board_freed(b), NR / 2);
+	CHECK_EQ(api_resident(p, NR), 0);
+	api_check(p, NR, 1);
+	board_close(b);
+}
+
 API_TEST(they_are_found_by_the_pages_of_the_device)
 {
 	struct board *b = board_open_coherent(delivery);

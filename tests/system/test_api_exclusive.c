@@ -204,6 +204,21 @@ TEST(a_system_call_may_touch_it)
 	close(fds[1]);
 }
 
+API_TEST(it_may_be_stored_on_another_device)
+{
+	char *p = api_map(NR);
+	struct mirror *m = mirror_open(delivery, p, NR);
+	struct uhmm_device *ram = api_device(m->space, "ram");
+
+	api_fill(p, NR, 1);
+	make(m, 3, 2);
+	api_move(m->space, p, NR, ram, UHMM_MOVED);
+	CHECK(!has(m, 3) && !has(m, 4));
+	CHECK_EQ(api_resident(p, NR), 0);
+	api_check(p, NR, 1);
+	mirror_close(m);
+}
+
 API_TEST(another_device_may_want_it)
 {
 	char *p = api_map(NR);

@@ -380,6 +380,75 @@ API_TEST(a_huge_page_is_moved_as_one)
 	api_destroy(space);
 }
 
+/* Huge pages of p after it was stored, something was done to it, and it came back. */
+static size_t huge_again(struct uhmm_space *space, struct uhmm_device *dev, char *p,
+			 void (*meanwhile)(char *p))
+{
+	size_t nr = 2 * FOLIO_PAGES, moved = 0;
+
+	api_fill_huge(p, nr, 1);
+	api_move(space, p, nr, dev, UHMM_MOVED);
+	CHECK_EQ(api_resident(p, nr), 0);
+	if (meanwhile)
+		meanwhile(p);
+	CHECK_EQ(uhmm_migrate(space, p, nr * PAGE, NULL, NULL, &moved), 0);
+	api_check(p, nr, 1);
+	CHECK_LE(moved, nr);
+	return (size_t)api_smaps_kib(p, "AnonHugePages:") / 2048;
+}
+
+static void touch_one(char *p)
+{
+	api_check(p + 7 * PAGE, 1, 8);
+}
+
+static void discard_one(char *p)
+{
+	CHECK_EQ(madvise(p + 7 * PAGE, PAGE, MADV_DONTNEED), 0);
+	api_fill(p + 7 * PAGE, 1, 8);
+}
+
+static void protect_one(char *p)
+{
+	CHECK_EQ(mprotect(p + 7 * PAGE, PAGE, PROT_READ), 0);
+}
+
+API_TEST(a_huge_page_that_was_stored_comes_back_as_one)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	struct uhmm_device *dev[2] = { api_device(space, "ram"),
+				       api_device(space, "lz4") };
+	char *p = api_map(2 * FOLIO_PAGES);
+	unsigned i;
+
+	for (i = 0; i < 4; i++) {
+		CHECK_EQ(huge_again(space, dev[i % 2], p, NULL), 2);
+		CHECK_EQ(api_stats(space).now_device, 0);
+	}
+	CHECK_EQ(huge_again(space, dev[0], p, touch_one), 1);
+	CHECK_EQ(huge_again(space, dev[0], p, discard_one), 1);
+	CHECK_LE(huge_again(space, dev[0], p, protect_one), 1);
+	CHECK_EQ(api_stats(space).now_device, 0);
+	api_destroy(space);
+}
+
+API_TEST(small_pages_that_were_stored_come_back_as_such)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	struct uhmm_device *ram = api_device(space, "ram");
+	char *p = api_map(FOLIO_PAGES);
+
+	/* Stored as one, but then one by one. */
+	api_fill_huge(p, FOLIO_PAGES, 1);
+	api_move(space, p, FOLIO_PAGES, ram, UHMM_MOVED);
+	api_check(p, FOLIO_PAGES, 1);
+	api_move(space, p, FOLIO_PAGES, ram, UHMM_MOVED);
+	api_move(space, p, FOLIO_PAGES, NULL, UHMM_MOVED);
+	CHECK_EQ(api_smaps_kib(p, "AnonHugePages:"), 0);
+	api_check(p, FOLIO_PAGES, 1);
+	api_destroy(space);
+}
+
 API_TEST(a_huge_page_that_does_not_fit_stays_whole)
 {
 	struct uhmm_space *space = api_space(delivery, 0);

@@ -160,6 +160,24 @@ API_TEST(without_a_commit_nothing_has_moved)
 	board_close(b);
 }
 
+API_TEST(what_is_in_a_migration_is_stored_nowhere_else)
+{
+	struct board *b = board_open(delivery);
+	struct uhmm_device *ram = api_device(b->space, "ram");
+	char *p = api_map(NR);
+	struct steps s;
+
+	api_fill(p, NR, 1);
+	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
+	api_move(b->space, p, NR, ram, UHMM_BUSY);
+	steps_copy(&s, false);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), NR);
+	api_move(b->space, p, NR, ram, UHMM_MOVED);
+	api_check(p, NR, 1);
+	board_close(b);
+}
+
 API_TEST(what_has_no_destination_stays)
 {
 	struct board *b = board_open(delivery);

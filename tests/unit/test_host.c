@@ -13,6 +13,7 @@
 
 #include "lib/host.h"
 #include "lib/host_bits.h"
+#include "lib/host_pages.h"
 
 #define PAGE 4096u
 
@@ -176,6 +177,88 @@ TEST(nothing_is_nothing)
 	uhmm_host_unmap(NULL, 5);
 	CHECK(host_is_valid());
 }
+
+/* ---- pages that are kept ------------------------------------------------------- */
+
+#define KEPT 300u
+
+static void get_all(void **page)
+{
+	unsigned i, done;
+
+	for (i = 0; i < KEPT; i += done) {
+		done = uhmm_host_pages_get(page + i, KEPT - i < 7 ? KEPT - i : 7);
+		CHECK(done);
+	}
+}
+
+static uint64_t nr_runs(void)
+{
+	struct host_stat stat;
+
+	host_stat(&stat);
+	return stat.runs;
+}
+
+TEST(pages_are_kept_for_who_comes_next)
+{
+	static void *page[KEPT], *again[KEPT];
+	uint64_t runs;
+	unsigned i, j;
+
+	host_pages_drop();
+	runs = nr_runs();
+
+	get_all(page);
+	CHECK_EQ(nr_runs(), runs + KEPT);
+	for (i = 0; i < KEPT; i++) {
+		memset(page[i], (int)i, PAGE);
+		for (j = 0; j < i; j++)
+			CHECK(page[i] != page[j]);
+	}
+	uhmm_host_pages_put(page, KEPT);
+	runs++; /* the list of them */
+	CHECK_EQ(nr_runs(), runs + KEPT);
+	get_all(again);
+	CHECK_EQ(nr_runs(), runs + KEPT);
+	/* What is not used for two rounds goes. */
+	uhmm_host_pages_put(again, KEPT);
+	host_pages_trim();
+	CHECK_EQ(nr_runs(), runs + KEPT);
+	CHECK_EQ(uhmm_host_pages_get(page, 10), 10);
+	uhmm_host_pages_put(page, 10);
+	host_pages_trim();
+	CHECK_EQ(nr_runs(), runs + 10);
+	host_pages_trim();
+	CHECK_EQ(nr_runs(), runs);
+	CHECK(host_is_valid());
+	/* Nobody has written to the memory that comes now. */
+	get_all(page);
+	for (i = 0; i < KEPT; i++)
+		CHECK_EQ(*(uint64_t *)page[i], 0);
+	uhmm_host_pages_put(page, KEPT);
+	host_pages_drop();
+	CHECK_EQ(nr_runs(), runs - 1);
+}
+
+TEST(no_more_pages_are_kept_than_there_may_be)
+{
+	static void *page[HOST_PAGES_MAX + 100];
+	uint64_t runs = nr_runs();
+	uint32_t nr = sizeof(page) / sizeof(page[0]);
+
+	CHECK_EQ(uhmm_host_pages_get(page, nr), nr);
+	uhmm_host_pages_put(page, nr);
+	CHECK_EQ(nr_runs(), runs + HOST_PAGES_MAX + 1);
+	/* Memory is short from now on. */
+	host_pages_keep_none();
+	CHECK_EQ(nr_runs(), runs);
+	CHECK_EQ(uhmm_host_pages_get(page, 5), 5);
+	uhmm_host_pages_put(page, 5);
+	CHECK_EQ(nr_runs(), runs);
+}
+
+/* ---- large runs ---------------------------------------------------------------- */
 
 /* Regions double; what is mapped last is as good as what is mapped first. */
 TEST(large_runs)
