@@ -54,7 +54,10 @@ static bool claim(struct chunk_load *cl)
 	entry_t *entry = cl->chunk->page;
 	unsigned i;
 
+	/* What a driver puts where nothing is has not been isolated. */
 	cl->device = entry_device(entry_load(&entry[0]));
+	if (pagemap_at(cl->sp, cl->device))
+		return false;
 	for (i = 0; i < CHUNK_PAGES; i++) {
 		entry_t e = cl->from[i] = entry_load(&entry[i]);
 

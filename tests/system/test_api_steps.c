@@ -160,6 +160,33 @@ API_TEST(without_a_commit_nothing_has_moved)
 	board_close(b);
 }
 
+/* It was a huge page once, but that was other memory. */
+API_TEST(pages_that_were_never_written_come_back_one_by_one)
+{
+	struct board *b = board_open(delivery);
+	struct uhmm_device *ram = api_device(b->space, "ram");
+	char *p = api_map(FOLIO_PAGES);
+	struct steps s;
+	size_t at;
+
+	api_fill_huge(p, FOLIO_PAGES, 1);
+	api_move(b->space, p, FOLIO_PAGES, ram, UHMM_MOVED);
+	api_check(p, FOLIO_PAGES, 1);
+	CHECK_EQ(madvise(p, FOLIO, MADV_DONTNEED), 0);
+	for (at = 0; at < FOLIO_PAGES; at += NR) {
+		CHECK_EQ(steps_setup(&s, b, p + at * PAGE, NR, UHMM_SELECT_SYSTEM), 0);
+		steps_copy(&s, false);
+		steps_end(&s);
+		CHECK_EQ(steps_moved(&s), NR);
+	}
+	CHECK_EQ(api_stats(b->space).now_device, FOLIO_PAGES);
+	api_move(b->space, p, FOLIO_PAGES, NULL, UHMM_MOVED);
+	CHECK_EQ(api_smaps_kib(p, "AnonHugePages:"), 0);
+	CHECK_EQ(api_resident(p, FOLIO_PAGES), FOLIO_PAGES);
+	CHECK_EQ(board_freed(b), FOLIO_PAGES);
+	board_close(b);
+}
+
 API_TEST(what_is_in_a_migration_is_stored_nowhere_else)
 {
 	struct board *b = board_open(delivery);
