@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "lib/assert.h"
+#include "lib/host_pages.h"
 #include "lib/os/os.h"
 
 struct uhmm_device {
@@ -121,6 +122,7 @@ void device_close(struct uhmm_device *dev)
 		return;
 	for (layer = dev; layer; layer = layer->next)
 		layer->driver->close(layer->impl);
+	host_pages_drop();
 	uhmm_host_unmap(dev, STACK_SIZE);
 }
 

@@ -62,6 +62,8 @@ static void run(struct uhmm_space *sp, uintptr_t from, unsigned nr, uintptr_t tr
 			os_make_exclusive(at, PAGE_SIZE);
 		else if (r == -ENOENT)
 			done++; /* marked free, and taken before os_keep() */
+		else if (r == -ENOMEM)
+			done++; /* it stays until who finds it in his way drops it */
 		else if ((r == -EEXIST || r == -EINVAL) && undone++ < UNDO_MAX)
 			undo_mlockall(sp, to, (nr - done) * PAGE_SIZE);
 		else
@@ -108,7 +110,7 @@ void trash_folio(struct uhmm_space *sp, uintptr_t start)
 
 		if (r > 0)
 			done += (size_t)r;
-		else if (r == -ENOENT)
+		else if (r == -ENOENT || r == -ENOMEM) /* as in run() */
 			done += PAGE_SIZE;
 		else if (r == -EBUSY)
 			os_make_exclusive(start + done, PAGE_SIZE);

@@ -10,8 +10,21 @@
 /* What the functions below us may need of the stack, and those above have of it. */
 #define STACK_BELOW (16 * PAGE)
 #define STACK_ABOVE (4 * PAGE)
-/* Variables of a thread lie below the thread pointer or above it. */
-#define THREAD_AROUND (2 * PAGE)
+/*
+ * What libc keeps of a thread, from the thread pointer on or up to it, is less than this.
+ * (That of glibc 2.41 is 2.3 KiB.) Not more: the page next to it may be the program's.
+ */
+#define THREAD_SIZE PAGE
+#if defined(__x86_64__)
+#define THREAD_BELOW 0
+#define THREAD_ABOVE THREAD_SIZE
+#else
+#define THREAD_BELOW THREAD_SIZE
+#define THREAD_ABOVE 0
+#endif
+
+/* Further from the thread pointer than all variables of threads together. */
+#define TLS_MAX ((intptr_t)1 << 20)
 
 struct span {
 	uintptr_t start, end;
@@ -19,6 +32,45 @@ struct span {
 
 static struct span object[KEEP_OBJECTS_MAX];
 static unsigned nr_objects;
+/* Where a thread's variables are, from its thread pointer on: of each thread the same. */
+static intptr_t tls_start = -(intptr_t)THREAD_BELOW, tls_end = THREAD_ABOVE;
+
+/* Since glibc 2.35: what the kernel writes to whenever a thread was preempted. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned int __rseq_size __attribute__((weak));
+
+static uintptr_t thread_pointer(void)
+{
+	return (uintptr_t)__builtin_thread_pointer();
+}
+
+static void add_tls(intptr_t start, size_t size)
+{
+	/* Not one of those that are all in one place. */
+	if (start > TLS_MAX || start < -TLS_MAX)
+		return;
+	tls_start = start < tls_start ? start : tls_start;
+	tls_end = start + (intptr_t)size > tls_end ? start + (intptr_t)size : tls_end;
+}
+
+/*
+ * Of objects that are there when a program starts; what comes later has variables of
+ * threads elsewhere, which nobody touches below us.
+ */
+static void add_tls_of(const struct dl_phdr_info *info, size_t size)
+{
+	unsigned i;
+
+	if (size < offsetof(struct dl_phdr_info, dlpi_tls_data) +
+			    sizeof(info->dlpi_tls_data) ||
+	    !info->dlpi_tls_data)
+		return;
+	for (i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_TLS)
+			add_tls((intptr_t)((uintptr_t)info->dlpi_tls_data -
+					   thread_pointer()),
+				info->dlpi_phdr[i].p_memsz);
+}
 
 static struct span span_of(const struct dl_phdr_info *info)
 {
@@ -42,8 +94,8 @@ static int add(struct dl_phdr_info *info, size_t size, void *arg)
 	struct span s = span_of(info);
 	uintptr_t here = (uintptr_t)&nr_objects;
 
-	(void)size;
 	(void)arg;
+	add_tls_of(info, size);
 	/* The program itself has no name; it may be linked with us. */
 	if (nr_objects < KEEP_OBJECTS_MAX &&
 	    (info->dlpi_name[0] || (here >= s.start && here < s.end)))
@@ -54,12 +106,14 @@ static int add(struct dl_phdr_info *info, size_t size, void *arg)
 void keep_init(void)
 {
 	dl_iterate_phdr(add, NULL);
+	if (&__rseq_offset && &__rseq_size)
+		add_tls(__rseq_offset, __rseq_size);
 }
 
 void keep_begin(struct keep *k)
 {
 	k->stack = (uintptr_t)__builtin_frame_address(0) & ~(PAGE - 1);
-	k->thread = (uintptr_t)__builtin_thread_pointer() & ~(PAGE - 1);
+	k->thread = thread_pointer();
 }
 
 static bool clip(struct span s, uintptr_t addr, uintptr_t *end)
@@ -77,7 +131,10 @@ static bool clip(struct span s, uintptr_t addr, uintptr_t *end)
 bool keep_clip(const struct keep *k, uintptr_t addr, uintptr_t *end)
 {
 	struct span stack = { k->stack - STACK_BELOW, k->stack + STACK_ABOVE };
-	struct span thread = { k->thread - THREAD_AROUND, k->thread + THREAD_AROUND };
+	struct span thread = {
+		(k->thread + (uintptr_t)tls_start) & ~(PAGE - 1),
+		(k->thread + (uintptr_t)tls_end + PAGE - 1) & ~(PAGE - 1),
+	};
 	unsigned i;
 
 	if (!clip(stack, addr, end) || !clip(thread, addr, end))
