@@ -46,6 +46,11 @@ static void undo_mlockall(struct uhmm_space *sp, uintptr_t trash, size_t len)
 	os_discard((void *)trash, len);
 }
 
+/*
+ * No page stays: a hole that is moved on top of one would count as moved (os.h), and have
+ * its bytes. So where the kernel has no memory for a table it is asked again, as a fault
+ * would be repeated.
+ */
 static void run(struct uhmm_space *sp, uintptr_t from, unsigned nr, uintptr_t trash)
 {
 	unsigned done = 0;
@@ -63,7 +68,7 @@ static void run(struct uhmm_space *sp, uintptr_t from, unsigned nr, uintptr_t tr
 		else if (r == -ENOENT)
 			done++; /* marked free, and taken before os_keep() */
 		else if (r == -ENOMEM)
-			done++; /* it stays until who finds it in his way drops it */
+			os_yield();
 		else if ((r == -EEXIST || r == -EINVAL) && undone++ < UNDO_MAX)
 			undo_mlockall(sp, to, (nr - done) * PAGE_SIZE);
 		else
@@ -110,8 +115,10 @@ void trash_folio(struct uhmm_space *sp, uintptr_t start)
 
 		if (r > 0)
 			done += (size_t)r;
-		else if (r == -ENOENT || r == -ENOMEM) /* as in run() */
+		else if (r == -ENOENT)
 			done += PAGE_SIZE;
+		else if (r == -ENOMEM)
+			os_yield();
 		else if (r == -EBUSY)
 			os_make_exclusive(start + done, PAGE_SIZE);
 		else if ((r == -EEXIST || r == -EINVAL) && undone++ < UNDO_MAX)

@@ -207,7 +207,8 @@ static bool refused(struct isolation *is, uintptr_t addr, int64_t why)
 		report(is, addr, UHMM_UNMOVABLE);
 		return true;
 	case -EAGAIN:
-		is->error = -EAGAIN;
+	case -ENOMEM: /* for a page table */
+		is->error = (int)why;
 		report(is, addr, UHMM_BUSY);
 		return false;
 	default:

@@ -571,7 +571,8 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 int64_t os_uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags)
 {
 	struct file *uffd = range_get(fd, dst | src, len);
-	int64_t r = move(uffd, dst, src, len, flags);
+	int64_t r = sim_chance(sim_config.no_memory) ? -ENOMEM :
+						       move(uffd, dst, src, len, flags);
 
 	sim_trace("MOVE", (int64_t)src, (int64_t)dst, (int64_t)(len / SIM_PAGE), r);
 	if (r > 0 && !(flags & OS_MOVE_NOWAKE))

@@ -39,6 +39,7 @@ static void run_seed(uint64_t seed, bool trace)
 		config.spurious = 40;
 		config.short_move = 30;
 		config.busy_move = seed % 4 == 1 ? 60 : 0;
+		config.no_memory = seed % 4 == 2 ? 200 : 0;
 	}
 	program_run(&config);
 }
