@@ -287,9 +287,12 @@ struct evictor {
 static void *evict_again_and_again(void *arg)
 {
 	struct evictor *e = arg;
+	size_t moved = 0;
 
-	while (!__atomic_load_n(e->stop, __ATOMIC_ACQUIRE))
-		e->moved += evict(e->card, e->moved & 1 ? 0 : UHMM_SELECT_COMPOUND, true);
+	while (!__atomic_load_n(e->stop, __ATOMIC_ACQUIRE)) {
+		moved += evict(e->card, moved & 1 ? 0 : UHMM_SELECT_COMPOUND, true);
+		__atomic_store_n(&e->moved, moved, __ATOMIC_RELAXED);
+	}
 	return NULL;
 }
 
