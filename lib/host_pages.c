@@ -59,10 +59,14 @@ uint32_t uhmm_host_pages_get(void **page, uint32_t nr)
 	return done;
 }
 
-void uhmm_host_pages_put(void *const *page, uint32_t nr)
+/* As many of them as there is room for: how many. */
+static uint32_t keep(void *const *page, uint32_t nr)
 {
 	uint32_t done = 0;
 
+	/* Where there is a budget nobody takes the lock. */
+	if (__atomic_load_n(&kept.none, __ATOMIC_RELAXED))
+		return 0;
 	uhmm_lock(&kept.lock);
 	if (!kept.none && !kept.page)
 		kept.page = uhmm_host_map(HOST_PAGES_MAX * sizeof(*kept.page));
@@ -72,6 +76,13 @@ void uhmm_host_pages_put(void *const *page, uint32_t nr)
 			__atomic_store_n(&kept.nr, kept.nr + 1, __ATOMIC_RELAXED);
 		}
 	uhmm_unlock(&kept.lock);
+	return done;
+}
+
+void uhmm_host_pages_put(void *const *page, uint32_t nr)
+{
+	uint32_t done = keep(page, nr);
+
 	for (; done < nr; done++)
 		uhmm_host_unmap(page[done], UHMM_PAGE_SIZE);
 }
@@ -92,7 +103,7 @@ void host_pages_drop(void)
 void host_pages_keep_none(void)
 {
 	uhmm_lock(&kept.lock);
-	kept.none = true;
+	__atomic_store_n(&kept.none, true, __ATOMIC_RELAXED);
 	uhmm_unlock(&kept.lock);
 	host_pages_drop();
 }

@@ -117,6 +117,8 @@ static void already(struct piece *p, unsigned i)
 		if (entry_device(e) == p->device)
 			return;
 		/* From one device to another by way of memory, on a later round. */
+		/* fallthrough */
+	case PAGE_EXCLUSIVE:
 		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
 		p->results[i] = UHMM_BUSY;
 		return;
@@ -129,10 +131,6 @@ static void already(struct piece *p, unsigned i)
 			restore_page(sp, addr, slot, 3);
 			p->results[i] = UHMM_FULL;
 		}
-		return;
-	case PAGE_EXCLUSIVE:
-		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
-		p->results[i] = UHMM_BUSY;
 		return;
 	case PAGE_COHERENT:
 		/* It is in memory, which from now on is not the page map's. */
