@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ram: pages copied to memory of this process, as they are. The driver to read first: it
- * shows what a driver must do. Of use to tests, and to measure what migrating costs without
- * a device: so it works by the batch, and copies as fast as that can be done.
+ * shows what a driver must do. Of use to tests, and to measure what migrating costs
+ * without a device: so it works by the batch, and copies as fast as that can be done.
  *
  * Each stored page has memory of its own and an entry in a table; the entry's index is
  * the device page number. An entry belongs to whoever stores, loads or frees its page:

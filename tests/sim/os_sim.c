@@ -35,9 +35,9 @@ int os_vma_next(uintptr_t addr, bool writable_only, struct os_vma *out)
 	return 0;
 }
 
-static bool counts(uintptr_t addr)
+static bool counts(const struct page *page)
 {
-	return (page_at(here(), addr)->flags & (P_PRESENT | P_ZERO)) == P_PRESENT;
+	return (page->flags & (P_PRESENT | P_ZERO)) == P_PRESENT;
 }
 
 /* Of the library's own memory only what has pages that are tracked. */
@@ -108,35 +108,55 @@ bool os_huge_allowed(uintptr_t addr)
 static int64_t resident_tracked(const struct vma *vma)
 {
 	uintptr_t at = vma->start, end;
+	const struct chunk *chunk;
 	int64_t pages = 0;
 
 	while (at < vma->end) {
 		end = (at & ~(SIM_HUGE - 1)) + SIM_HUGE;
 		end = end < vma->end ? end : vma->end;
-		for (; own_chunk(here(), at, false) && at < end; at += SIM_PAGE)
-			pages += counts(at);
+		chunk = own_chunk(here(), at, false);
+		for (; chunk && at < end; at += SIM_PAGE)
+			pages += counts(&chunk->page[at / SIM_PAGE % 512]);
 		at = end;
 	}
 	return pages;
 }
 
+/*
+ * What the library has for itself grows slowly and takes long to count, so it is not
+ * counted each time: the kernel's own count is as late, by what each processor has not
+ * added yet.
+ */
+static int64_t resident_own(struct mm *mm)
+{
+	unsigned i;
+
+	if (sim_config.rss_late && mm->own_asked++ % sim_config.rss_late)
+		return mm->own_pages;
+	mm->own_pages = 0;
+	for (i = 0; i < mm->nr; i++)
+		if (!in_arena(mm->vma[i].start) && !mm->vma[i].uffd)
+			mm->own_pages += own_resident(mm->vma[i].start, mm->vma[i].end);
+	return mm->own_pages;
+}
+
 int64_t os_rss_anon_pages(int64_t *mapped_pages)
 {
-	int64_t pages = 0, mapped = 0;
+	int64_t pages, mapped = 0;
 	uintptr_t addr;
 	unsigned i;
 
 	sim_point();
+	pages = resident_own(here());
 	for (i = 0; i < here()->nr; i++) {
 		const struct vma *vma = &here()->vma[i];
 
 		mapped += (int64_t)((vma->end - vma->start) / SIM_PAGE);
-		if (!in_arena(vma->start))
-			pages += vma->uffd ? resident_tracked(vma) :
-					     own_resident(vma->start, vma->end);
+		if (!in_arena(vma->start) && vma->uffd)
+			pages += resident_tracked(vma);
 		for (addr = vma->start; in_arena(addr) && addr < vma->end;
 		     addr += SIM_PAGE)
-			pages += counts(addr);
+			pages += counts(page_at(here(), addr));
 	}
 	if (mapped_pages)
 		*mapped_pages = mapped;

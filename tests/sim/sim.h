@@ -57,6 +57,7 @@ struct sim_config {
 	uint32_t short_move; /* 1 in so many batches ends early; 0: none */
 	uint32_t busy_move;  /* 1 in so many MOVEs finds its page busy; 0: none */
 	uint32_t no_memory;  /* 1 in so many has no memory for a page table; 0: none */
+	uint32_t rss_late;   /* the library's own memory is counted each so manyth time */
 };
 
 /* Makes a world, runs fn as its first thread until all have ended, looks for leaks. */

@@ -33,7 +33,7 @@ static uint64_t *running; /* the seed that a child is at; shared with it */
 
 static void run_seed(uint64_t seed, bool trace)
 {
-	struct sim_config config = { .seed = seed, .trace = trace };
+	struct sim_config config = { .seed = seed, .trace = trace, .rss_late = 16 };
 
 	if (seed % 4 != 0) {
 		config.spurious = 40;

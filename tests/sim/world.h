@@ -130,6 +130,9 @@ struct mm {
 	uint16_t keeping[ARENA_PAGES];
 	/* What was under way here at the fork; the first look tells how it is. */
 	unsigned char inherited[ARENA_PAGES];
+	/* Pages of the library's own when they were counted last; calls since then. */
+	int64_t own_pages;
+	uint32_t own_asked;
 	bool dirty[ARENA_PAGES]; /* bytes or shadow are not as in a new world */
 };
 

@@ -381,8 +381,8 @@ API_TEST(a_huge_page_is_moved_as_one)
 }
 
 /*
- * Huge pages of p after it was stored, something was done to it, and it came back: all but
- * so many pages that were back before.
+ * Huge pages of p after it was stored, something was done to it, and it came back: all
+ * but so many pages that were back before.
  */
 static size_t huge_again(struct uhmm_space *space, struct uhmm_device *dev, char *p,
 			 void (*meanwhile)(char *p), size_t back)
