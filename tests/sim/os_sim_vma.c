@@ -55,6 +55,7 @@ static void mm_reset(struct mm *mm)
 	mm->dead = mm->whole = mm->forking = false;
 	memset(mm->dirty, 0, sizeof(mm->dirty));
 	mm->nr = 0;
+	mm->own_asked = 0;
 	mm->used = false;
 }
 
