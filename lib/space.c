@@ -263,22 +263,6 @@ static void stop_worker(struct uhmm_space *sp)
 	__atomic_store_n(&sp->stop, STOP_NONE, __ATOMIC_RELEASE);
 }
 
-int space_destroy_prepare(struct uhmm_space *sp)
-{
-	int r;
-
-	/* First the worker; the reader serves till the end. */
-	stop_worker(sp);
-	r = fault_range_present(sp, 0, (uintptr_t)1 << ADDRESS_BITS);
-	if (r) {
-		os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
-		map_faults_start_all(sp);
-	} else {
-		fault_unpark(sp);
-	}
-	return r;
-}
-
 int space_destroy(struct uhmm_space *sp)
 {
 	int lost = page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, is_poisoned, NULL);
@@ -333,6 +317,40 @@ int space_bring_back(struct uhmm_space *sp, unsigned device)
 		at = on.found + PAGE_SIZE;
 	}
 	gate_end_visit(&sp->world, &visit);
+	return r;
+}
+
+/*
+ * What coherent page maps have of the program's is memory of the program's already. But
+ * their drivers are told that it is not theirs any more.
+ */
+static int bring_all_back(struct uhmm_space *sp)
+{
+	const struct uhmm_pagemap *map;
+	int r = fault_range_present(sp, 0, (uintptr_t)1 << ADDRESS_BITS);
+	unsigned i;
+
+	for (i = 1; r == 0 && i < SPACE_DEVICES; i++) {
+		map = pagemap_at(sp, i);
+		if (map && map->memory)
+			r = space_bring_back(sp, i);
+	}
+	return r;
+}
+
+int space_destroy_prepare(struct uhmm_space *sp)
+{
+	int r;
+
+	/* First the worker; the reader serves till the end. */
+	stop_worker(sp);
+	r = bring_all_back(sp);
+	if (r) {
+		os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker");
+		map_faults_start_all(sp);
+	} else {
+		fault_unpark(sp);
+	}
 	return r;
 }
 

@@ -98,6 +98,11 @@ struct board *board_open_shared(uint32_t delivery)
 void board_close(struct board *b)
 {
 	api_destroy(b->space);
+	board_free(b);
+}
+
+void board_free(struct board *b)
+{
 	if (b->shared)
 		munmap(b->page, DEVICE_PAGES * PAGE);
 	else if (b->page)

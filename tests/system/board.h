@@ -37,6 +37,8 @@ struct board *board_open_serving(uint32_t delivery,
 /* A private one whose memory is not copied by fork(). */
 struct board *board_open_shared(uint32_t delivery);
 void board_close(struct board *b);
+/* The same, of one whose space has ended. */
+void board_free(struct board *b);
 /* Pages that were given back so far. */
 unsigned board_freed(const struct board *b);
 /* Calls of to_ram(). */

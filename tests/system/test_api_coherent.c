@@ -244,6 +244,22 @@ API_TEST(eviction_leaves_pages_in_their_place)
 	board_close(b);
 }
 
+API_TEST(a_space_that_ends_gives_them_back)
+{
+	struct board *b = board_open_coherent(delivery);
+	char *p = api_map(NR);
+
+	api_fill(p, NR, 1);
+	board_take(b, p, NR);
+	munmap(p + 16 * PAGE, 16 * PAGE);
+	CHECK_SOON(board_freed(b) == 16);
+	api_destroy(b->space);
+	CHECK_EQ(board_freed(b), NR);
+	api_check(p, 16, 1);
+	api_check(p + 32 * PAGE, NR - 32, 33);
+	board_free(b);
+}
+
 API_TEST(they_go_to_a_storage_device_by_way_of_memory)
 {
 	struct board *b = board_open_coherent(delivery);
