@@ -79,6 +79,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	}
 	fs->signals = signals;
 	fs->forker = os_tid();
+	fs->copied = os_thread_copied();
 	fs->ready = 0;
 	fs->early_uffd = -1;
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
@@ -125,6 +126,7 @@ void fork_parent(struct uhmm_space *sp)
 	wait_while(sp, FORK_OVER);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
 	fs->shared = NULL;
+	fs->copied = 0;
 	signals = fs->signals;
 	notifier_end(sp, fs->told);
 	gate_open(&sp->world);
@@ -148,6 +150,9 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 		uhmm_unlock(&fs->frozen_lock);
 		return frozen;
 	}
+	/* Another thread's, by a raw clone() in between: it is filled. */
+	if (fs->copied != os_thread_copied())
+		return false;
 	/* The child, before its handler ran: take the userfaultfd now. */
 	if (fs->early_uffd < 0)
 		fs->early_uffd = os_handover_receive(&fs->shared->name);

@@ -448,6 +448,7 @@ enum fork_outcome {
 struct fork_state {
 	uint32_t phase;         /* enum fork_phase; futex */
 	uint32_t forker;        /* tid of the forking thread */
+	uintptr_t copied;       /* os_thread_copied() of it, and 0 where there is none */
 	uint32_t ready;         /* child: its reader has taken over; futex */
 	bool told;              /* notifiers, that it goes on */
 	struct frozen_log *log; /* what was done to the parent's memory while frozen */

@@ -316,6 +316,8 @@ void os_restore_signals(const uint64_t *saved);
 /* A thread of ours may fault where faults arrive by SIGBUS. */
 void os_accept_faults(void);
 uint32_t os_tid(void);
+/* Tells threads apart; in a child it is that of the thread that was copied into it. */
+uintptr_t os_thread_copied(void);
 /*
  * Did this thread of ours make that process, which has one thread? True also where the
  * system does not say.

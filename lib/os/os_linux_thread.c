@@ -329,6 +329,12 @@ uint32_t os_tid(void)
 	return (uint32_t)sys0(SYS_gettid);
 }
 
+/* A copy has the thread pointer of its original. */
+uintptr_t os_thread_copied(void)
+{
+	return (uintptr_t)__builtin_thread_pointer();
+}
+
 uint32_t os_pid(void)
 {
 	return (uint32_t)sys0(SYS_getpid);

@@ -151,12 +151,23 @@ bool fork_pending(const struct mm *mm)
 	return mm->forking;
 }
 
+uintptr_t os_thread_copied(void)
+{
+	return sim_current->copied;
+}
+
+/* A process begins with a copy of the thread that made it. */
+static void lead(struct thread *t)
+{
+	t->leads = true;
+	t->copied = sim_current->copied;
+}
+
 /* ---- raw clone ------------------------------------------------------------------- */
 
 int sim_fork(void (*fn)(void *arg), void *arg)
 {
 	struct forking f = { .parent = here() };
-	struct thread *t;
 	int r;
 
 	sim_point();
@@ -165,8 +176,7 @@ int sim_fork(void (*fn)(void *arg), void *arg)
 		return r;
 	if (!fn)
 		return 0;
-	t = sim_thread_start("child", fn, arg, f.child, NULL);
-	t->leads = true;
+	lead(sim_thread_start("child", fn, arg, f.child, NULL));
 	return 0;
 }
 
@@ -199,7 +209,7 @@ int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void
 	if (r == 0) {
 		n = &newborn[f.child->index];
 		*n = (struct newborn){ handlers, fn, arg };
-		sim_thread_start("child", newborn_main, n, f.child, NULL)->leads = true;
+		lead(sim_thread_start("child", newborn_main, n, f.child, NULL));
 	}
 	handlers->parent(handlers->ctx);
 	return r;

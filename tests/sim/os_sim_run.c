@@ -498,6 +498,7 @@ struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
 			      .mm = mm,
 			      .handle = handle,
 			      .tid = next_tid++ };
+	t->copied = t->tid;
 	t->weight = weights[sim_below(sizeof(weights) / sizeof(weights[0]))];
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	stack_get(t);

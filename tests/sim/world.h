@@ -48,6 +48,7 @@ struct thread {
 	void *fiber;      /* of ThreadSanitizer */
 	enum thread_state state;
 	uint32_t tid;
+	uint32_t copied; /* the thread that was copied, or its own tid */
 	uint32_t weight; /* how likely it is chosen */
 	char name[16];
 	bool ended;

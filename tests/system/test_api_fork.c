@@ -159,6 +159,48 @@ API_TEST(a_raw_clone_reads_everything, .timeout_s = 60)
 			    false);
 }
 
+static void *fork_again_and_again(void *arg)
+{
+	const uint32_t *stop = arg;
+
+	while (!__atomic_load_n(stop, __ATOMIC_RELAXED)) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(0);
+		wait_for(pid);
+	}
+	return NULL;
+}
+
+/* One that comes while another thread is forking is not that thread's child. */
+API_TEST(a_raw_clone_beside_a_fork, .timeout_s = 60)
+{
+	struct both b;
+	uint32_t stop = 0;
+	pthread_t forker;
+	int clones = test_instrument() ? 20 : 200;
+
+	NEEDS_FORK(fork_beside_busy_threads);
+	b = make(delivery, 1);
+	CHECK_EQ(pthread_create(&forker, NULL, fork_again_and_again, &stop), 0);
+	while (clones--) {
+		pid_t pid;
+
+		CHECK_EQ(uhmm_migrate(b.space, b.p, 32 * PAGE, b.ram, NULL, NULL), 0);
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+		if (pid == 0) {
+			api_check(b.p, 32, 1);
+			_exit(0);
+		}
+		wait_for(pid);
+		api_check(b.p, 16, 1);
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(forker, NULL);
+	api_destroy(b.space);
+}
+
 /* What is no memory of ours is nothing to wait for. */
 API_TEST(a_bus_error_of_a_raw_clone_is_its_own)
 {
