@@ -33,7 +33,7 @@ bool os_is_reserved(uintptr_t addr);
 
 #define OS_PAGE_SIZE ((size_t)1 << 12)
 
-/* Bytes from start up to the end of the last page of [start, start + len), or 0. */
+/* Bytes of [start, start + len) from start on that have pages, without a gap. */
 size_t os_linux_filled(uintptr_t start, size_t len);
 
 /* Called by os_die() with its message before the process ends. */

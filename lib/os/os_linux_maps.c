@@ -370,12 +370,16 @@ size_t os_empty(uintptr_t start, size_t len)
 	return nr < 0 ? 0 : nr ? first.start - start : len;
 }
 
+/* Regions are of one kind; swapped pages and such as are not lie side by side. */
 size_t os_linux_filled(uintptr_t start, size_t len)
 {
 	struct page_region region[32];
-	int nr = len ? scan_filled(start, len, region, 32) : 0;
+	int nr = len ? scan_filled(start, len, region, 32) : 0, i;
+	uintptr_t end = start;
 
-	return nr > 0 ? region[nr - 1].end - start : 0;
+	for (i = 0; i < nr && region[i].start == end; i++)
+		end = region[i].end;
+	return end - start;
 }
 
 /*

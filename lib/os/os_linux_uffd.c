@@ -110,7 +110,7 @@ static int64_t outcome(long ret, int64_t field, size_t len)
  * is still in a variable, and a third attempt finds the destination filled: EEXIST, or a
  * count that is short by what the second attempt moved (mm/userfaultfd.c, move_pages():
  * err is not reset). With ALLOW_SRC_HOLES it would go round for ever where the third
- * attempt meets a hole: that mode is not used.
+ * attempt meets a hole: that mode is not used, and what was moved has no gaps.
  *
  * Where both have a page none was moved. Where the source has none, what the destination
  * has came from there; or else (a debugger looked at it while it was empty) it is zeros,

@@ -97,3 +97,30 @@ TEST(pages_that_are_touched_are_all_counted)
 	pthread_join(thread, NULL);
 	os_uffd_close(uffd);
 }
+
+/* Somebody has looked into frames that were empty; behind the first there is a gap. */
+TEST(what_lies_behind_a_gap_is_not_counted)
+{
+	size_t len = (size_t)NR * PAGE;
+	int uffd = os_uffd_open(0);
+	int64_t r;
+
+	if (uffd == -EPERM || uffd == -ENOSYS)
+		SKIP("no userfaultfd for us here (%s)", strerror(-uffd));
+	CHECK(uffd >= 0);
+	CHECK_EQ(os_attach(), 0);
+	memory = map();
+	frames = map();
+	memset(memory, 1, 4 * (size_t)PAGE);
+	memset(frames + 4 * PAGE, 0, 2 * (size_t)PAGE);
+	memset(frames + 9 * PAGE, 0, PAGE);
+	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)memory, len), 0);
+	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)frames, len), 0);
+	r = os_uffd_move(uffd, (uintptr_t)frames, (uintptr_t)memory, len, 0);
+	CHECK_GE(r, 4 * (int64_t)PAGE);
+	CHECK_LE(r, 6 * (int64_t)PAGE);
+	CHECK_EQ(os_uffd_move(uffd, (uintptr_t)frames + 6 * PAGE,
+			      (uintptr_t)memory + 6 * PAGE, PAGE, 0),
+		 -ENOENT);
+	os_uffd_close(uffd);
+}
