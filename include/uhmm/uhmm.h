@@ -26,6 +26,9 @@
  * MADV_GUARD_INSTALL (Linux 6.13) tells nobody that it has emptied pages: discard them
  * by MADV_DONTNEED too.
  *
+ * mremap() of several mappings at once (Linux 6.17) is refused with EFAULT at the first
+ * that a space has registered to migrate it; the ones before that have been moved.
+ *
  * Fork. A child created by fork() has its own copy of the space, usable through the same
  * pointers. A child created otherwise (raw clone) finds its memory complete and must not
  * use the space. exec ends a space.
