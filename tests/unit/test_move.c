@@ -49,6 +49,31 @@ static char *map(void)
 	return p;
 }
 
+static void skip_under_valgrind(const char *why)
+{
+	if (test_instrument() && !strcmp(test_instrument(), "valgrind"))
+		SKIP("%s", why);
+}
+
+static int open_uffd(void)
+{
+	int uffd = os_uffd_open(0);
+
+	if (uffd == -EPERM || uffd == -ENOSYS)
+		SKIP("no userfaultfd for us here (%s)", strerror(-uffd));
+	CHECK(uffd >= 0);
+	CHECK_EQ(os_attach(), 0);
+	return uffd;
+}
+
+static void register_both(int uffd)
+{
+	size_t len = (size_t)NR * PAGE;
+
+	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)memory, len), 0);
+	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)frames, len), 0);
+}
+
 static void move_all(int uffd, char *dst, char *src)
 {
 	unsigned done = 0;
@@ -66,21 +91,16 @@ TEST(pages_that_are_touched_are_all_counted)
 {
 	size_t len = (size_t)NR * PAGE;
 	uint64_t end = os_now_ns() + SECONDS * UINT64_C(1000000000);
-	int uffd = os_uffd_open(0);
+	int uffd;
 	uint32_t round;
 	pthread_t thread;
 	unsigned i;
 
-	if (test_instrument() && !strcmp(test_instrument(), "valgrind"))
-		SKIP("valgrind runs one thread at a time");
-	if (uffd == -EPERM || uffd == -ENOSYS)
-		SKIP("no userfaultfd for us here (%s)", strerror(-uffd));
-	CHECK(uffd >= 0);
-	CHECK_EQ(os_attach(), 0);
+	skip_under_valgrind("valgrind runs one thread at a time");
+	uffd = open_uffd();
 	memory = map();
 	frames = map();
-	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)memory, len), 0);
-	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)frames, len), 0);
+	register_both(uffd);
 	CHECK_EQ(pthread_create(&thread, NULL, touch, NULL), 0);
 	for (round = 1; os_now_ns() < end; round++) {
 		CHECK_EQ(madvise(memory, len, MADV_DONTNEED), 0);
@@ -102,22 +122,17 @@ TEST(pages_that_are_touched_are_all_counted)
 TEST(what_lies_behind_a_gap_is_not_counted)
 {
 	size_t len = (size_t)NR * PAGE;
-	int uffd = os_uffd_open(0);
+	int uffd;
 	int64_t r;
 
-	if (test_instrument() && !strcmp(test_instrument(), "valgrind"))
-		SKIP("valgrind does not know what PAGEMAP_SCAN writes");
-	if (uffd == -EPERM || uffd == -ENOSYS)
-		SKIP("no userfaultfd for us here (%s)", strerror(-uffd));
-	CHECK(uffd >= 0);
-	CHECK_EQ(os_attach(), 0);
+	skip_under_valgrind("valgrind does not know what PAGEMAP_SCAN writes");
+	uffd = open_uffd();
 	memory = map();
 	frames = map();
 	memset(memory, 1, 4 * (size_t)PAGE);
 	memset(frames + 4 * PAGE, 0, 2 * (size_t)PAGE);
 	memset(frames + 9 * PAGE, 0, PAGE);
-	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)memory, len), 0);
-	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)frames, len), 0);
+	register_both(uffd);
 	r = os_uffd_move(uffd, (uintptr_t)frames, (uintptr_t)memory, len, 0);
 	CHECK_GE(r, 4 * (int64_t)PAGE);
 	CHECK_LE(r, 6 * (int64_t)PAGE);
