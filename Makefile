@@ -9,6 +9,7 @@ PREFIX = /usr/local
 DESTDIR =
 MESON_OPTIONS =
 SOAK_SECONDS = 1800
+SEED =
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -40,6 +41,18 @@ torture:
 	@scripts/deps.sh check
 	@scripts/check.sh --torture $(CHECK)
 
+# The library on a simulated machine: thousands of seeds, or SEED alone.
+sim:
+	@scripts/deps.sh check
+	@mkdir -p $(CHECK)
+	@scripts/sim.sh $(if $(SEED),--seed $(SEED)) $(CHECK)/sim
+
+# Plants bugs in the library, one at a time, and looks which test catches each.
+mutants:
+	@scripts/deps.sh check
+	@mkdir -p $(CHECK)
+	@tests/mutants/run.py --work $(CHECK)/mutants
+
 bench:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory all
@@ -62,10 +75,12 @@ help:
 	@echo 'make demo     run a program in less memory than it needs'
 	@echo 'make check    all tests under all compilers and sanitizers'
 	@echo 'make soak     random tests and stress for SOAK_SECONDS each'
+	@echo 'make sim      thousands of runs on a simulated machine; SEED=N: that one'
+	@echo 'make mutants  plant bugs, and see each caught'
 	@echo 'make torture  real programs at half their memory, output compared'
 	@echo 'make bench    measure'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'
 
-.PHONY: all demo check soak torture bench install clean format help
+.PHONY: all demo check soak torture sim mutants bench install clean format help

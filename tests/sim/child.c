@@ -13,11 +13,7 @@
 
 static void thread_main(void *arg)
 {
-	struct program *p = arg;
-	unsigned i;
-
-	for (i = 0; i < p->nr_operations; i++)
-		operation(p);
+	operations_run(arg);
 }
 
 static void child_main(void *arg)
@@ -45,7 +41,7 @@ static void child_main(void *arg)
 		read_all(p);
 	for (i = 0; i < p->nr_threads; i++)
 		tid[i] = sim_spawn("childs", thread_main, p);
-	thread_main(p);
+	operations_run(p);
 	for (i = 0; i < p->nr_threads; i++)
 		sim_join(tid[i]);
 	if (!p->no_library)

@@ -484,16 +484,20 @@ static void op_sleep(struct program *p)
 #define UNKNOWING 6 /* the first so many need no library */
 
 static const struct {
+	const char *name;
 	void (*fn)(struct program *p);
 	unsigned weight, storm, calm;
 } operations[] = {
-	{ op_read, 26, 15, 26 },   { op_write, 26, 15, 26 },  { op_dma, 3, 1, 1 },
-	{ op_unmap, 4, 10, 1 },    { op_map, 2, 5, 0 },       { op_remap, 5, 15, 1 },
-	{ op_discard, 6, 8, 2 },   { op_protect, 3, 1, 0 },   { op_fork, 1, 5, 1 },
-	{ op_migrate, 12, 12, 3 }, { op_advise, 4, 4, 1 },    { op_pin, 3, 1, 1 },
-	{ op_budget, 2, 1, 1 },    { op_stats, 1, 0, 1 },     { op_sleep, 2, 2, 2 },
-	{ op_fork_libc, 1, 6, 1 }, { op_driver, 10, 10, 30 }, { op_mirror, 10, 8, 15 },
-	{ op_folio, 6, 6, 15 },
+	{ "read", op_read, 26, 15, 26 },     { "write", op_write, 26, 15, 26 },
+	{ "dma", op_dma, 3, 1, 1 },          { "unmap", op_unmap, 4, 10, 1 },
+	{ "map", op_map, 2, 5, 0 },          { "remap", op_remap, 5, 15, 1 },
+	{ "discard", op_discard, 6, 8, 2 },  { "protect", op_protect, 3, 1, 0 },
+	{ "fork", op_fork, 1, 5, 1 },        { "migrate", op_migrate, 12, 12, 3 },
+	{ "advise", op_advise, 4, 4, 1 },    { "pin", op_pin, 3, 1, 1 },
+	{ "budget", op_budget, 2, 1, 1 },    { "stats", op_stats, 1, 0, 1 },
+	{ "sleep", op_sleep, 2, 2, 2 },      { "fork_libc", op_fork_libc, 1, 6, 1 },
+	{ "driver", op_driver, 10, 10, 30 }, { "mirror", op_mirror, 10, 8, 15 },
+	{ "folio", op_folio, 6, 6, 15 },
 };
 
 static unsigned weight_of(const struct program *p, unsigned i)
@@ -503,7 +507,7 @@ static unsigned weight_of(const struct program *p, unsigned i)
 	return p->storm ? operations[i].storm : operations[i].weight;
 }
 
-void operation(struct program *p)
+static unsigned choose(const struct program *p)
 {
 	unsigned i, total = 0, at, nr = sizeof(operations) / sizeof(operations[0]);
 
@@ -516,8 +520,24 @@ void operation(struct program *p)
 		unsigned weight = weight_of(p, i);
 
 		if (at < weight)
-			break;
+			return i;
 		at -= weight;
 	}
-	operations[i].fn(p);
+}
+
+void operations_run(struct program *p)
+{
+	uint64_t salt = sim_random();
+	unsigned i, op;
+
+	for (i = 0; i < p->nr_operations; i++) {
+		sim_stream(salt + i);
+		salt = sim_random();
+		op = choose(p);
+		if (!shrink_wants((uint32_t)(salt >> 32), operations[op].name))
+			continue;
+		sim_trace(operations[op].name, 0, 0, 0, 0);
+		operations[op].fn(p);
+	}
+	sim_stream(salt);
 }

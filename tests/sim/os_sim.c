@@ -170,7 +170,7 @@ void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which)
 	memset(which, 0, (nr + 63) / 64 * sizeof(*which));
 	for (i = 0; i < nr; i++)
 		if (!(page_at(here(), start + i * SIM_PAGE)->flags & P_SHARED) ||
-		    sim_below(2))
+		    world_below(2))
 			which[i / 64] |= UINT64_C(1) << i % 64;
 	sim_point();
 }
@@ -259,5 +259,5 @@ void os_restore_signals(const uint64_t *saved)
 int os_attach(void)
 {
 	sim_point();
-	return 0;
+	return world_fails() ? -EMFILE : 0;
 }

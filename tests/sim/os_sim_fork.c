@@ -157,8 +157,9 @@ uintptr_t os_thread_copied(void)
 }
 
 /* A process begins with a copy of the thread that made it. */
-static void lead(struct thread *t)
+static void lead(struct thread *t, uint64_t stream)
 {
+	t->stream = stream;
 	t->leads = true;
 	t->copied = sim_current->copied;
 }
@@ -168,6 +169,7 @@ static void lead(struct thread *t)
 int sim_fork(void (*fn)(void *arg), void *arg)
 {
 	struct forking f = { .parent = here() };
+	uint64_t stream = sim_random();
 	int r;
 
 	sim_point();
@@ -176,7 +178,7 @@ int sim_fork(void (*fn)(void *arg), void *arg)
 		return r;
 	if (!fn)
 		return 0;
-	lead(sim_thread_start("child", fn, arg, f.child, NULL));
+	lead(sim_thread_start("child", fn, arg, f.child, NULL), stream);
 	return 0;
 }
 
@@ -201,6 +203,7 @@ static void newborn_main(void *arg)
 int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void *arg)
 {
 	struct forking f = { .parent = here() };
+	uint64_t stream = sim_random();
 	struct newborn *n;
 	int r;
 
@@ -209,7 +212,7 @@ int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void
 	if (r == 0) {
 		n = &newborn[f.child->index];
 		*n = (struct newborn){ handlers, fn, arg };
-		lead(sim_thread_start("child", newborn_main, n, f.child, NULL));
+		lead(sim_thread_start("child", newborn_main, n, f.child, NULL), stream);
 	}
 	handlers->parent(handlers->ctx);
 	return r;
@@ -253,9 +256,13 @@ int os_private_files(void)
 
 int os_lifeline(int fds[2])
 {
-	struct file *ends[2] = { file_open(F_PIPE), file_open(F_PIPE) };
+	struct file *ends[2];
 
 	sim_point();
+	if (world_fails())
+		return -EMFILE;
+	ends[0] = file_open(F_PIPE);
+	ends[1] = file_open(F_PIPE);
 	ends[0]->peer = ends[1];
 	ends[1]->peer = ends[0];
 	fds[0] = file_fd(ends[0]);
@@ -294,9 +301,12 @@ void os_life_end(struct os_life *life)
 
 int os_handover_listen(struct os_handover_name *name)
 {
-	int fd = file_fd(file_open(F_LISTENER));
+	int fd;
 
 	sim_point();
+	if (world_fails())
+		return -EMFILE;
+	fd = file_fd(file_open(F_LISTENER));
 	memcpy(name->bytes, &fd, sizeof(fd));
 	name->len = sizeof(fd);
 	return fd;

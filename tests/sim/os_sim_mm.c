@@ -40,7 +40,7 @@ static bool racing(struct mm *mm, uintptr_t start, size_t len, bool also_writers
 void mm_wait(struct mm *mm)
 {
 	while (mm->forking)
-		sim_sleep(sim_below(3000));
+		sim_sleep(world_below(3000));
 }
 
 /* ---- touching -------------------------------------------------------------------- */
@@ -52,7 +52,7 @@ static bool huge_fits(struct mm *mm, const struct vma *vma, uintptr_t start)
 	/* The library has to do without it at times. */
 	return vma->prot & SIM_THP && vma->start <= start &&
 	       vma->end >= start + SIM_HUGE && !chunk->table &&
-	       (in_arena(start) || sim_below(8));
+	       (in_arena(start) || world_below(8));
 }
 
 /* The kernel's own answer to a missing page. */

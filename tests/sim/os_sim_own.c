@@ -372,7 +372,7 @@ void *os_reserve(size_t size_bytes)
 	start = next_own + SIM_HUGE;
 	if (nr_reserved == MAX_RESERVATIONS)
 		sim_fail("more than %d reservations", MAX_RESERVATIONS);
-	if (start + len > OWN_BASE + OWN_SPAN)
+	if (start + len > OWN_BASE + OWN_SPAN || world_fails())
 		return NULL;
 	own_check_mapped(here());
 	p = mmap((void *)start, len, PROT_NONE,
@@ -429,6 +429,8 @@ int os_commit(void *addr, size_t size_bytes)
 
 	sim_point();
 	reservation_of(at, size_bytes, &vma);
+	if (world_fails())
+		return -ENOMEM;
 	own_check_mapped(here());
 	if (mprotect(addr, size_bytes, PROT_READ | PROT_WRITE))
 		sim_fail("the host cannot commit %zu bytes", size_bytes);
@@ -455,7 +457,7 @@ int os_set_executable(void *addr, size_t size_bytes, bool executable)
 
 	sim_point();
 	reservation_of(start, size_bytes, &reservation);
-	if (sim_chance(sim_config.busy_move))
+	if (sim_chance(sim_config.busy_move) || world_fails())
 		return -ENOMEM;
 	vma_split(mm, start);
 	vma_split(mm, end);
@@ -556,7 +558,7 @@ int os_prefer_huge(void *addr, size_t size_bytes)
 	reservation_of(start, size_bytes, &reservation);
 	if ((start | end) % SIM_HUGE)
 		sim_fail("huge pages at %lx, %zu", start, size_bytes);
-	if (sim_chance(sim_config.busy_move))
+	if (sim_chance(sim_config.busy_move) || world_fails())
 		return -ENOMEM;
 	vma_split(mm, start);
 	vma_split(mm, end);
@@ -600,6 +602,8 @@ void *os_map_shared(size_t size_bytes)
 
 	sim_point();
 	start = next_shared;
+	if (world_fails())
+		return NULL;
 	if (nr_shared == MAX_SHARED)
 		sim_fail("more than %d shared mappings", MAX_SHARED);
 	p = mmap((void *)start, len, PROT_READ | PROT_WRITE,

@@ -58,7 +58,7 @@ static struct thread thread[MAX_THREADS], host;
 static unsigned nr_threads;
 static uint32_t next_tid, switch_percent;
 static uint64_t rng[2], now_ns, steps, digest;
-static uint64_t next_fault_seq;
+static uint64_t next_fault_seq, fallible;
 #ifdef SIM_ASAN
 static const char *host_stack;
 static size_t host_stack_size;
@@ -75,19 +75,65 @@ static uint64_t mix(uint64_t *state)
 	return z ^ z >> 31;
 }
 
-uint64_t sim_random(void)
+static uint32_t below(uint64_t random, uint32_t n)
+{
+	return (uint32_t)((random >> 32) * n >> 32);
+}
+
+uint64_t world_random(void)
 {
 	return mix(&rng[0]);
 }
 
+uint32_t world_below(uint32_t n)
+{
+	return below(world_random(), n);
+}
+
+uint64_t sim_random(void)
+{
+	return mix(&sim_current->stream);
+}
+
 uint32_t sim_below(uint32_t n)
 {
-	return (uint32_t)((sim_random() >> 32) * n >> 32);
+	return below(sim_random(), n);
+}
+
+void sim_stream(uint64_t stream)
+{
+	sim_current->stream = stream;
+}
+
+bool world_fails(void)
+{
+	uint64_t n = ++fallible;
+
+	if (!sim_config.fail_at ||
+	    (sim_config.fail_on ? n < sim_config.fail_at : n != sim_config.fail_at))
+		return false;
+	sim_trace("fails", (int64_t)n, 0, 0, 0);
+	return true;
+}
+
+bool world_fails_now(void)
+{
+	return !sim_config.fail_on && world_fails();
+}
+
+uint64_t sim_fallible(void)
+{
+	return fallible;
+}
+
+void sim_stop_failing(void)
+{
+	sim_config.fail_at = 0;
 }
 
 bool sim_chance(uint32_t one_in)
 {
-	return one_in && sim_below(one_in) == 0;
+	return one_in && world_below(one_in) == 0;
 }
 
 uint64_t sim_now(void)
@@ -351,7 +397,7 @@ static struct thread *pick(void)
 			alive = alive || t->state != T_FREE;
 		}
 		if (total) {
-			at = sim_below(total);
+			at = world_below(total);
 			for (i = 0;; i++) {
 				if (thread[i].state != T_READY)
 					continue;
@@ -383,12 +429,12 @@ void sim_point(void)
 {
 	uint32_t max = sim_config.max_steps ? sim_config.max_steps : MAX_STEPS;
 
-	now_ns += 100 + sim_below(900);
+	now_ns += 100 + world_below(900);
 	if (++steps > max)
 		sim_fail("hang: %u steps and no end", max);
 	if (steps % 4096 == 0)
 		check_forgotten();
-	if (sim_below(100) < switch_percent)
+	if (world_below(100) < switch_percent)
 		schedule();
 }
 
@@ -499,7 +545,7 @@ struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
 			      .handle = handle,
 			      .tid = next_tid++ };
 	t->copied = t->tid;
-	t->weight = weights[sim_below(sizeof(weights) / sizeof(weights[0]))];
+	t->weight = weights[world_below(sizeof(weights) / sizeof(weights[0]))];
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	stack_get(t);
 	t->state = T_READY;
@@ -526,8 +572,10 @@ unsigned sim_process(void)
 
 uint32_t sim_spawn(const char *name, void (*fn)(void *arg), void *arg)
 {
-	uint32_t tid = sim_thread_start(name, fn, arg, sim_current->mm, NULL)->tid;
+	struct thread *t = sim_thread_start(name, fn, arg, sim_current->mm, NULL);
+	uint32_t tid = t->tid;
 
+	t->stream = sim_random();
 	sim_point();
 	return tid;
 }
@@ -546,14 +594,14 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	static const uint32_t percents[] = { 3, 10, 30, 60, 100 };
 
 	sim_config = *config;
-	rng[0] = config->seed;
+	rng[0] = config->seed + (uint64_t)config->schedule * UINT64_C(0xd1342543de82ef95);
 	rng[1] = ~config->seed;
 	now_ns = UINT64_C(1000000000);
-	steps = nr_lines = next_fault_seq = 0;
+	steps = nr_lines = next_fault_seq = fallible = 0;
 	nr_threads = 0;
 	next_tid = 1;
 	digest = UINT64_C(0xcbf29ce484222325);
-	switch_percent = percents[sim_below(sizeof(percents) / sizeof(percents[0]))];
+	switch_percent = percents[world_below(sizeof(percents) / sizeof(percents[0]))];
 #ifdef SIM_TSAN
 	host.fiber = __tsan_get_current_fiber();
 #endif
@@ -562,7 +610,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	files_reset();
 	main_mm = mm_create();
 	own_begin(main_mm);
-	sim_thread_start("main", fn, arg, main_mm, NULL);
+	sim_thread_start("main", fn, arg, main_mm, NULL)->stream = ~config->seed;
 	switch_to(&thread[0]);
 	files_check_closed();
 	own_check_released();
@@ -574,6 +622,8 @@ int os_thread_start(struct os_thread *t, void (*fn)(void *arg), void *arg,
 		    const char *name)
 {
 	sim_point();
+	if (world_fails())
+		return -EAGAIN;
 	sim_thread_start(name, fn, arg, sim_current->mm, t);
 	t->impl = t;
 	sim_point();
@@ -626,7 +676,7 @@ int os_nr_cpus(void)
 
 uint32_t os_cpu(void)
 {
-	return sim_below(4);
+	return world_below(4);
 }
 
 void os_yield(void)
@@ -652,7 +702,7 @@ int os_wait(uint32_t *word, uint32_t expected, int64_t timeout_ns)
 
 void os_wake(uint32_t *word, int nr)
 {
-	unsigned i, first = sim_below(nr_threads);
+	unsigned i, first = world_below(nr_threads);
 
 	for (i = 0; i < nr_threads && nr > 0; i++) {
 		struct thread *t = &thread[(first + i) % nr_threads];

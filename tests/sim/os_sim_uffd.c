@@ -161,6 +161,8 @@ int os_wait_fds(const int *fds, int nr, int64_t timeout_ns)
 
 int os_kicker_open(void)
 {
+	if (world_fails())
+		return -EMFILE;
 	return file_fd(file_open(F_KICKER));
 }
 
@@ -283,6 +285,8 @@ int os_uffd_open(unsigned flags)
 	struct file *uffd;
 
 	sim_point();
+	if (world_fails())
+		return -EMFILE;
 	uffd = file_open(F_UFFD);
 	uffd->flags = flags;
 	uffd->mm = sim_current->mm;
@@ -401,6 +405,8 @@ int os_uffd_register(int fd, uintptr_t start, size_t len)
 	unsigned i;
 
 	mm_wait(mm);
+	if (world_fails())
+		return -ENOMEM; /* no more mappings, where one is to be split */
 	for (i = 0; i < mm->nr; i++)
 		if (mm->vma[i].end > start && mm->vma[i].start < end && r != -EBUSY)
 			r = mm->vma[i].uffd && mm->vma[i].uffd != uffd ? -EBUSY : 0;
@@ -456,7 +462,7 @@ static bool shared(struct mm *mm, uintptr_t addr, struct page *page)
 		page->flags &= (uint16_t)~P_SHARED;
 		return false;
 	}
-	if (sim_below(2))
+	if (world_below(2))
 		page->flags &= (uint16_t)~P_SHARED;
 	return true;
 }
@@ -571,8 +577,9 @@ static int64_t move(const struct file *uffd, uintptr_t dst, uintptr_t src, size_
 int64_t os_uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, unsigned flags)
 {
 	struct file *uffd = range_get(fd, dst | src, len);
-	int64_t r = sim_chance(sim_config.no_memory) ? -ENOMEM :
-						       move(uffd, dst, src, len, flags);
+	int64_t r = world_fails_now() || sim_chance(sim_config.no_memory) ?
+			    -ENOMEM :
+			    move(uffd, dst, src, len, flags);
 
 	sim_trace("MOVE", (int64_t)src, (int64_t)dst, (int64_t)(len / SIM_PAGE), r);
 	if (r > 0 && !(flags & OS_MOVE_NOWAKE))
@@ -634,7 +641,7 @@ int64_t os_uffd_copy(int fd, uintptr_t dst, const void *src, size_t len)
 		if (vma && vma->uffd && !(page_at(here(), at)->flags & P_PRESENT))
 			sim_fail("COPY from %lx, where no page is", at);
 	}
-	r = fill(uffd, dst, src, len);
+	r = world_fails_now() ? -ENOMEM : fill(uffd, dst, src, len);
 	sim_trace("COPY", (int64_t)dst, (int64_t)(len / SIM_PAGE), fd, r);
 	sim_point();
 	return r;
@@ -642,7 +649,8 @@ int64_t os_uffd_copy(int fd, uintptr_t dst, const void *src, size_t len)
 
 int64_t os_uffd_zero(int fd, uintptr_t dst, size_t len)
 {
-	int64_t r = fill(range_get(fd, dst, len), dst, NULL, len);
+	struct file *uffd = range_get(fd, dst, len);
+	int64_t r = world_fails_now() ? -ENOMEM : fill(uffd, dst, NULL, len);
 
 	sim_trace("ZERO", (int64_t)dst, (int64_t)(len / SIM_PAGE), fd, r);
 	sim_point();

@@ -16,11 +16,7 @@ static struct program program;
 
 static void thread_main(void *arg)
 {
-	struct program *p = arg;
-	unsigned i;
-
-	for (i = 0; i < p->nr_operations; i++)
-		operation(p);
+	operations_run(arg);
 }
 
 static void check(const char *what, int r)

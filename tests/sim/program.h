@@ -44,8 +44,40 @@ struct program {
 /* One seed: builds the world, runs the program in it, takes everything down. */
 void program_run(const struct sim_config *config);
 
-/* The operations, in operations.c: one at random. */
-void operation(struct program *p);
+/* As many operations at random as a thread of it does; operations.c. */
+void operations_run(struct program *p);
+
+/* ---- many seeds: batch.c ---------------------------------------------------------- */
+
+struct batch {
+	uint64_t from;
+	unsigned nr, jobs;
+	bool go_on; /* after a failure; else what has begun is ended, and that is all */
+	void (*run)(uint64_t seed);
+	/*
+	 * A seed has failed, in a process that began with `first`; or the least of those
+	 * that did. log: a file of what it said.
+	 */
+	void (*failed)(uint64_t seed, uint64_t first, int log);
+};
+
+/* How many failed. */
+unsigned batch_run(const struct batch *what);
+
+/* ---- fewer operations: shrink.c ------------------------------------------------------ */
+
+/*
+ * Is this operation to be done? It is known by a number of its own, which is the same in
+ * every run of a seed that comes to it.
+ */
+bool shrink_wants(uint32_t id, const char *name);
+/* Only these, of a list of hexadecimal numbers. False: it is none. */
+bool shrink_only(const char *list);
+/*
+ * This seed fails: finds a few operations that are enough for that, and prints them.
+ * run() runs the seed with a schedule, in this process.
+ */
+void shrink(uint64_t seed, void (*run)(uint64_t seed, uint32_t schedule));
 /* A driver with a device of its own; driver.c. */
 void driver_start(struct program *p);
 void driver_migrate(struct program *p, uintptr_t start, unsigned nr);

@@ -51,6 +51,7 @@ enum sim_end { SIM_ENDED = 0, SIM_FAILED = 3 /* exit status of the process */ };
 
 struct sim_config {
 	uint64_t seed;
+	uint32_t schedule;   /* another one, of the same program; 0: the seed's own */
 	bool trace;          /* print operations as they happen */
 	uint32_t max_steps;  /* more is taken for a hang; 0: a default */
 	uint32_t spurious;   /* 1 in so many waits wakes for no reason; 0: none */
@@ -58,6 +59,12 @@ struct sim_config {
 	uint32_t busy_move;  /* 1 in so many MOVEs finds its page busy; 0: none */
 	uint32_t no_memory;  /* 1 in so many has no memory for a page table; 0: none */
 	uint32_t rss_late;   /* the library's own memory is counted each so manyth time */
+	/*
+	 * The so many-th call of those that may fail for want of memory, descriptors or
+	 * threads does; 0: none. And all behind it, if it persists.
+	 */
+	uint64_t fail_at;
+	bool fail_on;
 };
 
 /* Makes a world, runs fn as its first thread until all have ended, looks for leaks. */
@@ -65,9 +72,18 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg);
 /* What happened in the last world: the same for the same seed. */
 uint64_t sim_digest(void);
 uint64_t sim_steps(void);
+/* Calls so far that fail_at counts; and from now on none fails. */
+uint64_t sim_fallible(void);
+void sim_stop_failing(void);
 
+/*
+ * Numbers for the program, from a stream of each thread: what it does depends on neither
+ * the schedule nor on what others do. A thread's stream comes of the one that made it.
+ */
 uint64_t sim_random(void);
 uint32_t sim_below(uint32_t n);
+/* The calling thread goes on with this stream. */
+void sim_stream(uint64_t stream);
 /* Starts a thread of the application in the caller's address space. */
 uint32_t sim_spawn(const char *name, void (*fn)(void *arg), void *arg);
 void sim_join(uint32_t tid);

@@ -5,17 +5,21 @@
  *	test_sim                       two batches of seeds; where TEST_FULL or
  *	                               SOAK_SECONDS is set the second is always new
  *	test_sim --seed N [--trace]    that seed alone, and what happened in it
+ *	    [--schedule N] [--only IDS]  with another schedule, and of its operations
+ *	                               only these
+ *	test_sim --shrink N            that seed fails: which operations are enough
  *	test_sim --count N [--from N]  N seeds in a row
  *	test_sim --survey N [--from N] the same, but goes on after a failure and counts
+ *	    [--jobs N]                 N processes at a time
  *
- * Batches run in child processes, so that a seed that ends its process is one failure. A
- * failing seed is run once more by itself: what it prints is what --seed prints.
+ * A failing seed is run once more by itself: what it prints is what --seed prints, and then
+ * what --shrink prints.
  */
+#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,14 +30,20 @@
 #define FRESH_SEEDS 1000u
 /* Sanitizers cost ten times as much. */
 #define SANITIZED_SHARE 10u
-#define BATCH 250u
 #define REPLAYS 40u
 
-static uint64_t *running; /* the seed that a child is at; shared with it */
+static struct {
+	uint64_t seed, from;
+	uint32_t schedule;
+	unsigned count, jobs;
+	bool one, trace, keep_on, shrink;
+} options = { .from = 1, .jobs = 1 };
 
-static void run_seed(uint64_t seed, bool trace)
+static void run_one(uint64_t seed, uint32_t schedule, bool trace)
 {
-	struct sim_config config = { .seed = seed, .trace = trace, .rss_late = 16 };
+	struct sim_config config = {
+		.seed = seed, .schedule = schedule, .trace = trace, .rss_late = 16
+	};
 
 	if (seed % 4 != 0) {
 		config.spurious = 40;
@@ -42,6 +52,16 @@ static void run_seed(uint64_t seed, bool trace)
 		config.no_memory = seed % 4 == 2 ? 200 : 0;
 	}
 	program_run(&config);
+}
+
+static void run_seed(uint64_t seed)
+{
+	run_one(seed, 0, false);
+}
+
+static void run_quietly(uint64_t seed, uint32_t schedule)
+{
+	run_one(seed, schedule, false);
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(SIM_TSAN)
@@ -69,30 +89,18 @@ static void catch_signals(void)
 }
 #endif
 
-static void run_seeds(uint64_t from, unsigned nr)
-{
-	unsigned i;
-
-	for (i = 0; i < nr; i++) {
-		*running = from + i;
-		run_seed(from + i, false);
-	}
-}
-
-/* True if the child ended as it should. What it says goes to log, if that is not -1. */
-static bool in_child(uint64_t from, unsigned nr, int log)
+/* Does the seed fail by itself? */
+static bool fails_alone(uint64_t seed)
 {
 	int status = 0;
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		if (log >= 0)
-			dup2(log, STDERR_FILENO);
-		run_seeds(from, nr);
+		run_seed(seed);
 		_exit(0);
 	}
-	return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
-	       WEXITSTATUS(status) == 0;
+	return pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
+	       WEXITSTATUS(status);
 }
 
 static void print_log(int log)
@@ -109,36 +117,23 @@ static void report_failure(uint64_t seed, uint64_t first, int log)
 {
 	printf("# seed %lu failed; replay: test_sim --seed %lu --trace\n", seed, seed);
 	fflush(stdout);
-	if (!in_child(seed, 1, -1))
+	if (fails_alone(seed)) {
+		shrink(seed, run_quietly);
 		return;
+	}
 	printf("# it passes by itself: something outlived the seeds from %lu on\n",
 	       first);
 	print_log(log);
 }
 
-static bool run_batches(uint64_t from, unsigned nr)
-{
-	int log = memfd_create("batch", MFD_CLOEXEC);
-	unsigned done, n;
-
-	for (done = 0; done < nr; done += n) {
-		n = nr - done < BATCH ? nr - done : BATCH;
-		if (!in_child(from + done, n, log)) {
-			report_failure(*running, from + done, log);
-			break;
-		}
-	}
-	close(log);
-	return done >= nr;
-}
-
 /* The last line of what a failing seed has to say. */
-static void print_reason(uint64_t seed, int log)
+static void print_reason(uint64_t seed, uint64_t first, int log)
 {
 	char buf[4096], *line;
 	off_t end = lseek(log, 0, SEEK_END);
 	ssize_t n = pread(log, buf, sizeof(buf) - 1, end < 4095 ? 0 : end - 4095);
 
+	(void)first;
 	buf[n > 0 ? n : 0] = 0;
 	if (n > 0 && buf[n - 1] == '\n')
 		buf[n - 1] = 0;
@@ -147,26 +142,23 @@ static void print_reason(uint64_t seed, int log)
 	fflush(stdout);
 }
 
+static unsigned run_batches(uint64_t from, unsigned nr, bool go_on)
+{
+	struct batch batch = { .from = from,
+			       .nr = nr,
+			       .jobs = options.jobs,
+			       .go_on = go_on,
+			       .run = run_seed,
+			       .failed = go_on ? print_reason : report_failure };
+
+	return batch_run(&batch);
+}
+
 /* How many of these seeds fail, and each one's reason. */
 static int survey(uint64_t from, unsigned nr)
 {
-	int log = memfd_create("survey", MFD_CLOEXEC);
-	unsigned failed = 0, done = 0, n;
+	unsigned failed = run_batches(from, nr, true);
 
-	while (done < nr) {
-		n = nr - done < BATCH ? nr - done : BATCH;
-		if (ftruncate(log, 0))
-			return 1;
-		lseek(log, 0, SEEK_SET);
-		if (in_child(from + done, n, log)) {
-			done += n;
-			continue;
-		}
-		print_reason(*running, log);
-		failed++;
-		done = (unsigned)(*running - from) + 1;
-	}
-	close(log);
 	printf("%u of %u seeds failed\n", failed, nr);
 	return failed != 0;
 }
@@ -182,7 +174,7 @@ static double seconds(void)
 static bool report(int number, const char *name, uint64_t from, unsigned nr)
 {
 	double start = seconds();
-	bool good = run_batches(from, nr);
+	bool good = !run_batches(from, nr, false);
 
 	printf("%sok %d - %s\n# %u seeds from %lu, %.1f s\n", good ? "" : "not ", number,
 	       name, nr, from, seconds() - start);
@@ -197,12 +189,12 @@ static bool same_twice(void)
 	unsigned i;
 
 	for (i = 0; i < REPLAYS; i++) {
-		run_seed(i, false);
+		run_seed(i);
 		digest[i] = sim_digest();
 		steps += sim_steps();
 	}
 	while (i-- > 0) {
-		run_seed(i, false);
+		run_seed(i);
 		if (digest[i] != sim_digest()) {
 			printf("# seed %u was different the second time\n", i);
 			return false;
@@ -234,51 +226,84 @@ static int run_all(void)
 	return 1;
 }
 
-int main(int argc, char **argv)
+static bool parse(int argc, char **argv)
 {
-	uint64_t seed = 0, from = 1;
-	unsigned count = 0;
-	bool one = false, trace = false, keep_on = false;
-	int i;
+	static const struct option longs[] = {
+		{ "seed", 1, NULL, 's' },   { "schedule", 1, NULL, 'S' },
+		{ "only", 1, NULL, 'o' },   { "trace", 0, NULL, 't' },
+		{ "count", 1, NULL, 'c' },  { "survey", 1, NULL, 'C' },
+		{ "shrink", 1, NULL, 'k' }, { "from", 1, NULL, 'f' },
+		{ "jobs", 1, NULL, 'j' },   { NULL, 0, NULL, 0 },
+	};
+	int c;
 
-	running = mmap(NULL, sizeof(*running), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (running == MAP_FAILED)
-		return 1;
-	catch_signals();
-	for (i = 1; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : "0";
-
-		if (!strcmp(argv[i], "--trace")) {
-			trace = true;
-		} else if (!strcmp(argv[i], "--seed")) {
-			one = true;
-			seed = strtoull(value, NULL, 0);
-			i++;
-		} else if (!strcmp(argv[i], "--count") || !strcmp(argv[i], "--survey")) {
-			keep_on = argv[i][2] == 's';
-			count = (unsigned)strtoul(value, NULL, 0);
-			i++;
-		} else if (!strcmp(argv[i], "--from")) {
-			from = strtoull(value, NULL, 0);
-			i++;
-		} else {
-			fprintf(stderr,
-				"usage: %s [--seed N [--trace]] "
-				"[--count|--survey N [--from N]]\n",
-				argv[0]);
-			return 125;
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case 'k':
+			options.shrink = true;
+			/* fallthrough */
+		case 's':
+			options.one = true;
+			options.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'S':
+			options.schedule = (uint32_t)strtoul(optarg, NULL, 0);
+			break;
+		case 'o':
+			if (!shrink_only(optarg))
+				return false;
+			break;
+		case 't':
+			options.trace = true;
+			break;
+		case 'C':
+			options.keep_on = true;
+			/* fallthrough */
+		case 'c':
+			options.count = (unsigned)strtoul(optarg, NULL, 0);
+			break;
+		case 'j':
+			options.jobs = (unsigned)strtoul(optarg, NULL, 0);
+			if (!options.jobs)
+				return false;
+			break;
+		case 'f':
+			options.from = strtoull(optarg, NULL, 0);
+			break;
+		default:
+			return false;
 		}
 	}
-	if (one) {
-		run_seed(seed, trace);
-		printf("seed %lu: %lu steps, digest %016lx\n", seed, sim_steps(),
-		       sim_digest());
+	return optind == argc;
+}
+
+static int run_alone(void)
+{
+	if (options.shrink) {
+		shrink(options.seed, run_quietly);
 		return 0;
 	}
-	if (keep_on)
-		return survey(from, count);
-	if (count)
-		return !report(1, "seeds", from, count);
+	run_one(options.seed, options.schedule, options.trace);
+	printf("seed %lu: %lu steps, digest %016lx\n", options.seed, sim_steps(),
+	       sim_digest());
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	catch_signals();
+	if (!parse(argc, argv)) {
+		fprintf(stderr,
+			"usage: %s [--seed N [--schedule N] [--only IDS] [--trace]] "
+			"[--shrink N] [--count|--survey N [--from N] [--jobs N]]\n",
+			argv[0]);
+		return 125;
+	}
+	if (options.one)
+		return run_alone();
+	if (options.keep_on)
+		return survey(options.from, options.count);
+	if (options.count)
+		return !report(1, "seeds", options.from, options.count);
 	return run_all();
 }

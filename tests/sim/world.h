@@ -50,6 +50,7 @@ struct thread {
 	uint32_t tid;
 	uint32_t copied; /* the thread that was copied, or its own tid */
 	uint32_t weight; /* how likely it is chosen */
+	uint64_t stream; /* of the numbers that what runs in it is given */
 	char name[16];
 	bool ended;
 	bool leads; /* its process ends with it */
@@ -78,6 +79,16 @@ struct thread *sim_thread_at(unsigned i); /* NULL after the last */
 bool sim_block(enum thread_state state, uint64_t deadline);
 void sim_ready(struct thread *t);
 uint64_t sim_now(void);
+/* Numbers for the world's own choices: the schedule, and what the kernel does. */
+uint64_t world_random(void);
+uint32_t world_below(uint32_t n);
+/* Is this call to fail, of those that fail_at counts? */
+bool world_fails(void);
+/*
+ * The same where the kernel would kill somebody if it failed for ever: a single page, and
+ * the tables to it.
+ */
+bool world_fails_now(void);
 bool sim_chance(uint32_t one_in); /* 0: never */
 
 /* ---- pages and mappings ---------------------------------------------------------- */
