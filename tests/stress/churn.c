@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED] [-x NAME,NAME...]: see churn.h.
+ * torture [-i] [...]: the same, see churn_moves.c. With -i faults are delivered inline;
+ * then the kernel cannot fetch what it is to read or write, and what would need that is
+ * left out.
  *
  * MIB is what all threads together keep mapped, OPERATIONS what each does; those named
  * after -x are left out, to find out which one it takes to make a failure. At the end
@@ -23,15 +26,24 @@ static const struct {
 	void (*fn)(struct churn *c);
 	unsigned weight;
 } ops[] = {
-	{ "touch", op_touch, 400 },     { "map", op_map, 90 },
+	{ "touch", op_touch, 364 },     { "map", op_map, 90 },
 	{ "unmap", op_unmap, 40 },      { "remap", op_remap, 90 },
 	{ "advise", op_advise, 105 },   { "protect", op_protect, 50 },
 	{ "fixed", op_fixed, 20 },      { "lock", op_lock, 20 },
 	{ "commons", commons_use, 80 }, { "syscall", op_syscall, 52 },
 	{ "segv", op_segv, 25 },        { "fork", op_fork, 10 },
 	{ "spawn", op_spawn, 3 },       { "inherit", op_inherit, 15 },
+	{ "dio", op_dio, 15 },          { "memfd", op_memfd, 10 },
+	{ "exhaust", op_exhaust, 1 },
+#ifdef HAVE_LIBURING
+	{ "uring", op_uring, 10 },
+#else
+	{ "touch", op_touch, 10 },
+#endif
 };
 
+/* What hands migrated memory to the kernel. */
+static char by_the_kernel[] = "syscall,dio,uring,lock,exhaust";
 static bool left_out[sizeof(ops) / sizeof(ops[0])];
 
 static void leave_out(char *names)
@@ -62,19 +74,26 @@ static void one_op(struct churn *c)
 	fold(c, c->pages);
 }
 
+static void look_at_all(struct churn *c)
+{
+	for (int i = 0; i < c->nr_regions; i++)
+		for (size_t n = 0; n < c->region[i].nr; n++)
+			page_check(c, &c->region[i], n, (uint64_t)n << 8);
+}
+
 static void *run(void *arg)
 {
 	struct churn *c = arg;
 
 	self = c;
 	signals_start_thread();
+	files_init(c);
 	for (c->op = 0; c->op < options.ops; c->op++)
 		one_op(c);
 	c->op_name = "last look";
 	child_wait(c);
-	for (int i = 0; i < c->nr_regions; i++)
-		for (size_t n = 0; n < c->region[i].nr; n++)
-			page_check(c, &c->region[i], n, (uint64_t)n << 8);
+	files_end(c);
+	look_at_all(c);
 	atomic_store(&c->ended, true);
 	return NULL;
 }
@@ -83,7 +102,8 @@ static void parse(int argc, char **argv)
 {
 	int o;
 
-	while ((o = getopt(argc, argv, "t:m:n:s:x:")) != -1) {
+	while ((o = getopt(argc, argv, moves_start ? "t:m:n:s:x:i" : "t:m:n:s:x:")) !=
+	       -1) {
 		uint64_t value = strtoull(optarg ? optarg : "0", NULL, 10);
 
 		if (o == 't' && value >= 1 && value <= THREADS_MAX)
@@ -96,10 +116,15 @@ static void parse(int argc, char **argv)
 			options.seed = value;
 		else if (o == 'x')
 			leave_out(optarg);
+		else if (o == 'i')
+			options.inline_delivery = true;
 		else
 			fail("usage: churn [-t 1..16] [-m MIB] [-n OPS] [-s SEED] "
-			     "[-x NAME,NAME...]");
+			     "[-x NAME,NAME...]%s",
+			     moves_start ? " [-i]" : "");
 	}
+	if (options.inline_delivery)
+		leave_out(by_the_kernel);
 }
 
 int main(int argc, char **argv)
@@ -116,14 +141,21 @@ int main(int argc, char **argv)
 		churns[t].target = options.bytes / PAGE / (size_t)options.threads;
 		churns[t].op_name = "start";
 	}
+	if (moves_start)
+		moves_start(options.seed, options.inline_delivery);
 	for (int t = 0; t < options.threads; t++)
 		if (pthread_create(&churns[t].thread, NULL, run, &churns[t]) != 0)
 			fail("pthread_create");
 	if (pthread_create(&pester, NULL, signals_pester, NULL) != 0)
 		fail("pthread_create");
 	pthread_join(pester, NULL);
-	for (int t = 0; t < options.threads; t++) {
+	for (int t = 0; t < options.threads; t++)
 		pthread_join(churns[t].thread, NULL);
+	if (moves_stop)
+		moves_stop();
+	for (int t = 0; t < options.threads; t++) {
+		self = &churns[t];
+		look_at_all(self);
 		printf("thread %d digest %016llx regions %d pages %zu stamps %u\n", t,
 		       (unsigned long long)churns[t].digest, churns[t].nr_regions,
 		       churns[t].pages, churns[t].serial);
@@ -133,5 +165,7 @@ int main(int argc, char **argv)
 		digest = mix64(digest ^ churns[t].digest);
 	}
 	printf("digest %016llx\n", (unsigned long long)digest);
+	if (moves_report)
+		moves_report();
 	return 0;
 }

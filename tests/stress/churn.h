@@ -14,6 +14,8 @@
  *	churn_model.c	regions, pages, checking, the report about a wrong byte
  *	churn_ops.c	what is done to mappings
  *	churn_proc.c	fork, raw clone, vfork, posix_spawn, signals, system calls
+ *	churn_files.c	O_DIRECT, io_uring, memfds
+ *	churn_moves.c	of `torture` only: migrates all of it back and forth meanwhile
  *
  * A wrong byte, or a call that fails and should not, is reported on stderr and ends the
  * process (children included) with status 1.
@@ -91,6 +93,7 @@ struct options {
 	int threads;
 	size_t bytes;
 	uint64_t ops, seed;
+	bool inline_delivery;
 };
 
 extern struct options options;
@@ -106,6 +109,10 @@ void region_forget(struct churn *c, struct region *r);
 struct region *region_split(struct churn *c, struct region *r, size_t first, size_t nr);
 void page_write(struct churn *c, struct region *r, size_t i, uint32_t choice);
 void page_check(struct churn *c, struct region *r, size_t i, uint64_t choice);
+/* Of a page that is in no region. */
+void page_write_at(struct churn *c, char *addr, struct page *p, uint32_t choice);
+void page_check_at(struct churn *c, const char *what, uint32_t id, const char *addr,
+		   const struct page *p, uint64_t choice);
 void pages_zero(struct region *r, size_t first, size_t nr);
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 /* The line of /proc/self/maps that has addr; empty if there is none. */
@@ -126,7 +133,25 @@ void op_fixed(struct churn *c);
 void op_lock(struct churn *c);
 struct region *pick_region(struct churn *c);
 
+/* churn_files.c */
+void files_init(struct churn *c);
+void files_end(struct churn *c);
+void op_dio(struct churn *c);
+void op_memfd(struct churn *c);
+#ifdef HAVE_LIBURING
+void op_uring(struct churn *c);
+#endif
+
+/* churn_moves.c, which `churn` is made without */
+void moves_start(uint64_t seed, bool inline_delivery) __attribute__((weak));
+/* That there is memory: any thread, at any time. */
+void moves_see(const char *base, size_t nr) __attribute__((weak));
+/* All of it is back. */
+void moves_stop(void) __attribute__((weak));
+void moves_report(void) __attribute__((weak));
+
 /* churn_proc.c */
+void op_exhaust(struct churn *c);
 void op_fork(struct churn *c);
 void op_spawn(struct churn *c);
 void op_syscall(struct churn *c);

@@ -149,8 +149,8 @@ static void fail_page(struct churn *c, const char *what, uint32_t id, const char
 }
 
 /* choice % 4 == 0: the whole page; else the patched word and three others. */
-static void check(struct churn *c, const char *what, uint32_t id, const char *addr,
-		  const struct page *p, uint64_t choice)
+void page_check_at(struct churn *c, const char *what, uint32_t id, const char *addr,
+		   const struct page *p, uint64_t choice)
 {
 	const volatile uint64_t *words = (const volatile uint64_t *)addr;
 	uint64_t key = page_key(c, p->serial);
@@ -172,7 +172,7 @@ static void check(struct churn *c, const char *what, uint32_t id, const char *ad
 	}
 }
 
-static void write_page(struct churn *c, char *addr, struct page *p, uint32_t choice)
+void page_write_at(struct churn *c, char *addr, struct page *p, uint32_t choice)
 {
 	if (choice % 2 && !(p->flags & PAGE_MAYBE)) {
 		uint64_t key = page_key(c, p->serial);
@@ -194,7 +194,7 @@ static void write_page(struct churn *c, char *addr, struct page *p, uint32_t cho
 void page_write(struct churn *c, struct region *r, size_t i, uint32_t choice)
 {
 	if (r->page[i].flags & PAGE_W)
-		write_page(c, r->base + i * PAGE, &r->page[i], choice);
+		page_write_at(c, r->base + i * PAGE, &r->page[i], choice);
 }
 
 void page_check(struct churn *c, struct region *r, size_t i, uint64_t choice)
@@ -204,7 +204,7 @@ void page_check(struct churn *c, struct region *r, size_t i, uint64_t choice)
 							"region";
 
 	if (r->page[i].flags & PAGE_R)
-		check(c, what, r->id, r->base + i * PAGE, &r->page[i], choice);
+		page_check_at(c, what, r->id, r->base + i * PAGE, &r->page[i], choice);
 }
 
 void pages_zero(struct region *r, size_t first, size_t nr)
@@ -298,15 +298,19 @@ void commons_use(struct churn *c)
 {
 	size_t pages = COMMONS / (size_t)options.threads;
 
+	if (moves_see) {
+		moves_see(commons, COMMONS);
+		moves_see(constants, CONSTANTS);
+	}
 	for (int n = 0; n < 16; n++) {
 		uint64_t choice = rng_next(&c->rng), which = rng_next(&c->rng);
 		size_t i = which % pages * (size_t)options.threads + (size_t)c->index;
 		struct page *p = &commons_page[i];
 		char *addr = commons + i * PAGE;
 
-		check(c, "commons", (uint32_t)i, addr, p, choice);
+		page_check_at(c, "commons", (uint32_t)i, addr, p, choice);
 		if (which >> 60 < 8) {
-			write_page(c, addr, p, (uint32_t)(choice >> 32));
+			page_write_at(c, addr, p, (uint32_t)(choice >> 32));
 		} else if (which >> 60 == 15) {
 			if (madvise(addr, PAGE, MADV_DONTNEED) != 0)
 				fail("madvise(DONTNEED) in the commons: %m");

@@ -39,12 +39,16 @@
 struct region *pick_region(struct churn *c)
 {
 	uint64_t a = rng_next(&c->rng), b = rng_next(&c->rng);
+	struct region *r;
 
 	if (!c->nr_regions)
 		return NULL;
 	a %= (uint64_t)c->nr_regions;
 	b %= (uint64_t)c->nr_regions;
-	return &c->region[a > b ? a : b];
+	r = &c->region[a > b ? a : b];
+	if (moves_see)
+		moves_see(r->base, r->nr);
+	return r;
 }
 
 /* Sizes from 1 page to max, each power of two as likely as the next. */

@@ -17,9 +17,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -160,6 +162,61 @@ void child_wait(struct churn *c)
 		fail("child %d ended with status %x", c->child.pid, (unsigned)status);
 	c->child.pid = 0;
 	fold(c, sum);
+}
+
+/*
+ * A child that takes address space until there is none: what it has must stay what it is,
+ * and what it cannot have must be refused.
+ */
+static void child_exhausts(struct churn *c) __attribute__((noreturn));
+
+static void child_exhausts(struct churn *c)
+{
+	struct rlimit limit;
+	size_t chunk = 4 * MIB;
+	unsigned long pages = 0;
+	char *p, *last = NULL;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	if (!f || fscanf(f, "%lu", &pages) != 1 || getrlimit(RLIMIT_AS, &limit) != 0)
+		fail("statm, getrlimit: %m");
+	limit.rlim_cur = pages * PAGE + 32 * MIB;
+	if (setrlimit(RLIMIT_AS, &limit) != 0)
+		fail("setrlimit: %m");
+	while (chunk >= PAGE) {
+		p = mmap(NULL, chunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			 -1, 0);
+		if (p == MAP_FAILED && errno != ENOMEM)
+			fail("mmap, when there is no address space: %m");
+		if (p == MAP_FAILED) {
+			chunk /= 4;
+			continue;
+		}
+		stamp_fill(p, (uintptr_t)p);
+		if (last && stamp_check(last, (uintptr_t)last) != PAGE_WORDS)
+			fail("wrong bytes in what was mapped last");
+		last = p;
+	}
+	for (int n = 0; n < CHILD_CHECKS; n++)
+		child_check(c, rng_next(&c->rng) >> 1);
+	_exit(0);
+}
+
+void op_exhaust(struct churn *c)
+{
+	uint64_t seed = rng_next(&c->rng);
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		fail("fork: %m");
+	if (pid == 0) {
+		child_begin(c, seed);
+		child_exhausts(c);
+	}
+	if (waitpid(pid, &status, 0) != pid || status != 0)
+		fail("a child without address space ended with status %x",
+		     (unsigned)status);
 }
 
 /* The child runs in our memory until it execs: what it writes is ours. */
