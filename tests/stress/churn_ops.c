@@ -12,6 +12,7 @@
 #include "churn.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -202,6 +203,26 @@ static void remap_to(struct region *r, char *to, size_t nr, struct churn *c)
 }
 
 /*
+ * What Linux 6.17 has moved before it came to a mapping that it refuses: of a place that
+ * was reserved, pages that can be written.
+ */
+static size_t writable_from(const char *to, size_t nr)
+{
+	char mapping[256];
+	unsigned long start, end;
+	size_t n = 0;
+
+	while (n < nr) {
+		mapping_of((uintptr_t)to + n * PAGE, mapping, sizeof(mapping));
+		if (sscanf(mapping, "%lx-%lx rw", &start, &end) != 2 ||
+		    !strstr(mapping, " rw"))
+			break;
+		n = (end - (uintptr_t)to) / PAGE;
+	}
+	return n < nr ? n : nr;
+}
+
+/*
  * Two pieces of a region that were protected differently when they were first written may
  * stay two mappings for good, and mremap works on one. Then we move by hand; a program
  * that sees this more often than a few times in a hundred is being told wrong.
@@ -209,7 +230,7 @@ static void remap_to(struct region *r, char *to, size_t nr, struct churn *c)
 static char *move_by_hand(struct churn *c, struct region *r, size_t nr, int flags,
 			  char *to)
 {
-	size_t keep = nr < r->nr ? nr : r->nr;
+	size_t keep = nr < r->nr ? nr : r->nr, moved = to ? writable_from(to, keep) : 0;
 
 	if (++c->refused > 10 + c->remapped / 10)
 		fail("mremap refused %u of %u times, now for %zu pages at %p to %zu at "
@@ -218,9 +239,10 @@ static char *move_by_hand(struct churn *c, struct region *r, size_t nr, int flag
 		     flags);
 	if (!to)
 		to = reserve(nr, 0);
-	if (mmap(to, nr * PAGE, RW, ANON | MAP_FIXED, -1, 0) != to)
-		fail("mmap(FIXED) of %zu pages: %m", nr);
-	memcpy(to, r->base, keep * PAGE);
+	if (moved < nr && mmap(to + moved * PAGE, (nr - moved) * PAGE, RW,
+			       ANON | MAP_FIXED, -1, 0) == MAP_FAILED)
+		fail("mmap(FIXED) of %zu pages: %m", nr - moved);
+	memcpy(to + moved * PAGE, r->base + moved * PAGE, (keep - moved) * PAGE);
 	if (flags & MREMAP_DONTUNMAP ? madvise(r->base, r->nr * PAGE, MADV_DONTNEED) :
 				       munmap(r->base, r->nr * PAGE))
 		fail("giving up the old place: %m");
