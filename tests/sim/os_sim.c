@@ -105,33 +105,60 @@ bool os_huge_allowed(uintptr_t addr)
 	return vma && vma->prot & SIM_THP;
 }
 
+static unsigned count_pages(const struct chunk *chunk, unsigned first, unsigned nr)
+{
+	unsigned i, n = 0;
+
+	for (i = first; i < first + nr; i++)
+		n += counts(&chunk->page[i]);
+	return n;
+}
+
+/* The same count again, where nobody has had a page since. */
+static unsigned count_chunk(struct chunk *chunk)
+{
+	static unsigned asked;
+
+	if (!chunk->counted) {
+		chunk->pages = (uint16_t)count_pages(chunk, 0, 512);
+		chunk->counted = true;
+	} else if (asked++ % 256 == 0 && chunk->pages != count_pages(chunk, 0, 512)) {
+		sim_fail("pages have come or gone that nobody had from chunk_at()");
+	}
+	return chunk->pages;
+}
+
 static int64_t resident_tracked(const struct vma *vma)
 {
 	uintptr_t at = vma->start, end;
-	const struct chunk *chunk;
+	struct chunk *chunk;
 	int64_t pages = 0;
 
-	while (at < vma->end) {
+	for (; at < vma->end; at = end) {
 		end = (at & ~(SIM_HUGE - 1)) + SIM_HUGE;
 		end = end < vma->end ? end : vma->end;
-		chunk = own_chunk(here(), at, false);
-		for (; chunk && at < end; at += SIM_PAGE)
-			pages += counts(&chunk->page[at / SIM_PAGE % 512]);
-		at = end;
+		chunk = in_arena(at) ? arena_chunk(here(), at) :
+				       own_chunk(here(), at, false);
+		if (chunk && end - at == SIM_HUGE)
+			pages += count_chunk(chunk);
+		else if (chunk)
+			pages += count_pages(chunk, at / SIM_PAGE % 512,
+					     (unsigned)((end - at) / SIM_PAGE));
 	}
 	return pages;
 }
 
 /*
  * What the library has for itself grows slowly and takes long to count, so it is not
- * counted each time: the kernel's own count is as late, by what each processor has not
- * added yet.
+ * counted each time, and rarely where it has been asked often, by one who waits: the
+ * kernel's own count is as late, by what each processor has not added yet.
  */
 static int64_t resident_own(struct mm *mm)
 {
+	uint32_t asked = mm->own_asked++, late = sim_config.rss_late;
 	unsigned i;
 
-	if (sim_config.rss_late && mm->own_asked++ % sim_config.rss_late)
+	if (late && asked % (asked < 64 * late ? late : 16 * late))
 		return mm->own_pages;
 	mm->own_pages = 0;
 	for (i = 0; i < mm->nr; i++)
@@ -143,7 +170,6 @@ static int64_t resident_own(struct mm *mm)
 int64_t os_rss_anon_pages(int64_t *mapped_pages)
 {
 	int64_t pages, mapped = 0;
-	uintptr_t addr;
 	unsigned i;
 
 	sim_point();
@@ -152,11 +178,8 @@ int64_t os_rss_anon_pages(int64_t *mapped_pages)
 		const struct vma *vma = &here()->vma[i];
 
 		mapped += (int64_t)((vma->end - vma->start) / SIM_PAGE);
-		if (!in_arena(vma->start) && vma->uffd)
+		if (in_arena(vma->start) || vma->uffd)
 			pages += resident_tracked(vma);
-		for (addr = vma->start; in_arena(addr) && addr < vma->end;
-		     addr += SIM_PAGE)
-			pages += counts(page_at(here(), addr));
 	}
 	if (mapped_pages)
 		*mapped_pages = mapped;

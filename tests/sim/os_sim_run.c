@@ -2,49 +2,21 @@
 /*
  * The simulated world's threads and time.
  *
- * A thread is a coroutine on a stack of its own. Whoever sleeps or comes to a scheduling
+ * A thread is a coroutine (os_sim_switch.c). Whoever sleeps or comes to a scheduling
  * point calls schedule(), which picks the next thread by weight and switches to it. When
  * nobody can run the clock jumps to the next deadline; when there is none either, that is
  * a deadlock, and it is found at once. Two more checks find hangs that timers would hide:
  * a fault or an event that waits for a minute, and a limit on steps.
- *
- * Stacks and sanitizers: AddressSanitizer and ThreadSanitizer are told of every switch.
  */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "tests/sim/world.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SIM_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SIM_ASAN 1
-#endif
-#endif
-#ifdef SIM_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#ifdef SIM_TSAN
-void *__tsan_get_current_fiber(void);
-void *__tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void *fiber);
-void __tsan_switch_to_fiber(void *fiber, unsigned flags);
-#endif
-
-/* At fixed addresses: the library tells threads apart by where their stacks are. */
-#ifdef SIM_TSAN
-#define STACK_BASE 0xc00000000ul
-#else
-#define STACK_BASE 0x1f0000000000ul
-#endif
-#define STACK_SIZE ((size_t)512 << 10)
 /* A seed takes some thousand steps; a crowded one a million; this many are a livelock. */
 #define MAX_STEPS 8000000u
 /* A fault or an event that waited so long, in simulated time, was forgotten. */
@@ -59,10 +31,6 @@ static unsigned nr_threads;
 static uint32_t next_tid, switch_percent;
 static uint64_t rng[2], now_ns, steps, digest;
 static uint64_t next_fault_seq, fallible;
-#ifdef SIM_ASAN
-static const char *host_stack;
-static size_t host_stack_size;
-#endif
 
 /* ---- numbers --------------------------------------------------------------------- */
 
@@ -248,68 +216,6 @@ void sim_fail(const char *format, ...)
 	_exit(SIM_FAILED);
 }
 
-/* ---- switching ------------------------------------------------------------------- */
-
-#if defined(__x86_64__)
-/* Saves what a function must keep and the stack pointer, and takes up the other's. */
-void sim_switch(void **from, void *to);
-__asm__(".text\n"
-	".p2align 4\n"
-	".hidden sim_switch\n"
-	".type sim_switch, @function\n"
-	"sim_switch:\n"
-	"	pushq %rbp\n	pushq %rbx\n	pushq %r12\n"
-	"	pushq %r13\n	pushq %r14\n	pushq %r15\n"
-	"	movq %rsp, (%rdi)\n"
-	"	movq %rsi, %rsp\n"
-	"	popq %r15\n	popq %r14\n	popq %r13\n"
-	"	popq %r12\n	popq %rbx\n	popq %rbp\n"
-	"	ret\n"
-	".size sim_switch, .-sim_switch\n");
-
-static void stack_prepare(struct thread *t, void (*entry)(void))
-{
-	void **top = (void **)((char *)t->stack + STACK_SIZE);
-
-	*--top = NULL;          /* what entry() would return to: it does not */
-	*--top = (void *)entry; /* 16 bytes aligned, less the return address */
-	top -= 6;
-	memset(top, 0, 6 * sizeof(*top));
-	t->sp = top;
-}
-#else
-#include <ucontext.h>
-
-static ucontext_t context[MAX_THREADS + 1];
-
-static ucontext_t *context_of(void **sp)
-{
-	unsigned i;
-
-	for (i = 0; i < MAX_THREADS; i++)
-		if (sp == &thread[i].sp)
-			return &context[i];
-	return &context[MAX_THREADS];
-}
-
-static void sim_switch(void **from, void *to)
-{
-	swapcontext(context_of(from), to);
-}
-
-static void stack_prepare(struct thread *t, void (*entry)(void))
-{
-	ucontext_t *c = context_of(&t->sp);
-
-	getcontext(c);
-	c->uc_stack.ss_sp = t->stack;
-	c->uc_stack.ss_size = STACK_SIZE;
-	c->uc_link = NULL;
-	makecontext(c, entry, 0);
-	t->sp = c;
-}
-#endif
-
 static void switch_to(struct thread *next)
 {
 	struct thread *prev = sim_current ? sim_current : &host;
@@ -317,22 +223,7 @@ static void switch_to(struct thread *next)
 	sim_current = next == &host ? NULL : next;
 	if (next->mm)
 		own_enter(next->mm);
-#ifdef SIM_ASAN
-	__sanitizer_start_switch_fiber(prev->ended ? NULL : &prev->fake_stack,
-				       next == &host ? host_stack : next->stack,
-				       next == &host ? host_stack_size : STACK_SIZE);
-#endif
-#ifdef SIM_TSAN
-	__tsan_switch_to_fiber(next->fiber, 0);
-#endif
-#if !defined(__x86_64__)
-	if (prev == &host)
-		host.sp = context_of(&host.sp);
-#endif
-	sim_switch(&prev->sp, next->sp);
-#ifdef SIM_ASAN
-	__sanitizer_finish_switch_fiber(prev->fake_stack, NULL, NULL);
-#endif
+	coroutine_switch(prev, next);
 }
 
 /* ---- scheduling ------------------------------------------------------------------ */
@@ -473,16 +364,7 @@ static void thread_main(void)
 {
 	struct thread *t = sim_current;
 
-#ifdef SIM_ASAN
-	const void *bottom;
-	size_t size;
-
-	__sanitizer_finish_switch_fiber(NULL, &bottom, &size);
-	if (!host_stack) {
-		host_stack = bottom;
-		host_stack_size = size;
-	}
-#endif
+	coroutine_begun();
 	t->fn(t->arg);
 	if (t->leads)
 		process_exit(t->mm);
@@ -494,32 +376,6 @@ static void thread_main(void)
 	}
 	schedule();
 	abort(); /* nobody switches to a thread that has ended */
-}
-
-static void stack_get(struct thread *t)
-{
-	if (!t->stack) {
-		size_t slot = (size_t)(t - thread) * 2 * STACK_SIZE;
-		void *at = (void *)(STACK_BASE + slot);
-		char *p = mmap(at, STACK_SIZE + SIM_PAGE, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-				       MAP_FIXED_NOREPLACE,
-			       -1, 0);
-
-		if (p != at || mprotect(p, SIM_PAGE, PROT_NONE))
-			sim_fail("the host has no memory for stacks");
-		t->stack = p + SIM_PAGE;
-	}
-#ifdef SIM_ASAN
-	/* Whoever had it before never returned from its first functions. */
-	__asan_unpoison_memory_region(t->stack, STACK_SIZE);
-#endif
-#ifdef SIM_TSAN
-	if (t->fiber)
-		__tsan_destroy_fiber(t->fiber);
-	t->fiber = __tsan_create_fiber(0);
-#endif
-	stack_prepare(t, thread_main);
 }
 
 struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
@@ -547,7 +403,7 @@ struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
 	t->copied = t->tid;
 	t->weight = weights[world_below(sizeof(weights) / sizeof(weights[0]))];
 	snprintf(t->name, sizeof(t->name), "%s", name);
-	stack_get(t);
+	coroutine_make(t, i, thread_main);
 	t->state = T_READY;
 	if (handle)
 		handle->tid = t->tid;
@@ -602,9 +458,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	next_tid = 1;
 	digest = UINT64_C(0xcbf29ce484222325);
 	switch_percent = percents[world_below(sizeof(percents) / sizeof(percents[0]))];
-#ifdef SIM_TSAN
-	host.fiber = __tsan_get_current_fiber();
-#endif
+	coroutine_host(&host);
 	mm_reset_all();
 	own_reset();
 	files_reset();

@@ -182,9 +182,11 @@ void vma_merge(struct mm *mm)
 
 struct chunk *chunk_at(struct mm *mm, uintptr_t addr)
 {
-	if (in_arena(addr))
-		return &mm->arena[(addr - ARENA_BASE) / SIM_HUGE];
-	return own_chunk(mm, addr, true);
+	struct chunk *chunk = in_arena(addr) ? arena_chunk(mm, addr) :
+					       own_chunk(mm, addr, true);
+
+	chunk->counted = false;
+	return chunk;
 }
 
 struct page *page_at(struct mm *mm, uintptr_t addr)

@@ -2,12 +2,14 @@
 /*
  * What the files of the simulated world share; tests use sim.h.
  *
- *	os_sim_run.c    coroutines, scheduler, clock, os_wait, os_thread, trace, failing
+ *	os_sim_run.c    scheduler, clock, os_wait, os_thread, trace, failing
+ *	os_sim_switch.c coroutines
  *	os_sim_fork.c   fork, exit, and what passes between parent and child
  *	os_sim_own.c    memory of the library's own, of each process
  *	os_sim_vma.c    address spaces: mappings and pages
  *	os_sim_mm.c     what the application does to them
- *	os_sim_uffd.c   userfaultfd: faults, events, move, copy, and descriptors
+ *	os_sim_uffd.c   userfaultfd: faults, events, registering, and descriptors
+ *	os_sim_move.c   userfaultfd: move, copy, zeros
  *	os_sim.c        the rest of os.h: looking at the program's memory
  *
  * Everything runs in one thread, so nothing is locked; state may change across every
@@ -91,6 +93,15 @@ bool world_fails(void);
 bool world_fails_now(void);
 bool sim_chance(uint32_t one_in); /* 0: never */
 
+/* A stack for t, of the slot'th thread, on which entry() begins; it must not return. */
+void coroutine_make(struct thread *t, unsigned slot, void (*entry)(void));
+/* For the thread that this is called in, on the host's own stack. */
+void coroutine_host(struct thread *host);
+/* What a coroutine begins with. */
+void coroutine_begun(void);
+/* From one to the other; returns when somebody switches to `from` again. */
+void coroutine_switch(struct thread *from, struct thread *to);
+
 /* ---- pages and mappings ---------------------------------------------------------- */
 
 enum {
@@ -113,7 +124,9 @@ struct page {
 
 struct chunk {
 	struct page page[512];
-	bool table; /* has a table of small pages, even if empty: no huge page fits */
+	bool table;   /* has a table of small pages, even if empty: no huge page fits */
+	bool counted; /* pages that count as memory: `pages`, since anybody had one */
+	uint16_t pages;
 };
 
 struct vma {
@@ -185,7 +198,13 @@ void vma_cut(struct mm *mm, uintptr_t start,
 void vma_split(struct mm *mm, uintptr_t addr);
 void vma_merge(struct mm *mm);
 struct page *page_at(struct mm *mm, uintptr_t addr);
+/* To change its pages, before the next scheduling point. */
 struct chunk *chunk_at(struct mm *mm, uintptr_t addr);
+/* To look at them only. */
+static inline struct chunk *arena_chunk(struct mm *mm, uintptr_t addr)
+{
+	return &mm->arena[(addr - ARENA_BASE) / SIM_HUGE];
+}
 /* NULL: never used */
 struct chunk *own_chunk(struct mm *mm, uintptr_t addr, bool create);
 void *page_bytes(struct mm *mm, uintptr_t addr);
@@ -243,6 +262,10 @@ void files_check_closed(void);
 bool file_readable(int fd);
 /* Queues the event and waits until it was read; then the mapping no longer changes. */
 void uffd_event(struct file *uffd, struct os_event msg, struct file *child);
+/* Who sleeps there, for a fault of this one. */
+void uffd_wake(const struct file *uffd, uintptr_t start, uintptr_t end);
+/* The descriptor, if all of the range is in its process; NULL: it is not. */
+struct file *uffd_range(int fd, uintptr_t start, size_t len);
 void uffd_fault(struct file *uffd, uintptr_t addr, bool write);
 struct file *uffd_fork(struct file *parent, struct mm *child);
 bool uffd_has(const struct file *uffd, unsigned flag);
