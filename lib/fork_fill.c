@@ -146,15 +146,16 @@ static bool touches(struct range_set *set, uintptr_t start, uintptr_t end)
 	return range_clip(set, true, start, end, &piece);
 }
 
-/* Where an event of the batch, not applied, took a mapping away. False: nowhere. */
+/*
+ * Where an event of the batch, not applied, took a mapping away. False: nowhere. A move
+ * does it by the UNMAP that follows it; none follows where it leaves its old mapping.
+ */
 static bool taken_by(const struct event_batch *b, uint32_t i, struct range *gone)
 {
 	const struct os_event *ev = &b->event[i];
 
 	*gone = (struct range){ ev->from, ev->end };
-	if (ev->kind == OS_EVENT_REMAP)
-		gone->end = ev->from + ev->len;
-	return !b->applied[i] && ev->kind != OS_EVENT_REMOVE;
+	return !b->applied[i] && ev->kind == OS_EVENT_UNMAP;
 }
 
 /* Of [start, end): what is registered here, by whole mappings. */
