@@ -247,19 +247,19 @@ unsigned store_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr,
 }
 
 unsigned store_group(struct uhmm_space *sp, uint32_t group, uintptr_t folio,
-		     unsigned device)
+		     unsigned device, bool *full)
 {
 	struct frame_group *g = frame_group(sp, group);
 	uint64_t present, refused;
-	bool full = false;
 	unsigned stored;
 
 	if (folio)
-		return store_folio(sp, group, folio, device, &full);
+		return store_folio(sp, group, folio, device, full);
 	present = __atomic_load_n(&g->present, __ATOMIC_ACQUIRE);
 	stored = store_slots(sp, group, present, device, &refused);
 	restore_slots(sp, group, refused);
 	frame_group_give(sp, group);
+	*full |= refused != 0;
 	return stored;
 }
 

@@ -66,10 +66,10 @@ int isolate_folio(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 /*
  * Stores the pages of a group or folio that was taken off the probation list by
  * frame_group_take(), and gives it back or frees it. The number of pages stored. Pages
- * that the device refuses go back to the program.
+ * that the device refuses go back to the program; *full: there were some, else untouched.
  */
 unsigned store_group(struct uhmm_space *sp, uint32_t group, uintptr_t folio,
-		     unsigned device);
+		     unsigned device, bool *full);
 
 /*
  * The same for the folio at addr if that is what is in this group still, taken or not:

@@ -43,6 +43,8 @@
 
 /* Groups or folios isolated before one is stored, above the watermark `hurry`. */
 #define HURRY_GROUPS 32
+/* A device that refuses pages is offered some as often as this at least. */
+#define REFUSED_MAX_NS (50 * MS)
 
 /* Addresses swept of zero pages at a time. */
 #define SWEEP_MIN ((size_t)4 << 20)
@@ -68,6 +70,8 @@ struct worker {
 	int64_t mapped_pages; /* when the fence was last raised */
 	uint64_t walk_ns;     /* what that took */
 	unsigned idle_steps;  /* steps without progress */
+	bool refused;         /* the device took nothing of what it was last offered */
+	uint64_t refused_ns;  /* how long it is left alone then */
 	bool said_stuck;
 	uint64_t stuck_ns; /* since when it is more than told; 0: it was not, last time */
 	struct worth worth;
@@ -249,6 +253,7 @@ static unsigned store_oldest(struct uhmm_space *sp, uint64_t search_ns, int64_t 
 	uint64_t end = os_now_ns() + search_ns;
 	unsigned device = device_first(sp);
 	unsigned stored = 0;
+	bool full = false;
 
 	while (device) {
 		uintptr_t folio = 0;
@@ -256,14 +261,21 @@ static unsigned store_oldest(struct uhmm_space *sp, uint64_t search_ns, int64_t 
 
 		if (group == GROUP_NIL)
 			break;
-		stored += store_group(sp, group, folio, device);
+		stored += store_group(sp, group, folio, device, &full);
 		if (stored >= surplus || os_now_ns() >= end || gate_wanted(&sp->world))
 			break;
 	}
+	if (stored || full)
+		sp->w->refused = !stored;
+	if (stored)
+		sp->w->refused_ns = 0;
 	return stored;
 }
 
-/* One step of work. Returns pages that left memory, or moved towards it. */
+/*
+ * One step of work. Returns pages that left memory, or moved towards it: none where the
+ * device refuses them, for they come back.
+ */
 static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 {
 	struct worker *w = sp->w;
@@ -289,7 +301,7 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	    (r == 0 && w->idle_steps > 16))
 		progress += store_oldest(sp, os_now_ns() - start,
 					 sp->budget.total_pages - wm->low);
-	return progress;
+	return w->refused ? 0 : progress;
 }
 
 static void note_progress(struct uhmm_space *sp, unsigned progress,
@@ -309,6 +321,8 @@ static void note_progress(struct uhmm_space *sp, unsigned progress,
 	sp->budget.stuck = sp->budget.total_pages > wm->high;
 	w->reclaiming = false;
 	w->idle_steps = 0;
+	if (w->refused && w->refused_ns < REFUSED_MAX_NS)
+		w->refused_ns = w->refused_ns ? 2 * w->refused_ns : MS;
 }
 
 /* False: it could not be raised everywhere. */
@@ -388,6 +402,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	int64_t mapped = 0, limit = budget_limit(sp), expected = 0;
 	unsigned progress;
 	bool fenced = true;
+	uint64_t sleep_ns;
 
 	frames_trim(sp);
 	host_pages_trim();
@@ -419,7 +434,8 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	frame_empty_trash(sp);
 	if (!fenced)
 		return w->walk_ns > MS / 10 ? w->walk_ns : MS / 10;
-	return policy_sleep_ns(&wm, b->total_pages);
+	sleep_ns = policy_sleep_ns(&wm, b->total_pages);
+	return w->refused_ns > sleep_ns ? w->refused_ns : sleep_ns;
 }
 
 /*

@@ -55,6 +55,35 @@ API_TEST(reclaim_takes_from_managed_ranges_alone, .timeout_s = 60)
 	api_destroy(space);
 }
 
+/*
+ * What a full device does not take comes back, and is not offered over and over: nobody
+ * who waits for room there is any need to hurry.
+ */
+API_TEST(a_full_device_is_left_alone, .timeout_s = 60)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	struct uhmm_device *lz4 = api_device(space, "lz4:size=4M");
+	size_t nr = 32 * MB / PAGE;
+	char *p = api_map(nr);
+	uint64_t before;
+
+	madvise(p, 32 * MB, MADV_HUGEPAGE);
+	api_fill(p, nr, 1);
+	CHECK_EQ(uhmm_manage(space, p, 32 * MB), 0);
+	CHECK_EQ(uhmm_budget_set(space, 8 * MB), 0);
+	CHECK_SOON(api_stats(space).store_failed > 0);
+	usleep(500000);
+	before = api_stats(space).isolated;
+	usleep(500000);
+	/* Some 10 tries of at most 64 steps; it was as many as the processor could do. */
+	CHECK_LE(api_stats(space).isolated - before, 10 * 64 * 512);
+	api_check(p, nr, 1);
+	CHECK_EQ(uhmm_budget_set(space, 0), 0);
+	CHECK_EQ(uhmm_device_close(space, lz4), 0);
+	api_check(p, nr, 1);
+	api_destroy(space);
+}
+
 /* ---- a budget ---------------------------------------------------------------------- */
 
 struct user {
