@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED] [-x NAME,NAME...]: see churn.h.
- * torture [-i] [...]: the same, see churn_moves.c. With -i faults are delivered inline;
- * then the kernel cannot fetch what it is to read or write, and what would need that is
- * left out.
+ * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED] [-k] [-x NAME,NAME...]: see
+ * churn.h. torture [-i] [...]: the same, see churn_moves.c.
+ *
+ * With -k what hands memory to the kernel is left out: where faults are delivered inline
+ * (-i) or to an ordinary user, the kernel cannot fetch what it is to read or write.
  *
  * MIB is what all threads together keep mapped, OPERATIONS what each does; those named
  * after -x are left out, to find out which one it takes to make a failure. At the end
@@ -102,10 +103,11 @@ static void parse(int argc, char **argv)
 {
 	int o;
 
-	while ((o = getopt(argc, argv, moves_start ? "t:m:n:s:x:i" : "t:m:n:s:x:")) !=
+	while ((o = getopt(argc, argv, moves_start ? "t:m:n:s:x:ki" : "t:m:n:s:x:k")) !=
 	       -1) {
 		uint64_t value = strtoull(optarg ? optarg : "0", NULL, 10);
 
+		options.inline_delivery |= o == 'i';
 		if (o == 't' && value >= 1 && value <= THREADS_MAX)
 			options.threads = (int)value;
 		else if (o == 'm' && value >= 8)
@@ -116,14 +118,14 @@ static void parse(int argc, char **argv)
 			options.seed = value;
 		else if (o == 'x')
 			leave_out(optarg);
-		else if (o == 'i')
-			options.inline_delivery = true;
+		else if (o == 'k' || o == 'i')
+			options.without_kernel = true;
 		else
 			fail("usage: churn [-t 1..16] [-m MIB] [-n OPS] [-s SEED] "
-			     "[-x NAME,NAME...]%s",
+			     "[-k] [-x NAME,NAME...]%s",
 			     moves_start ? " [-i]" : "");
 	}
-	if (options.inline_delivery)
+	if (options.without_kernel)
 		leave_out(by_the_kernel);
 }
 

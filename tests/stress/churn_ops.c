@@ -380,7 +380,8 @@ void op_advise(struct churn *c)
 	} else if (which == 12) {
 		result = madvise(r->base + first * PAGE, nr * PAGE,
 				 how & 1 ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
-		fold(c, result ? (uint64_t)errno : 0);
+		if (!options.without_kernel)
+			fold(c, result ? (uint64_t)errno : 0);
 	} else {
 		advise(r, 0, r->nr, how & 1 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, false);
 	}

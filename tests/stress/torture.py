@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Torture on the real kernel, for a while: one seed after another, each in several ways.
+
+    torture.py [--seconds N] [--seed N] [--jobs N] [--way WAY]... [--tap] BUILD
+
+Three threads do to their memory whatever programs do, while others migrate it to several
+devices and back (churn_moves.c); every page says itself what it should hold. Ways:
+
+    thread   faults are delivered to a thread
+    inline   and in the thread that has them
+    run      under `uhmm run`, with half of the memory that it needs
+    cgroup   as thread, in a memory cgroup with less room than all want: somebody is killed
+             there all the time, and the kernel has no page when it is asked for one
+    user     as thread, as an ordinary user, without what hands memory to the kernel
+
+What a run prints last has to be what churn prints for the same seed with no library about.
+A run that does not end is a failure too: where its threads were is printed. --seed begins
+with that one. Exit status 0 if and only if nothing failed.
+"""
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SIZE = ["-t", "3", "-m", "64", "-n", "1500"]
+# A run takes some five seconds; on a machine that has much else to do, a minute.
+HANGS_AFTER_S = 600
+NOBODY = 65534
+# A run wants some 130 MiB, the hog all that it can get.
+CGROUP_BYTES = 256 << 20
+COUNTS = re.compile(r"(\d+) pages (?:moved|stored)")
+
+
+class Skip(Exception):
+    """This machine cannot do it that way, and why."""
+
+
+def kernel_side(pid):
+    """Where each thread of a process is."""
+    lines = []
+    for task in sorted(Path(f"/proc/{pid}/task").glob("*")):
+        for name in ("comm", "syscall", "stack"):
+            try:
+                text = (task / name).read_text()
+            except OSError:
+                continue
+            lines.append(f"{task.name} {name}: " + " < ".join(text.split("\n")[:6]))
+    return "\n".join(lines)
+
+
+def family(pid):
+    """A process and its descendants."""
+    pids = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            pids += family(child)
+    return pids
+
+
+class Cgroup:
+    """A memory cgroup of our own, of either version; or Skip."""
+
+    def __init__(self):
+        tries = []
+        for root, limit in (("/sys/fs/cgroup", "memory.max"),
+                            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
+            self.path = Path(root) / f"uhmm-torture-{os.getpid()}"
+            try:
+                self.path.mkdir()
+            except OSError as error:
+                tries.append(f"{root}: {error.strerror}")
+                continue
+            try:
+                # Not created: the folder may be one of an ordinary file system.
+                with open(self.path / limit, "r+", encoding="ascii") as file:
+                    file.write(str(CGROUP_BYTES))
+                return
+            except OSError as error:
+                tries.append(f"{self.path / limit}: {error.strerror}")
+                self.path.rmdir()
+        raise Skip("no memory cgroup can be made: " + "; ".join(tries))
+
+    def enter(self):
+        """In a child, before it executes what is to be in there."""
+        (self.path / "cgroup.procs").write_text("0")
+
+    def end(self):
+        """There is nobody in it any more, or will not be in a moment."""
+        for _ in range(100):
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                time.sleep(0.05)
+
+
+class Hog:
+    """Takes what is left in a cgroup, is killed for it, and comes again."""
+
+    CODE = """
+import mmap, time
+open("/proc/self/oom_score_adj", "w").write("1000")
+took = []
+while True:
+    took.append(mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    took[-1].write(b"x" * (1 << 20))
+    time.sleep(0.002)
+"""
+
+    def __init__(self, cgroup):
+        self.stopped = False
+        self.cgroup = cgroup
+        self.killed = -1
+        self.process = None
+
+    def run(self):
+        """Until stop(); in a thread."""
+        while not self.stopped:
+            self.killed += 1
+            self.process = subprocess.Popen([sys.executable, "-c", self.CODE],
+                                            preexec_fn=self.cgroup.enter,
+                                            stderr=subprocess.DEVNULL)
+            self.process.wait()
+
+    def stop(self):
+        """Once and for all."""
+        self.stopped = True
+        while self.process and self.process.poll() is None:
+            self.process.kill()
+            time.sleep(0.01)
+
+
+class Torture:
+    """What is the same for all runs."""
+
+    def __init__(self, build):
+        self.bin = build / "tests" / "stress"
+        self.build = build
+        self.migrated = self.operations = self.killed = 0
+        self.skipped = {}
+        self.digests = {}
+
+    def command(self, name, seed, *more):
+        """A run of churn or torture."""
+        return [str(self.bin / name), *SIZE, "-s", str(seed), *more]
+
+    def go(self, command, **how):
+        """Runs it; (status, what it printed, what it said)."""
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, \
+                subprocess.Popen(command, stdout=out, stderr=err, cwd="/var/tmp",
+                                 start_new_session=True, **how) as process:
+            note = ""
+            try:
+                process.wait(HANGS_AFTER_S)
+            except subprocess.TimeoutExpired:
+                note = f"\nno end after {HANGS_AFTER_S} s\n"
+                note += "\n".join(kernel_side(pid) for pid in family(process.pid))
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            out.seek(0)
+            err.seek(0)
+            return (process.returncode, out.read().decode(errors="replace"),
+                    err.read().decode(errors="replace") + note)
+
+    def digest(self, seed, *more):
+        """What churn prints in the end, without any library."""
+        key = (seed, more)
+        if key not in self.digests:
+            status, out, err = self.go(self.command("churn", seed, *more))
+            if status:
+                raise RuntimeError(f"churn by itself: status {status}\n{err}")
+            self.digests[key] = out.split("\n")[-2]
+        return self.digests[key]
+
+    def judge(self, seed, result, *more):
+        """None, or what is wrong."""
+        status, out, err = result
+        if status == 77:
+            raise Skip("this machine lets it have no userfaultfd")
+        lines = out.split("\n")
+        self.migrated += sum(int(n) for n in COUNTS.findall(err))
+        self.operations += 3 * int(SIZE[5])
+        if status:
+            return f"status {status}\n{out[-2000:]}{err[-4000:]}"
+        if lines[-2:-1] != [self.digest(seed, *more)]:
+            return f"not what churn prints:\n{out[-1000:]}"
+        return None
+
+    # ---- the ways ------------------------------------------------------------------
+
+    def thread(self, seed):
+        """Faults are delivered to a thread."""
+        return self.judge(seed, self.go(self.command("torture", seed)))
+
+    def inline(self, seed):
+        """And in the thread that has them."""
+        result = self.go(self.command("torture", seed, "-i"))
+        return self.judge(seed, result, "-k")
+
+    def run(self, seed):
+        """Under `uhmm run`, with half of the memory."""
+        command = [str(self.build / "uhmm"), "run", "--memory", "40M", "--device", "lz4",
+                   "--", *self.command("churn", seed)]
+        return self.judge(seed, self.go(command))
+
+    def cgroup(self, seed):
+        """Beside somebody who takes all memory, in a cgroup that has little."""
+        cgroup = Cgroup()
+        hog = Hog(cgroup)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(hog.run)
+            try:
+                return self.judge(seed, self.go(self.command("torture", seed),
+                                                preexec_fn=cgroup.enter))
+            finally:
+                hog.stop()
+                self.killed += max(hog.killed, 0)
+                cgroup.end()
+
+    def user(self, seed):
+        """As an ordinary user; then the kernel does not fetch what is not there."""
+        if os.getuid() == 0:
+            how = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        else:
+            how = {}
+        asked = subprocess.run([str(self.build / "uhmm"), "doctor"], check=False,
+                               stdout=subprocess.DEVNULL, **how)
+        if asked.returncode:
+            raise Skip("an ordinary user has no userfaultfd here: see `uhmm doctor`")
+        result = self.go(self.command("torture", seed, "-k"), **how)
+        return self.judge(seed, result, "-k")
+
+
+WAYS = ["thread", "inline", "run", "cgroup", "user"]
+
+
+class Report:
+    """What is said meanwhile and in the end."""
+
+    def __init__(self, torture, options):
+        self.torture, self.options = torture, options
+        self.start = self.said = time.monotonic()
+        self.done = dict.fromkeys(options.way, 0)
+        self.failures = []
+
+    def note(self, way, seed, wrong):
+        """A run has ended."""
+        self.done[way] += 1
+        if wrong:
+            self.failures.append((way, seed))
+            print(f"# {way}, seed {seed} (again: torture.py --way {way} --seed {seed} "
+                  f"--seconds 1 BUILD): {wrong}".replace("\n", "\n# "), flush=True)
+        if time.monotonic() - self.said >= 15:
+            self.said = time.monotonic()
+            print(f"# {self.summary()}", flush=True)
+
+    def seconds(self):
+        """Since the beginning."""
+        return time.monotonic() - self.start
+
+    def summary(self):
+        """In one line."""
+        runs = ", ".join(f"{way} {n}" for way, n in self.done.items() if n)
+        t = self.torture
+        return (f"{self.seconds():.0f} of {self.options.seconds} s: "
+                f"{sum(self.done.values())} runs ({runs}), {len(self.failures)} failed; "
+                f"{t.operations} operations, {t.migrated} pages migrated"
+                + (f", {t.killed} killed for memory" if t.killed else ""))
+
+
+def one(torture, report, way, seed):
+    """A run, and what became of it."""
+    if way in torture.skipped:
+        return
+    try:
+        wrong = getattr(torture, way)(seed)
+    except Skip as skip:
+        torture.skipped[way] = str(skip)
+        return
+    report.note(way, seed, wrong)
+
+
+def main():
+    """As the head of this file says."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2))
+    parser.add_argument("--way", action="append", choices=WAYS)
+    parser.add_argument("--tap", action="store_true")
+    parser.add_argument("build", type=Path)
+    options = parser.parse_args()
+    options.way = options.way or WAYS
+    options.build = options.build.resolve()
+    seed = options.seed or int(time.time())
+    torture = Torture(options.build)
+    report = Report(torture, options)
+    if options.tap:
+        print(f"1..{len(options.way)}")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        while True:
+            runs = [pool.submit(one, torture, report, way, seed) for way in options.way]
+            for run in runs:
+                run.result()
+            seed += 1
+            if report.seconds() >= options.seconds or report.failures:
+                break
+    print(f"# {report.summary()}")
+    for i, way in enumerate(options.way):
+        bad = any(failed == way for failed, _ in report.failures)
+        skip = f" # SKIP {torture.skipped[way]}" if way in torture.skipped else ""
+        if options.tap:
+            print(f"{'not ' if bad else ''}ok {i + 1} - {way}{skip}")
+        elif skip:
+            print(f"left out: {way}: {torture.skipped[way]}")
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
