@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bugs in what follows the program's own changes of its mappings."""
+from .mutant import Mutant
+
+MUTANTS = [
+    # ---- events -----------------------------------------------------------------------
+    Mutant("discarded_comes_back", "lib/event.c",
+           "what the program has discarded is there again", """
+		event_discard(sp, ev.from, ev.end, false);
+""", """
+"""),
+    Mutant("unmapped_comes_back", "lib/event.c",
+           "what was unmapped is there in the next mapping at its address", """
+	event_discard(sp, ev->from, ev->end, true);
+""", """
+"""),
+    Mutant("moves_stay", "lib/event.c",
+           "pages are looked for where they were before mremap()", """
+	event_remap(sp, ev->from, ev->to, ev->len);
+""", """
+"""),
+    Mutant("order_of_events", "lib/event.c",
+           "what freed an address is applied after what was moved there", """
+		if (!b->applied[j] && frees(&b->event[j], ev->to, end))
+""", """
+		if (0)
+"""),
+    Mutant("do_not_gather", "lib/event.c",
+           "events that belong together are applied apart", """
+	if (structural)
+		event_gather(sp);
+""", """
+"""),
+    Mutant("do_not_wait_for_holder", "lib/event.c",
+           "an event is applied to a page that somebody is at work on", """
+	while (entry_busy(e = entry_load(entry)))
+		page_wait(sp, entry);
+	return e;
+""", """
+	e = entry_load(entry);
+	return entry_busy(e) ? 0 : e;
+"""),
+    Mutant("split_loses_a_page", "lib/event.c",
+           "the last page of a folio that is taken apart is lost", """
+	folio_split(sp, chunk, addr, f, 0, CHUNK_PAGES);
+""", """
+	folio_split(sp, chunk, addr, f, 0, CHUNK_PAGES - 1);
+"""),
+    # ---- the gate ---------------------------------------------------------------------
+    Mutant("close_and_go", "lib/gate.c",
+           "who closes the gate does not wait for those who are inside", """
+		while ((inside = __atomic_load_n(&gate->shard[s].inside,
+						 __ATOMIC_SEQ_CST)))
+			os_wait(&gate->shard[s].inside, inside, -1);
+""", """
+		inside = 0;
+		(void)inside;
+"""),
+    Mutant("open_without_waking", "lib/gate.c",
+           "who waits at the gate sleeps on when it is opened", """
+	if (__atomic_exchange_n(&gate->closed, 0, __ATOMIC_SEQ_CST) == 2)
+		os_wake(&gate->closed, INT_MAX);
+""", """
+	__atomic_exchange_n(&gate->closed, 0, __ATOMIC_SEQ_CST);
+"""),
+]

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bugs in what a fork copies."""
+from .mutant import Mutant
+
+MUTANTS = [
+    # ---- fork -------------------------------------------------------------------------
+    Mutant("fork_in_an_open_world", "lib/fork.c",
+           "the child's memory is copied while others change states", """
+	gate_close(&sp->world);
+""", """
+	gate_close(&sp->world);
+	gate_open(&sp->world);
+"""),
+    Mutant("do_not_log_fills", "lib/frozen.c",
+           "what was filled in a frozen space is still elsewhere after it", """
+		if (log->record[i].kind == FROZEN_FILL)
+""", """
+		if (0)
+"""),
+    Mutant("childs_log_is_lost", "lib/fork_child.c",
+           "what the child did before it took over is not known to it", """
+	frozen_apply(sp, &fs->shared->child, NULL);
+""", """
+"""),
+    Mutant("hand_over_too_early", "lib/fork.c",
+           "the child is given its userfaultfd before all events were read", """
+	while (event_unread(sp)) {
+		read_parent(sp);
+		os_yield();
+	}
+""", """
+"""),
+    Mutant("raw_child_is_empty", "lib/event.c",
+           "a raw clone's child gets nothing of what was migrated", """
+			fork_fill(sp, b->child[c].uffd, b->child[c].after);
+""", """
+			os_uffd_close(b->child[c].uffd);
+"""),
+    Mutant("forget_the_childs_reference", "lib/pagemap_share.c",
+           "a page of a shared page map is freed while a child has it", """
+		for (; left; left &= left - 1)
+""", """
+		for (left = 0; left; left &= left - 1)
+"""),
+]

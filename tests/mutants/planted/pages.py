@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bugs in how pages leave and come back."""
+from .mutant import Mutant
+
+MUTANTS = [
+    # ---- isolation --------------------------------------------------------------------
+    Mutant("skip_register", "lib/isolate.c",
+           "pages leave a mapping that is not registered: they read as zeros", """
+	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
+""", """
+	r = 0;
+"""),
+    Mutant("lose_moves_tail", "lib/isolate.c",
+           "what a MOVE did not come to is taken for moved", """
+			settle_moved(is, at, (unsigned)(r >> PAGE_SHIFT));
+			i += (unsigned)(r >> PAGE_SHIFT);
+""", """
+			settle_moved(is, at, nr - i);
+			i = nr;
+"""),
+    Mutant("publish_before_move", "lib/isolate.c",
+           "a page is in PROBATION before it has moved", """
+		int64_t r = os_uffd_move(is->sp->uffd, frame_addr(is->sp, slot), at,
+					 (nr - i) * PAGE_SIZE, 0);
+""", """
+		int64_t r;
+
+		settle(is, at, entry_make(PAGE_PROBATION, slot, 0));
+		r = os_uffd_move(is->sp->uffd, frame_addr(is->sp, slot), at,
+				 (nr - i) * PAGE_SIZE, 0);
+		*page_entry(is->chunk, at) = entry_make(PAGE_ISOLATING, 0, 0);
+"""),
+    Mutant("ignore_pins", "lib/isolate.c",
+           "pages that the program has pinned are isolated", """
+	if (page_pinned(is->chunk, page_index(addr))) {
+""", """
+	if (0) {
+"""),
+    Mutant("drop_more_than_zeros", "lib/isolate.c",
+           "a page whose first bytes are zeros becomes a hole", """
+	return !bytes[0] && !memcmp(bytes, bytes + 1, nr * PAGE_SIZE - 1);
+""", """
+	return !bytes[0] && !memcmp(bytes, bytes + 1, 3);
+"""),
+    Mutant("isolate_while_discarding", "lib/isolate.c",
+           "a page that a discard is still to come for is isolated", """
+	if (unsharing(is->sp, addr) || zap_pending(is->sp, addr, addr + PAGE_SIZE)) {
+""", """
+	if (unsharing(is->sp, addr)) {
+"""),
+    Mutant("once_a_folio", "lib/isolate.c",
+           "pages that were stored one by one come back as the folio that they were", """
+	if (f & ENTRY_STORED)
+""", """
+	if (0)
+"""),
+    # ---- store ------------------------------------------------------------------------
+    Mutant("store_without_waking", "lib/migrate.c",
+           "who waits for a page that is being stored sleeps on", """
+	if (flags & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, st->addr[n], PAGE_SIZE);
+""", """
+	if (0)
+		os_uffd_wake(sp->uffd, st->addr[n], PAGE_SIZE);
+"""),
+    Mutant("wake_too_early", "lib/migrate.c",
+           "who waits is woken before the page's state has changed", """
+	flags = page_settle(sp, st->entry[n], st->addr[n], to);
+	if (flags & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, st->addr[n], PAGE_SIZE);
+""", """
+	flags = entry_load(st->entry[n]);
+	if (flags & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, st->addr[n], PAGE_SIZE);
+	page_settle(sp, st->entry[n], st->addr[n], to);
+"""),
+    Mutant("drop_refused_frames", "lib/migrate.c",
+           "a frame is given up though the device has refused its page", """
+	frame_drop(sp, group, stored);
+""", """
+	frame_drop(sp, group, stored | full);
+"""),
+    Mutant("keep_copy_of_wanted", "lib/migrate.c",
+           "the copy of a page that goes back after all stays on the device", """
+		if (!failed)
+			device_forget(sp, st->device, st->io[n].page);
+""", """
+"""),
+    Mutant("half_a_folio_stays", "lib/migrate.c",
+           "pages of a folio that a full device has taken stay there", """
+		for (i = 0; i < done; i++)
+			device_forget(sp, device, page[i]);
+""", """
+"""),
+    # ---- restore ----------------------------------------------------------------------
+    Mutant("ignore_eagain", "lib/migrate.c",
+           "a page that could not be moved back for now is taken for there", """
+		return (int)r;
+""", """
+		return 0;
+"""),
+    Mutant("restore_loses_tail", "lib/migrate.c",
+           "pages that a MOVE back did not come to are taken for there", """
+		done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
+""", """
+		done = r > 0 ? nr : 0;
+"""),
+    # ---- faults -----------------------------------------------------------------------
+    Mutant("fill_over_entries", "lib/fault.c",
+           "zeros are filled in where pages are elsewhere", """
+		if (entry && entry_state(entry_load(entry)) != PAGE_NONE)
+			break;
+""", """
+		(void)entry;
+"""),
+    Mutant("free_before_fill", "lib/fault.c",
+           "copies are freed though the pages could not be filled in", """
+			put_back(ld, n);
+""", """
+			put_back(ld, n);
+		ld->done = which_first(ld->nr);
+		free_copies(ld);
+		ld->done = 0;
+"""),
+    Mutant("keep_stale_copy", "lib/fault.c",
+           "copies of pages that came back stay on the device", """
+		free_copies(ld);
+""", """
+"""),
+    Mutant("fill_with_gate_closed", "lib/fault.c",
+           "pages are filled in while the program's changes are applied", """
+	if (gate_try_enter(&sp->gate, &shard)) {
+		fill_all(ld);
+		gate_leave(&sp->gate, shard);
+""", """
+	shard = 0;
+	if (1) {
+		fill_all(ld);
+"""),
+    Mutant("lost_page_is_zeros", "lib/fault.c",
+           "a page that the device cannot give back reads as zeros", """
+	settle(ld, n, entry_make(PAGE_POISONED, 0, 0));
+	os_uffd_poison(sp->uffd, at, PAGE_SIZE);
+""", """
+	settle(ld, n, entry_make(PAGE_NONE, 0, 0));
+	os_uffd_zero(sp->uffd, at, PAGE_SIZE);
+"""),
+    Mutant("forget_the_budget", "lib/fault.c",
+           "room in the budget that was not used is not given back", """
+	budget_return(sp, granted - (ld.filled < granted ? ld.filled : granted));
+""", """
+"""),
+    Mutant("park_for_ever", "lib/fault.c",
+           "who waits for room in the budget is not woken when there is some", """
+		for (i = 0; i < nr; i++)
+			os_uffd_wake(sp->uffd, some[i], PAGE_SIZE);
+""", """
+		(void)i;
+"""),
+    Mutant("stored_folio_stays_busy", "lib/fault_chunk.c",
+           "pages of a folio that could not be claimed whole stay LOADING", """
+	settle(cl, 0, i, true);
+""", """
+"""),
+]
