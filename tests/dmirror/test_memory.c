@@ -229,6 +229,31 @@ DM_TEST(what_is_on_the_device_moves_with_mremap)
 	dm_check(to + NR / 2 * PAGE, NR / 2, 1 + NR / 2);
 }
 
+/*
+ * What is mapped over was a file's, of which the library hears nothing. If the device went
+ * on by what it has of that, it would bring back what it has itself.
+ */
+DM_TEST(what_mremap_replaces_is_not_looked_for)
+{
+	int fd = dm_open(number), file = memfd_create("file", MFD_CLOEXEC);
+	char *p = dm_map(NR), *to = dm_map(NR), *q = dm_map(NR);
+
+	CHECK(file >= 0);
+	CHECK_EQ(ftruncate(file, NR * PAGE), 0);
+	CHECK(mmap(to, NR * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
+		   0) == to);
+	dm_fill(to, NR, 500);
+	dm_read(fd, to, q, NR, 1);
+	dm_check(q, NR, 500);
+	dm_fill(p, NR, 1);
+	dm_to_dev(fd, p, NR, 1);
+	CHECK(mremap(p, NR * PAGE, NR * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	dm_read(fd, to, q, NR, 1);
+	dm_check(q, NR, 1);
+	dm_snapshot(fd, to, NR, dm_local(number));
+	close(file);
+}
+
 DM_TEST(what_is_discarded_is_zeros_for_the_device_too)
 {
 	int fd = dm_open(number);

@@ -90,17 +90,17 @@ class Tests:
 
     def __init__(self, tree, name, suites):
         self.tree, self.name, self.suites = tree, name, suites
-        self.seconds = {}  # of each program, without a mutant
 
     def wanted(self, clean):
-        """What is not as it was without the mutant; the quick first."""
+        """What is not as it was without the mutant; the quick first of what has it."""
         now = self.tree.digests()
         changed = {path for path in now if now[path] != clean.get(path)}
         programs = [p for p in self.tree.programs() if p.suite in self.suites]
         # What a program loads or runs does not show in it.
         if not self.loads or not any(path.parent == self.tree.build for path in changed):
             programs = [p for p in programs if p.path in changed]
-        return sorted(programs, key=lambda p: self.seconds.get(p.name, 0))
+        return sorted(programs, key=lambda p: (p.path not in changed,
+                                               self.tree.seconds.get(p.name, 0)))
 
     def build(self):
         """Before a test of the system there is everything, as tests run programs."""
@@ -136,7 +136,7 @@ class Tests:
             how = run.failure()
             running.discard(run)
             if not how:
-                self.seconds.setdefault(program.name, time.monotonic() - start)
+                self.tree.seconds[program.name] = time.monotonic() - start
             elif not failed:
                 failed.append((program, how))
                 for other in list(running):
@@ -215,7 +215,8 @@ class Sim(Unit):
         return [int(seed) for seed in seeds], hangs
 
 
-def layers_of(tree, seeds):
-    """In the order they are tried in."""
-    return [Unit(tree, "unit", ["unit", "device"]), Sim(tree, "sim", ["sim"], seeds),
-            Tests(tree, "system", ["system", "dmirror"])]
+def layers_of(tree, seeds, names):
+    """In the order they are tried in; only those with a name of these, if there are."""
+    layers = [Unit(tree, "unit", ["unit", "device"]), Sim(tree, "sim", ["sim"], seeds),
+              Tests(tree, "system", ["system", "dmirror"])]
+    return [layer for layer in layers if not names or layer.name in names]

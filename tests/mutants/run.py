@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plants bugs (planted/), one at a time, and looks which layer of tests catches each.
 
-    run.py [--work DIR] [--seeds N] [--rate N] [--all] [--trust] [NAME...]
+    run.py [--work DIR] [--seeds N] [--rate N] [--all] [--trust] [--layer L]... [NAME...]
     run.py --check       only: can each of them be planted? (TAP)
 
 Before that the code as it is has to pass (--trust: it does). Layers are tried in the
@@ -92,9 +92,10 @@ def arguments():
     """Those of the command line."""
     parser = argparse.ArgumentParser(description="plant bugs, see them caught")
     parser.add_argument("--work", type=Path, default=ROOT / "build-check" / "mutants")
-    parser.add_argument("--seeds", type=int, default=3000)
+    parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--rate", type=int, default=1, help="try so many seeds")
     parser.add_argument("--all", action="store_true", help="try every layer")
+    parser.add_argument("--layer", action="append", help="only this one")
     parser.add_argument("--trust", action="store_true", help="without mutants it passes")
     parser.add_argument("--check", action="store_true", help="can they be planted?")
     parser.add_argument("name", nargs="*")
@@ -109,7 +110,7 @@ def main():
     mutants, rows, start = chosen(args.name), [], time.monotonic()
     tree = Tree(args.work.resolve())
     tree.make()
-    layers, clean = layers_of(tree, args.seeds), tree.digests()
+    layers, clean = layers_of(tree, args.seeds, args.layer), tree.digests()
     if not args.trust:
         try_clean(layers)
     for i, mutant in enumerate(mutants, 1):
@@ -119,6 +120,7 @@ def main():
         say(f"[{i}/{len(mutants)}] {mutant.name}: {how}, "
             f"{time.monotonic() - begun:.0f} s")
         rows.append((mutant, found))
+        tree.note()
     table(rows)
     caught = sum(bool(found) for _, found in rows)
     say(f"\n{len(mutants)} mutants: {caught} caught, "

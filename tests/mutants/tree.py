@@ -31,6 +31,9 @@ class Tree:
         self.env = dict(os.environ, UHMM_BUILD=str(self.build),
                         UHMM_SOURCE=str(self.source))
 
+        self.notes = work / "seconds.json"
+        self.seconds = {}  # how long each program took when it last passed
+
     def make(self):
         """Copies what is not ignored by git, and builds all of it."""
         names = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"],
@@ -41,6 +44,12 @@ class Tree:
             self.quiet(["meson", "setup", str(self.build), str(self.source),
                         "-Dtests=true"])
         self.ninja([])
+        if self.notes.exists():
+            self.seconds = json.loads(self.notes.read_text())
+
+    def note(self):
+        """For the next time."""
+        self.notes.write_text(json.dumps(self.seconds, indent=1))
 
     @staticmethod
     def copy(new, to):

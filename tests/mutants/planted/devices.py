@@ -22,4 +22,53 @@ MUTANTS = [
 """, """
 	for (done = 0; done < nr; done++)
 """),
+    # ---- the kernel's test device -----------------------------------------------------
+    Mutant("dmirror_ignores_the_sequence", "compat/dmirror/migrate.c",
+           "the device's table gets pages that were discarded during the migration", """
+	done = !uhmm_notifier_read_retry(m->notifier, seq);
+""", """
+	done = true;
+	(void)seq;
+"""),
+    Mutant("dmirror_does_not_look_again", "compat/dmirror/migrate.c",
+           "a migration fails because something happened elsewhere", """
+	return stored ? 0 : mirror_adopt(w, start, end);
+""", """
+	(void)stored;
+	return 0;
+"""),
+    Mutant("dmirror_fault_over_migration", "compat/dmirror/fault.c",
+           "a fault overwrites what the same file has migrated meanwhile", """
+	if (uhmm_notifier_read_retry(m->notifier, w->range.notifier_seq) ||
+	    m->own_seq != own_seq)
+""", """
+	if (uhmm_notifier_read_retry(m->notifier, w->range.notifier_seq) ||
+	    (0 && m->own_seq != own_seq))
+"""),
+    Mutant("dmirror_own_changes_not_counted", "compat/dmirror/migrate.c",
+           "what a file has changed in its table itself is not counted", """
+	__atomic_fetch_add(&m->own_seq, 1, __ATOMIC_RELEASE);
+""", """
+"""),
+    Mutant("dmirror_misses_mremaps_target", "compat/dmirror/map.c",
+           "the device keeps what it had where mremap() has put something else", """
+		process_mappings_changed((uintptr_t)p, new_len);
+	end(locked, &signals, addr, len > new_len ? len : new_len);
+""", """
+		(void)p;
+	end(locked, &signals, addr, len > new_len ? len : new_len);
+"""),
+    Mutant("dmirror_hears_its_own", "compat/dmirror/mirror.c",
+           "a device's own migration empties its table", """
+	if (is_own(m, what))
+		return;
+""", """
+	(void)is_own;
+"""),
+    Mutant("dmirror_deaf_to_others", "compat/dmirror/mirror.c",
+           "the table keeps what another file's migration has taken away", """
+	       what->owner == m;
+""", """
+	       what->owner != NULL;
+"""),
 ]
