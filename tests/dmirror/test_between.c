@@ -99,7 +99,7 @@ static void migrate_elsewhere(void)
 	dm_check(now.q, NR, 100);
 }
 
-/* Not by libc, which would wait for the lock. The device has been told when it is over. */
+/* Not by libc, which would wait for the lock. At its end the device has been told. */
 static void discard_two(void)
 {
 	unsigned char prot;

@@ -230,8 +230,8 @@ DM_TEST(what_is_on_the_device_moves_with_mremap)
 }
 
 /*
- * What is mapped over was a file's, of which the library hears nothing. If the device went
- * on by what it has of that, it would bring back what it has itself.
+ * What is mapped over was a file's, of which the library hears nothing. If the device
+ * went on by what it has of that, it would bring back what it has itself.
  */
 DM_TEST(what_mremap_replaces_is_not_looked_for)
 {
