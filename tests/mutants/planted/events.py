@@ -63,4 +63,31 @@ MUTANTS = [
 """, """
 	__atomic_exchange_n(&gate->closed, 0, __ATOMIC_SEQ_CST);
 """),
+    Mutant("frames_owner_stays", "lib/event.c",
+           "a frame says that its page is where it was before mremap()", """
+	if (entry_state(e) == PAGE_PROBATION)
+		frame_set_owner(sp, entry_payload(e), to);
+	else
+""", """
+	if (entry_state(e) != PAGE_PROBATION)
+"""),
+    Mutant("pins_stay", "lib/event.c",
+           "a pinned page is not pinned after mremap()", """
+			remap_pins(&rm, chunk, addr);
+""", """
+			(void)remap_pins;
+"""),
+    Mutant("mremap_tells_half", "lib/event.c",
+           "who mirrors memory is not told that pages were moved away from it", """
+	bool told = notifier_begin(sp, ev->from, ev->from + ev->len, UHMM_EVENT_UNMAP,
+				   NULL);
+""", """
+	bool told = false;
+"""),
+    Mutant("coherent_after_a_clone", "lib/event.c",
+           "after a raw clone a coherent page counts as one that only we have", """
+	if (b->nr_children)
+		coherent_forked(sp);
+""", """
+"""),
 ]

@@ -42,4 +42,11 @@ MUTANTS = [
 """, """
 		for (left = 0; left; left &= left - 1)
 """),
+    Mutant("the_dead_keep_their_pages", "lib/pagemap_share.c",
+           "pages of a process that has ended are never free again", """
+			give_up_all(map, i);
+			__atomic_store_n(&m->state, MEMBER_NONE, __ATOMIC_RELEASE);
+""", """
+			__atomic_store_n(&m->state, MEMBER_NONE, __ATOMIC_RELEASE);
+"""),
 ]

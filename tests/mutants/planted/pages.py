@@ -162,4 +162,58 @@ MUTANTS = [
 	settle(cl, 0, i, true);
 """, """
 """),
+    # ---- protection and the budget ----------------------------------------------------
+    Mutant("stays_writable", "lib/migration.c",
+           "what may only be read can be written after a migration", """
+	if (!vma->writable)
+		os_set_writable(start, len, vma, false);
+""", """
+	(void)start;
+	(void)len;
+	(void)vma;
+"""),
+    Mutant("room_given_back_twice", "lib/fault.c",
+           "a fault gives back room in the budget that it has used", """
+	budget_return(sp, granted - (ld.filled < granted ? ld.filled : granted));
+	if (ld.filled) {
+		stream_filled""", """
+	budget_return(sp, granted);
+	if (ld.filled) {
+		stream_filled"""),
+    Mutant("frames_counted_for_ever", "lib/frame.c",
+           "frames that were given back are counted as on probation", """
+	__atomic_fetch_sub(&f->nr_probation, (uint64_t)__builtin_popcountll(mask),
+			   __ATOMIC_RELAXED);
+""", """
+"""),
+    Mutant("split_frames_counted_twice", "lib/frame_folio.c",
+           "pages of a huge frame that is split are not counted", """
+	__atomic_fetch_sub(&f->nr_probation, CHUNK_PAGES - (to - from), __ATOMIC_RELAXED);
+""", """
+	__atomic_fetch_sub(&f->nr_probation, CHUNK_PAGES, __ATOMIC_RELAXED);
+"""),
+    Mutant("another_mapping", "lib/isolate.c",
+           "a mapping that has changed while it was registered is taken for the same", """
+	/* It may have changed between the two: then that was another mapping. */
+	if (event_unread(sp)) {
+""", """
+	if (0) {
+"""),
+    Mutant("shared_since_fork_stays", "lib/isolate.c",
+           "pages that a fork has left shared are never made exclusive", """
+		unshare_pages(sp, addr, which);
+		is.refused = 0;
+""", """
+		is.refused = 0;
+"""),
+    Mutant("torn_folio_loses_a_page", "lib/isolate.c",
+           "a huge page that became small in the middle of a move loses its rest", """
+		folio_split(sp, chunk, addr, entry_make(PAGE_PROBATION, slot, 0), 0,
+			    (unsigned)(r >> PAGE_SHIFT));
+	}
+""", """
+		folio_split(sp, chunk, addr, entry_make(PAGE_PROBATION, slot, 0), 0,
+			    (unsigned)(r >> PAGE_SHIFT) - 1);
+	}
+"""),
 ]
