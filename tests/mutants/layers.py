@@ -19,10 +19,14 @@ from typing import NamedTuple
 JOBS = os.cpu_count() or 1
 # The harness ends tests that hang, after 30 s; this is for what has no harness.
 HANGS_S = 300
+# As long as seeds take at most, many of them together and one of them.
+SEEDS_S = 30
+SEED_S = 0.3
 # Seeds that are tried first: most mutants are caught by one of them.
 FIRST_SEEDS = 16
 MOST_SEEDS = 512
-# A test program is not run as often as seeds are.
+# Of a test program that has failed; two of them must.
+FEWEST_RUNS = 3
 MOST_RUNS = 5
 
 
@@ -109,47 +113,51 @@ class Tests:
     def try_all(self, clean, runs):
         """The first program that fails, as Caught, or None."""
         self.build()
-        todo, failed = queue.Queue(), []
-        for program in self.wanted(clean):
+        programs = self.wanted(clean)
+        while programs:
+            passed, failed = self.run_some(programs)
+            if not failed:
+                return None
+            program, how = failed[0]
+            nr = max(FEWEST_RUNS, min(runs, MOST_RUNS))
+            nr_failed = 1 + sum(Run(program).failure() is not None for _ in range(nr - 1))
+            if nr_failed > 1:
+                return Caught(self.name, f"{program.name}: {how}",
+                              f"{nr_failed} of {nr} runs")
+            # Once is no more than a busy machine does to what has a time limit.
+            programs = [p for p in programs if p not in passed and p != program]
+        return None
+
+    def run_some(self, programs):
+        """Programs that have passed, and (program, how) of the first that has failed."""
+        todo, passed, failed, running = queue.Queue(), [], [], set()
+
+        def work():
+            while not failed and not todo.empty():
+                try:
+                    program = todo.get_nowait()
+                except queue.Empty:
+                    return
+                run, start = Run(program), time.monotonic()
+                running.add(run)
+                how = run.failure()
+                running.discard(run)
+                if not how:
+                    passed.append(program)
+                    self.tree.seconds[program.name] = time.monotonic() - start
+                elif not failed:
+                    failed.append((program, how))
+                    for other in list(running):
+                        other.end()
+
+        for program in programs:
             todo.put(program)
-        running = set()
-        workers = [threading.Thread(target=self.work, args=(todo, running, failed))
-                   for _ in range(JOBS)]
+        workers = [threading.Thread(target=work) for _ in range(JOBS)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        if not failed:
-            return None
-        program, how = failed[0]
-        return Caught(self.name, f"{program.name}: {how}", self.rate(program, runs))
-
-    def work(self, todo, running, failed):
-        """Runs programs until there is none left or one has failed."""
-        while not failed:
-            try:
-                program = todo.get_nowait()
-            except queue.Empty:
-                return
-            run, start = Run(program), time.monotonic()
-            running.add(run)
-            how = run.failure()
-            running.discard(run)
-            if not how:
-                self.tree.seconds[program.name] = time.monotonic() - start
-            elif not failed:
-                failed.append((program, how))
-                for other in list(running):
-                    other.end()
-
-    @staticmethod
-    def rate(program, runs):
-        """In how many of a few runs it fails; that it has failed once is known."""
-        nr = min(runs, MOST_RUNS)
-        if nr < 2:
-            return "run 1"
-        failed = 1 + sum(Run(program).failure() is not None for _ in range(nr - 1))
-        return f"{failed} of {nr} runs"
+        return passed, failed
 
 
 class Unit(Tests):
@@ -205,7 +213,7 @@ class Sim(Unit):
              str(JOBS)], env=sim.env, start_new_session=True, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL)
         try:
-            out, _ = run.communicate(timeout=HANGS_S)
+            out, _ = run.communicate(timeout=SEEDS_S + nr * SEED_S)
             hangs = False
         except subprocess.TimeoutExpired:
             end_session(run.pid)

@@ -41,11 +41,12 @@ MUTANTS = [
 """, """
 	return ours;
 """),
-    Mutant("childs_part_counted_twice", "preload/usage.c",
-           "after a fork parent and child both count all of what they share", """
-	__atomic_fetch_sub(&parent->usage_pages, whole - part, __ATOMIC_SEQ_CST);
-	if (__atomic""", """
-	if (__atomic"""),
+    Mutant("childs_part_is_nobodys", "preload/usage.c",
+           "what a forked child shares is on nobody's account until it looks", """
+	CTL_STORE(&slot->usage_pages, part);
+""", """
+	CTL_STORE(&slot->usage_pages, 0);
+"""),
     Mutant("notes_outlive_a_fork", "preload/threads.c",
            "a forked child waits for threads that it does not have", """
 		memset(block(b), 0, block_size(b) * sizeof(struct note));
