@@ -145,11 +145,6 @@ MUTANTS = [
 	settle(ld, n, entry_make(PAGE_NONE, 0, 0));
 	os_uffd_zero(sp->uffd, at, PAGE_SIZE);
 """),
-    Mutant("forget_the_budget", "lib/fault.c",
-           "room in the budget that was not used is not given back", """
-	budget_return(sp, granted - (ld.filled < granted ? ld.filled : granted));
-""", """
-"""),
     Mutant("park_for_ever", "lib/fault.c",
            "who waits for room in the budget is not woken when there is some", """
 		for (i = 0; i < nr; i++)
@@ -172,14 +167,6 @@ MUTANTS = [
 	(void)len;
 	(void)vma;
 """),
-    Mutant("room_given_back_twice", "lib/fault.c",
-           "a fault gives back room in the budget that it has used", """
-	budget_return(sp, granted - (ld.filled < granted ? ld.filled : granted));
-	if (ld.filled) {
-		stream_filled""", """
-	budget_return(sp, granted);
-	if (ld.filled) {
-		stream_filled"""),
     Mutant("frames_counted_for_ever", "lib/frame.c",
            "frames that were given back are counted as on probation", """
 	__atomic_fetch_sub(&f->nr_probation, (uint64_t)__builtin_popcountll(mask),
@@ -215,5 +202,11 @@ MUTANTS = [
 		folio_split(sp, chunk, addr, entry_make(PAGE_PROBATION, slot, 0), 0,
 			    (unsigned)(r >> PAGE_SHIFT) - 1);
 	}
+"""),
+    Mutant("budget_raised_twice", "lib/budget.h",
+           "room that was taken in vain is given back twice", """
+	__atomic_fetch_add(&sp->budget.room_pages, -left, __ATOMIC_RELAXED);
+""", """
+	__atomic_fetch_add(&sp->budget.room_pages, -2 * left, __ATOMIC_RELAXED);
 """),
 ]
