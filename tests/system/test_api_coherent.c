@@ -6,7 +6,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+
+#include "uhmm/range.h"
 
 #define COHERENT UHMM_SELECT_DEVICE_COHERENT
 
@@ -191,6 +194,39 @@ API_TEST(a_write_after_fork_is_memory_again)
 	board_close(b);
 }
 
+/* No handler of fork() has seen it: the reader has, and the child is there still. */
+API_TEST(what_a_raw_clone_shares_is_memory_again)
+{
+	struct board *b = board_open_coherent(delivery);
+	const char *why = api_fork_stops_threads();
+	char *p = api_map(16), c;
+	int status, fd[2];
+	pid_t pid;
+
+	if (why)
+		SKIP("%s", why);
+	api_fill(p, 16, 1);
+	board_take(b, p, 16);
+	CHECK_EQ(pipe(fd), 0);
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+	CHECK(pid >= 0);
+	if (!pid) {
+		close(fd[1]);
+		while (read(fd[0], &c, 1) > 0)
+			;
+		api_check(p, 16, 1);
+		_exit(0);
+	}
+	give_back(b, p, 16, 0);
+	CHECK_EQ(board_freed(b), 16);
+	api_fill(p, 16, 2);
+	close(fd[1]);
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+	api_check(p, 16, 2);
+	board_close(b);
+}
+
 API_TEST(a_child_has_its_own_that_are_on_the_device)
 {
 	struct board *b = board_open_coherent(delivery);
@@ -302,6 +338,52 @@ API_TEST(they_are_found_by_the_pages_of_the_device)
 	steps_copy(&s, true);
 	steps_end(&s);
 	CHECK_EQ(board_freed(b), 16);
+	api_check(p, 16, 1);
+	board_close(b);
+}
+
+/* How often each page was told of, as a migration of its owner's. */
+static void count_told(struct uhmm_notifier *notifier, void *ctx,
+		       const struct uhmm_invalidation *what, uint64_t seq)
+{
+	unsigned *told = ctx;
+	uintptr_t addr;
+
+	uhmm_notifier_set_seq(notifier, seq);
+	if (what->event == UHMM_EVENT_MIGRATE && what->owner == board_owner)
+		for (addr = what->start; addr < what->end; addr += PAGE)
+			told[addr / PAGE % 16]++;
+}
+
+API_TEST(who_mirrors_them_is_told_that_they_are_taken)
+{
+	static const struct uhmm_notifier_ops ops = { .size = sizeof(ops),
+						      .invalidate = count_told };
+	struct board *b = board_open_coherent(delivery);
+	struct steps s = { .board = b };
+	struct uhmm_notifier *notifier;
+	unsigned told[16] = { 0 }, i;
+	char *p = api_map(16);
+
+	api_fill(p, 16, 1);
+	board_take(b, p, 16);
+	CHECK_EQ(uhmm_notifier_insert(b->space, (uintptr_t)p, 16 * PAGE, &ops, told,
+				      &notifier),
+		 0);
+	CHECK_EQ(steps_setup(&s, b, p, 16, COHERENT), 0);
+	CHECK_EQ(s.m.cpages, 16);
+	for (i = 0; i < 16; i++)
+		CHECK_GT(told[i], 0);
+	CHECK_EQ(uhmm_migrate_finalize(b->space, &s.m), 0);
+	memset(told, 0, sizeof(told));
+	s.m = (struct uhmm_migrate){ .size = sizeof(s.m), .src = s.src, .dst = s.dst };
+	CHECK_EQ(uhmm_migrate_device_range(b->map, 0, NR, &s.m), 0);
+	CHECK_EQ(s.m.cpages, 16);
+	for (i = 0; i < 16; i++)
+		CHECK_GT(told[i], 0);
+	steps_copy(&s, true);
+	steps_end(&s);
+	uhmm_notifier_remove(notifier);
 	api_check(p, 16, 1);
 	board_close(b);
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "uhmm/migrate.h"
+#include "uhmm/range.h"
 
 #define NR 64u
 
@@ -159,6 +160,81 @@ API_TEST(each_has_its_own_copy_once_it_writes)
 	api_check(p, 8, 1);
 	api_check(p + 8 * PAGE, 8, 200);
 	CHECK_SOON(freed_at_last() == 16);
+	api_destroy(space);
+}
+
+static void let_go(struct uhmm_notifier *notifier, void *ctx,
+		   const struct uhmm_invalidation *what, uint64_t seq)
+{
+	(void)ctx;
+	(void)what;
+	uhmm_notifier_set_seq(notifier, seq);
+}
+
+/* What the device may do with the page at p. */
+static uint64_t ask(struct uhmm_notifier *notifier, char *p, uint64_t wanted)
+{
+	uint64_t pfn = 0;
+	struct uhmm_range range = {
+		.size = sizeof(range),
+		.notifier = notifier,
+		.start = (uintptr_t)p,
+		.end = (uintptr_t)p + PAGE,
+		.pfns = &pfn,
+		.default_flags = wanted,
+		.dev_private_owner = owner,
+	};
+	int r;
+
+	do {
+		pfn = 0;
+		range.notifier_seq = uhmm_notifier_read_begin(notifier);
+		r = uhmm_range_fault(&range);
+	} while (r == -EBUSY);
+	CHECK_EQ(r, 0);
+	return pfn;
+}
+
+/* The device would write to the child's memory as well. */
+API_TEST(the_device_reads_what_two_have_and_writes_what_one_has)
+{
+	static const struct uhmm_notifier_ops notifier_ops = {
+		.size = sizeof(notifier_ops), .invalidate = let_go
+	};
+	char *p = on_device(delivery, 16);
+	struct uhmm_notifier *notifier;
+	uint64_t pfn, page;
+	int fd[2];
+	pid_t pid;
+	char c;
+
+	CHECK_EQ(uhmm_notifier_insert(space, (uintptr_t)p, 16 * PAGE, &notifier_ops, NULL,
+				      &notifier),
+		 0);
+	pfn = ask(notifier, p, 0);
+	CHECK(pfn & UHMM_RANGE_WRITE);
+	CHECK(uhmm_range_pagemap(space, pfn, &page) == map);
+	CHECK_EQ(pipe(fd), 0);
+	pid = fork();
+	if (!pid) {
+		close(fd[1]);
+		while (read(fd[0], &c, 1) > 0)
+			;
+		api_check(p, 16, 1);
+		_exit(0);
+	}
+	pfn = ask(notifier, p, UHMM_RANGE_REQ_FAULT);
+	CHECK(pfn & UHMM_RANGE_VALID);
+	CHECK(!(pfn & UHMM_RANGE_WRITE));
+	CHECK(uhmm_range_pagemap(space, pfn, &page) == map);
+	/* A copy of its own is what it may write to. */
+	pfn = ask(notifier, p, UHMM_RANGE_REQ_FAULT | UHMM_RANGE_REQ_WRITE);
+	CHECK(pfn & UHMM_RANGE_WRITE);
+	CHECK(!uhmm_range_pagemap(space, pfn, &page));
+	close(fd[1]);
+	expect_end(pid, 0);
+	api_check(p, 16, 1);
+	uhmm_notifier_remove(notifier);
 	api_destroy(space);
 }
 

@@ -40,11 +40,14 @@ MUTANTS = [
 """, """
 	bool told = false && tell_load(sp, ld->device, ld->addr, ld->nr);
 """),
-    Mutant("coherent_is_not_told", "lib/migration_device.c",
-           "nobody is told that a coherent page is taken from where it is mapped", """
-	told = notifier_begin(sp, addr, addr + PAGE_SIZE, UHMM_EVENT_MIGRATE, map->owner);
+    Mutant("migration_is_not_told", "lib/migration.c",
+           "nobody is told that a driver takes pages from where they are mapped", """
+	if (!mg->told)
+		mg->told = notifier_begin(mg->sp, mg->start,
+					  mg->start + mg->nr * PAGE_SIZE,
+					  UHMM_EVENT_MIGRATE, mg->owner);
 """, """
-	told = false;
+	(void)mg;
 """),
     Mutant("exclusive_is_not_told", "lib/exclusive.c",
            "a device is not told that its exclusive page is the program's again", """
