@@ -19,11 +19,11 @@ from typing import NamedTuple
 JOBS = os.cpu_count() or 1
 # The harness ends tests that hang, after 30 s; this is for what has no harness.
 HANGS_S = 300
-# As long as seeds take at most, many of them together and one of them.
-SEEDS_S = 30
-SEED_S = 0.3
-# Seeds that are tried first: most mutants are caught by one of them.
-FIRST_SEEDS = 16
+# The simulated machine sees by itself that nothing goes on, but for a loop without a call.
+SEEDS_S = 600
+# Seeds that are tried first: most mutants are caught by one of them. A few, since those
+# that hang take long.
+FIRST_SEEDS = 4
 MOST_SEEDS = 512
 # Of a test program that has failed; two of them must.
 FEWEST_RUNS = 3
@@ -213,7 +213,7 @@ class Sim(Unit):
              str(JOBS)], env=sim.env, start_new_session=True, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL)
         try:
-            out, _ = run.communicate(timeout=SEEDS_S + nr * SEED_S)
+            out, _ = run.communicate(timeout=SEEDS_S)
             hangs = False
         except subprocess.TimeoutExpired:
             end_session(run.pid)
