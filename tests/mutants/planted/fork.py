@@ -32,11 +32,13 @@ MUTANTS = [
 """),
     Mutant("raw_child_is_empty", "lib/event.c",
            "a raw clone's child gets nothing of what was migrated", """
-			fork_fill(sp, b->child[c].uffd, b->child[c].after);
-""", """
-			os_uffd_close(b->child[c].uffd);
-"""),
-    Mutant("forget_the_childs_reference", "lib/pagemap_share.c",
+	for (c = 0; c < b->nr_children; c++)
+		fork_fill(sp, b->child[c].uffd, b->child[c].after);
+	/* Both may grow""", """
+	for (c = 0; c < b->nr_children; c++)
+		os_uffd_close(b->child[c].uffd);
+	/* Both may grow"""),
+   Mutant("forget_the_childs_reference", "lib/pagemap_share.c",
            "a page of a shared page map is freed while a child has it", """
 		for (; left; left &= left - 1)
 """, """
