@@ -19,7 +19,7 @@ from typing import NamedTuple
 JOBS = os.cpu_count() or 1
 # The harness ends tests that hang, after 30 s; this is for what has no harness.
 HANGS_S = 300
-# The simulated machine sees by itself that nothing goes on, but for a loop without a call.
+# The simulated machine sees by itself that nothing goes on, unless nobody calls it.
 SEEDS_S = 600
 # Seeds that are tried first: most mutants are caught by one of them. A few, since those
 # that hang take long.
