@@ -531,7 +531,8 @@ void operations_run(struct program *p)
 	unsigned i, op;
 
 	for (i = 0; i < p->nr_operations; i++) {
-		sim_stream(salt + i);
+		if (!sim_operation(salt + i))
+			break;
 		salt = sim_random();
 		op = choose(p);
 		if (!shrink_wants((uint32_t)(salt >> 32), operations[op].name))

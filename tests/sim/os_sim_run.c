@@ -29,49 +29,10 @@ struct thread *sim_current;
 static struct thread thread[MAX_THREADS], host;
 static unsigned nr_threads;
 static uint32_t next_tid, switch_percent;
-static uint64_t rng[2], now_ns, steps, digest;
+static uint64_t now_ns, steps, digest;
 static uint64_t next_fault_seq, fallible;
 
-/* ---- numbers --------------------------------------------------------------------- */
-
-static uint64_t mix(uint64_t *state)
-{
-	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-static uint32_t below(uint64_t random, uint32_t n)
-{
-	return (uint32_t)((random >> 32) * n >> 32);
-}
-
-uint64_t world_random(void)
-{
-	return mix(&rng[0]);
-}
-
-uint32_t world_below(uint32_t n)
-{
-	return below(world_random(), n);
-}
-
-uint64_t sim_random(void)
-{
-	return mix(&sim_current->stream);
-}
-
-uint32_t sim_below(uint32_t n)
-{
-	return below(sim_random(), n);
-}
-
-void sim_stream(uint64_t stream)
-{
-	sim_current->stream = stream;
-}
+/* ---- failing calls ---------------------------------------------------------------- */
 
 bool world_fails(void)
 {
@@ -97,11 +58,6 @@ uint64_t sim_fallible(void)
 void sim_stop_failing(void)
 {
 	sim_config.fail_at = 0;
-}
-
-bool sim_chance(uint32_t one_in)
-{
-	return one_in && world_below(one_in) == 0;
 }
 
 uint64_t sim_now(void)
@@ -213,6 +169,8 @@ void sim_fail(const char *format, ...)
 	vfprintf(stderr, format, ap);
 	va_end(ap);
 	fputc('\n', stderr);
+	if (sim_config.on_failure)
+		sim_config.on_failure();
 	_exit(SIM_FAILED);
 }
 
@@ -399,6 +357,7 @@ struct thread *sim_thread_start(const char *name, void (*fn)(void *), void *arg,
 			      .arg = arg,
 			      .mm = mm,
 			      .handle = handle,
+			      .chosen = SIM_RECORD,
 			      .tid = next_tid++ };
 	t->copied = t->tid;
 	t->weight = weights[world_below(sizeof(weights) / sizeof(weights[0]))];
@@ -450,8 +409,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	static const uint32_t percents[] = { 3, 10, 30, 60, 100 };
 
 	sim_config = *config;
-	rng[0] = config->seed + (uint64_t)config->schedule * UINT64_C(0xd1342543de82ef95);
-	rng[1] = ~config->seed;
+	choices_reset();
 	now_ns = UINT64_C(1000000000);
 	steps = nr_lines = next_fault_seq = fallible = 0;
 	nr_threads = 0;
@@ -464,7 +422,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	files_reset();
 	main_mm = mm_create();
 	own_begin(main_mm);
-	sim_thread_start("main", fn, arg, main_mm, NULL)->stream = ~config->seed;
+	choices_begin(sim_thread_start("main", fn, arg, main_mm, NULL), ~config->seed);
 	switch_to(&thread[0]);
 	files_check_closed();
 	own_check_released();
@@ -575,11 +533,6 @@ uint64_t os_now_ns(void)
 {
 	sim_point();
 	return now_ns;
-}
-
-uint64_t os_random(void)
-{
-	return mix(&rng[1]);
 }
 
 bool os_threads_ended(int *code)

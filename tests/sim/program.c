@@ -45,6 +45,18 @@ static void make_shape(struct program *p)
 	p->nr_devices = 1 + sim_below(PROGRAM_DEVICES);
 }
 
+/* As many operations as were chosen, on a few pages. */
+static void make_small_shape(struct program *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->nr_pages = 4 + sim_below(28);
+	p->nr_threads = 1 + sim_below(3);
+	p->nr_operations = UINT32_MAX;
+	p->forks = sim_below(3);
+	p->manage = sim_below(3);
+	p->nr_devices = 1 + sim_below(PROGRAM_DEVICES);
+}
+
 static void start_library(struct program *p)
 {
 	static const char *const specs[] = {
@@ -177,7 +189,10 @@ static void program_main(void *arg)
 	uint32_t tid[8];
 	unsigned i;
 
-	make_shape(p);
+	if (p->small)
+		make_small_shape(p);
+	else
+		make_shape(p);
 	check("mmap",
 	      sim_mmap(ARENA_BASE, p->nr_pages * SIM_PAGE,
 		       SIM_RW | (p->huge ? SIM_THP : 0) | (sim_below(6) ? 0 : SIM_EXEC)));
@@ -193,5 +208,6 @@ static void program_main(void *arg)
 
 void program_run(const struct sim_config *config)
 {
+	program.small = config->small;
 	sim_run(config, program_main, &program);
 }

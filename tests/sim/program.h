@@ -36,6 +36,7 @@ struct program {
 	bool manage, huge;
 	bool storm;      /* mostly forks and changes of mappings */
 	bool calm;       /* hardly any: huge pages stay huge */
+	bool small;      /* few pages; see sim_config */
 	bool no_library; /* a child whose library could not take over */
 	/* Of each page's mapping: changes so far, and those under way. */
 	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];

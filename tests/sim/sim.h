@@ -47,6 +47,9 @@
 #define ARENA_BASE 0x200000000000ul
 #endif
 
+/* Bytes of choices that an operation has. */
+#define SIM_RECORD 16u
+
 enum sim_end { SIM_ENDED = 0, SIM_FAILED = 3 /* exit status of the process */ };
 
 struct sim_config {
@@ -65,6 +68,14 @@ struct sim_config {
 	 */
 	uint64_t fail_at;
 	bool fail_on;
+	/*
+	 * The program's choices, if they are somebody's and not the seed's: SIM_RECORD
+	 * bytes for the first thread, and as many for each operation. NULL: none.
+	 */
+	const uint8_t *choices;
+	size_t nr_choices;
+	bool small; /* a world that takes a millisecond, if the program heeds it */
+	void (*on_failure)(void); /* instead of SIM_FAILED, when all is said; may be NULL */
 };
 
 /* Makes a world, runs fn as its first thread until all have ended, looks for leaks. */
@@ -84,6 +95,11 @@ uint64_t sim_random(void);
 uint32_t sim_below(uint32_t n);
 /* The calling thread goes on with this stream. */
 void sim_stream(uint64_t stream);
+/*
+ * The calling thread's next operation: with this stream, or with what has been chosen for
+ * it. False: no more have been chosen.
+ */
+bool sim_operation(uint64_t stream);
 /* Starts a thread of the application in the caller's address space. */
 uint32_t sim_spawn(const char *name, void (*fn)(void *arg), void *arg);
 void sim_join(uint32_t tid);

@@ -4,6 +4,7 @@
  *
  *	os_sim_run.c    scheduler, clock, os_wait, os_thread, trace, failing
  *	os_sim_switch.c coroutines
+ *	os_sim_choice.c the seed's numbers, or somebody's choices
  *	os_sim_fork.c   fork, exit, and what passes between parent and child
  *	os_sim_own.c    memory of the library's own, of each process
  *	os_sim_vma.c    address spaces: mappings and pages
@@ -53,6 +54,9 @@ struct thread {
 	uint32_t copied; /* the thread that was copied, or its own tid */
 	uint32_t weight; /* how likely it is chosen */
 	uint64_t stream; /* of the numbers that what runs in it is given */
+	/* Choices that come before those of the stream; used so far. */
+	uint8_t record[SIM_RECORD];
+	uint32_t chosen;
 	char name[16];
 	bool ended;
 	bool leads; /* its process ends with it */
@@ -81,6 +85,10 @@ struct thread *sim_thread_at(unsigned i); /* NULL after the last */
 bool sim_block(enum thread_state state, uint64_t deadline);
 void sim_ready(struct thread *t);
 uint64_t sim_now(void);
+uint64_t mix(uint64_t *state);
+/* Where a new world begins, and a thread. */
+void choices_reset(void);
+void choices_begin(struct thread *t, uint64_t stream);
 /* Numbers for the world's own choices: the schedule, and what the kernel does. */
 uint64_t world_random(void);
 uint32_t world_below(uint32_t n);
