@@ -10,6 +10,8 @@ DESTDIR =
 MESON_OPTIONS =
 SOAK_SECONDS = 1800
 SEED =
+SECONDS = 600
+TARGET =
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -47,6 +49,12 @@ sim:
 	@mkdir -p $(CHECK)
 	@scripts/sim.sh $(if $(SEED),--seed $(SEED)) $(CHECK)/sim
 
+# Inputs that libFuzzer makes up, for SECONDS: all targets of tests/fuzz, or TARGET.
+fuzz:
+	@scripts/deps.sh check
+	@scripts/fuzz.sh --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET)) \
+		$(CHECK)/fuzz
+
 # Plants bugs in the library, one at a time, and looks which test catches each.
 mutants:
 	@scripts/deps.sh check
@@ -76,6 +84,7 @@ help:
 	@echo 'make check    all tests under all compilers and sanitizers'
 	@echo 'make soak     random tests and stress for SOAK_SECONDS each'
 	@echo 'make sim      thousands of runs on a simulated machine; SEED=N: that one'
+	@echo 'make fuzz     inputs that a fuzzer makes up; SECONDS=$(SECONDS) TARGET=NAME'
 	@echo 'make mutants  plant bugs, and see each caught'
 	@echo 'make torture  real programs at half their memory, output compared'
 	@echo 'make bench    measure'
@@ -83,4 +92,4 @@ help:
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'
 
-.PHONY: all demo check soak torture sim mutants bench install clean format help
+.PHONY: all demo check soak torture sim fuzz mutants bench install clean format help

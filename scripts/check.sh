@@ -40,6 +40,26 @@ mkdir -p "$dir"
 results=$dir/results
 rm -rf "$results"
 mkdir "$results"
+# fuzz SECONDS: scripts/fuzz.sh, as a test program whose points are targets.
+fuzz()
+{
+	local status=0 start=$SECONDS
+
+	echo "== fuzz: build" >&2
+	scripts/fuzz.sh --seconds "$1" --fresh "$dir/fuzz" >"$results/fuzz.tap" \
+		2>"$results/fuzz.log" || status=$?
+	cat "$results/fuzz.log" >&2
+	python3 - "$status" "$results/fuzz.tap" "$results/fuzz.log" \
+		>"$results/fuzz.json" <<-'END'
+	import json, sys
+	tap, log = (open(name, errors="replace").read() for name in sys.argv[2:])
+	print(json.dumps({"name": "fuzz", "stdout": tap, "stderr": log,
+	                  "result": "OK" if sys.argv[1] == "0" else "ERROR"}))
+	END
+	echo "== fuzz: $(scripts/tap-sum.py "$results/fuzz.json" | tail -n 1)" \
+		"($((SECONDS - start)) s)" >&2
+}
+
 # What tests fetch is fetched once for all builds.
 UHMM_CACHE=$(cd "$dir" && pwd)/cache
 export UHMM_CACHE
@@ -122,17 +142,20 @@ check)
 	# shellcheck disable=SC2086 # options on purpose
 	{
 		if wanted gcc && build gcc gcc $werror; then
-			run gcc gcc "lint unit device sim system dmirror install"
+			run gcc gcc "lint unit device sim fuzz system dmirror install"
 			run gcc-stress gcc stress
 		fi
 		if wanted clang && build clang clang $werror; then
-			run clang clang "unit device sim system dmirror"
+			run clang clang "unit device sim fuzz system dmirror"
 		fi
 		if wanted asan && build asan gcc $asan; then
-			run asan asan "unit device sim system dmirror"
+			run asan asan "unit device sim fuzz system dmirror"
 		fi
 		if wanted tsan && build tsan clang $tsan; then
 			run tsan tsan "unit device sim system dmirror"
+		fi
+		if wanted fuzz; then
+			fuzz 60
 		fi
 		if wanted valgrind && build gcc gcc $werror; then
 			TEST_TIMEOUT_FACTOR=10 run valgrind gcc unit --wrapper "$valgrind"

@@ -4,6 +4,8 @@ import os
 import re
 
 SKIP_DIRS = re.compile(r"^(\.git|\.cache|build|build-.*|__pycache__)$")
+# Inputs of fuzz targets are bytes, and no source.
+SKIP_PATHS = re.compile(r"^tests/fuzz/(corpus|found)/")
 C_TOKEN = re.compile(
     r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
 
@@ -46,6 +48,8 @@ def load(root):
         folders[:] = sorted(d for d in folders if not SKIP_DIRS.match(d))
         for name in sorted(names):
             path = os.path.join(folder, name)
+            if SKIP_PATHS.match(os.path.relpath(path, root)):
+                continue
             if os.path.isfile(path) and not name.endswith(("~", ".swp", ".pyc")):
                 files.append(File(root, os.path.relpath(path, root)))
     return files

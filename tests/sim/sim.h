@@ -75,7 +75,8 @@ struct sim_config {
 	const uint8_t *choices;
 	size_t nr_choices;
 	bool small; /* a world that takes a millisecond, if the program heeds it */
-	void (*on_failure)(void); /* instead of SIM_FAILED, when all is said; may be NULL */
+	void (*on_failure)(
+		void); /* instead of SIM_FAILED, when all is said; may be NULL */
 };
 
 /* Makes a world, runs fn as its first thread until all have ended, looks for leaks. */
