@@ -2,14 +2,14 @@
 /*
  * lz4: pages compressed with LZ4 in memory of this process.
  *
- * A page that consists of one repeated 64-bit word (zeros above all) is kept as that
- * word and takes no bytes; a page that LZ4 cannot make smaller by a sixteenth is kept
- * as it is; all others are kept compressed. Objects lie in the packed store (see
- * <uhmm/device.h>).
+ * A page of zeros takes no bytes; one that consists of another repeated 64-bit word is
+ * kept as that word; a page that LZ4 cannot make smaller by a sixteenth is kept as it is;
+ * all others are kept compressed. Objects lie in the packed store (see <uhmm/device.h>).
  *
  * A checksum of the page, taken before it was compressed, is kept with each object. What
  * a load returns has been compared with it, so an error of memory, of LZ4 or of the store
- * is -EIO and never data.
+ * is -EIO and never data. Zeros are the one value (as the store calls it) that is put:
+ * seven bits of check are not enough for any other.
  *
  * Any thread. Compressing needs 24 KiB of working memory; there are as many sets of it as
  * threads were ever seen to compress at once, 64 at most. Nothing is allocated after
@@ -37,6 +37,12 @@
 
 /* The store's 64 bits of check: 51 of the hash, and the length of the page. */
 #define CHECK_LEN UINT64_C(0x1fff)
+
+/*
+ * An object of so many bytes, where the page is whole, is a word. LZ4 makes none of a
+ * whole page: a byte says how long 255 others are.
+ */
+#define WORD_LEN ((uint32_t)sizeof(uint64_t))
 
 struct work {
 	union LZ4_stream_u state;
@@ -178,6 +184,21 @@ static void work_give(struct lz4 *lz4, uint32_t i)
 	uhmm_unlock(&lz4->work_lock[i].lock);
 }
 
+static int store_word(struct lz4 *lz4, struct counters *c, struct uhmm_io *io)
+{
+	uint64_t word = *(uint64_t *)io->buf;
+	int r;
+
+	if (word == 0)
+		r = uhmm_store_put_value(lz4->store, 0, &io->page);
+	else
+		r = uhmm_store_put(lz4->store, &word, WORD_LEN,
+				   check_of(io->buf, io->len), &io->page);
+	if (!r)
+		add(&c->same, 1);
+	return r;
+}
+
 static int store_page(struct lz4 *lz4, struct work *work, struct counters *c,
 		      struct uhmm_io *io)
 {
@@ -186,12 +207,8 @@ static int store_page(struct lz4 *lz4, struct work *work, struct counters *c,
 	uint64_t check;
 	int n = 0, r;
 
-	if (len == UHMM_PAGE_SIZE && same_filled(io->buf)) {
-		r = uhmm_store_put_value(lz4->store, *(uint64_t *)io->buf, &io->page);
-		if (!r)
-			add(&c->same, 1);
-		return r;
-	}
+	if (len == UHMM_PAGE_SIZE && same_filled(io->buf))
+		return store_word(lz4, c, io);
 	check = check_of(io->buf, len);
 	if (len > SPARE(len))
 		n = LZ4_compress_fast_extState(&work->state, io->buf, work->out, (int)len,
@@ -237,15 +254,20 @@ static int view_load(void *ctx, const void *data, uint32_t len, uint64_t check)
 {
 	struct view *view = ctx;
 	struct uhmm_io *io = view->io;
+	uint64_t word;
 
 	view->check = check;
 	if ((check & CHECK_LEN) != io->len)
 		return -EIO;
-	if (len == io->len)
+	if (len == io->len) {
 		memcpy(io->buf, data, len);
-	else if (LZ4_decompress_safe(data, io->buf, (int)len, (int)io->len) !=
-		 (int)io->len)
+	} else if (len == WORD_LEN && io->len == UHMM_PAGE_SIZE) {
+		memcpy(&word, data, sizeof(word));
+		fill(io->buf, word);
+	} else if (LZ4_decompress_safe(data, io->buf, (int)len, (int)io->len) !=
+		   (int)io->len) {
 		return -EIO;
+	}
 	return 0;
 }
 
@@ -256,9 +278,9 @@ static int load_page(struct lz4 *lz4, struct uhmm_io *io, bool frozen)
 	int r;
 
 	if (uhmm_store_get_value(lz4->store, io->page, &word)) {
-		if (io->len != UHMM_PAGE_SIZE)
+		if (io->len != UHMM_PAGE_SIZE || word)
 			return -EIO;
-		fill(io->buf, word);
+		fill(io->buf, 0);
 		return 0;
 	}
 	r = (frozen ? uhmm_store_peek : uhmm_store_view)(lz4->store, io->page, view_load,
@@ -285,8 +307,8 @@ static void load(struct lz4 *lz4, struct uhmm_batch *batch)
 }
 
 struct kind {
-	int64_t len; /* of the page */
-	int64_t raw; /* 1: kept as it was */
+	int64_t len;       /* of the page */
+	int64_t raw, same; /* 1: kept as it was; as a word */
 };
 
 static int view_kind(void *ctx, const void *data, uint32_t len, uint64_t check)
@@ -296,6 +318,7 @@ static int view_kind(void *ctx, const void *data, uint32_t len, uint64_t check)
 	(void)data;
 	kind->len = (int64_t)(check & CHECK_LEN);
 	kind->raw = kind->len == len;
+	kind->same = kind->len == UHMM_PAGE_SIZE && len == WORD_LEN;
 	return 0;
 }
 
@@ -316,6 +339,7 @@ static void free_pages(struct lz4 *lz4, struct uhmm_batch *batch)
 			uhmm_store_view(lz4->store, io->page, view_kind, &kind);
 		bytes += kind.len;
 		raw += kind.raw;
+		same += kind.same;
 		uhmm_store_free(lz4->store, io->page);
 		io->result = 0;
 	}

@@ -90,7 +90,7 @@ struct uhmm_device; /* an open device; opaque */
 struct uhmm_device_stat {
 	size_t size;                   /* sizeof, set by the caller */
 	uint64_t pages;                /* stored now */
-	uint64_t pages_same;           /* of those, zero or same-filled: no bytes kept */
+	uint64_t pages_same;           /* of those, zero or same-filled: kept as a word */
 	uint64_t pages_raw;            /* of those, incompressible: kept as they are */
 	uint64_t bytes_in;             /* bytes of the pages stored now, as they came */
 	uint64_t bytes_stored;         /* bytes of the objects that hold them */
@@ -264,7 +264,11 @@ int uhmm_store_peek(struct uhmm_store *store, uint64_t handle,
  * -ENOSPC, -ENOMEM. Since 0.1.
  */
 int uhmm_store_put_value(struct uhmm_store *store, uint64_t value, uint64_t *handle);
-/* 1 and *value set if the handle names such a value, else 0. Since 0.1. */
+/*
+ * 1 and *value set if the handle names such a value, else 0. A value whose memory has been
+ * overwritten is noticed if one bit has changed, and else 127 times of 128: who knows what
+ * values there can be should look. Since 0.1.
+ */
 int uhmm_store_get_value(struct uhmm_store *store, uint64_t handle, uint64_t *value);
 void uhmm_store_free(struct uhmm_store *store, uint64_t handle);
 /*
