@@ -84,7 +84,7 @@ help:
 	@echo 'make check    all tests under all compilers and sanitizers'
 	@echo 'make soak     random tests and stress for SOAK_SECONDS each'
 	@echo 'make sim      thousands of runs on a simulated machine; SEED=N: that one'
-	@echo 'make fuzz     inputs that a fuzzer makes up; SECONDS=$(SECONDS) TARGET=NAME'
+	@echo 'make fuzz     what a fuzzer makes up; SECONDS=$(SECONDS) TARGET=NAME'
 	@echo 'make mutants  plant bugs, and see each caught'
 	@echo 'make torture  real programs at half their memory, output compared'
 	@echo 'make bench    measure'

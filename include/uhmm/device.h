@@ -265,9 +265,9 @@ int uhmm_store_peek(struct uhmm_store *store, uint64_t handle,
  */
 int uhmm_store_put_value(struct uhmm_store *store, uint64_t value, uint64_t *handle);
 /*
- * 1 and *value set if the handle names such a value, else 0. A value whose memory has been
- * overwritten is noticed if one bit has changed, and else 127 times of 128: who knows what
- * values there can be should look. Since 0.1.
+ * 1 and *value set if the handle names such a value, else 0. A value whose memory has
+ * been overwritten is noticed if one bit has changed, and else 127 times of 128: who
+ * knows what values there can be should look. Since 0.1.
  */
 int uhmm_store_get_value(struct uhmm_store *store, uint64_t handle, uint64_t *value);
 void uhmm_store_free(struct uhmm_store *store, uint64_t handle);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What devices keep of a page: an input stores pages, loads and frees them, has the store
- * compacted, and in between changes what is kept: flips bits, overwrites, cuts off, swaps.
- * What is loaded then is what was stored, or -EIO; and what was not touched is loaded.
+ * compacted, and in between changes what is kept: flips bits, overwrites, cuts off,
+ * swaps. What is loaded then is what was stored, or -EIO; and what was not touched is
+ * loaded.
  *
- * Changed are the bytes of pages and what is kept beside them: checksums, lengths, owners,
- * words that stand for a page. Not the way to them (slots with addresses, lists of spans),
- * as little as the kernel's page tables: who overwrites a pointer has lost.
+ * Changed are the bytes of pages and what is kept beside them: checksums, lengths,
+ * owners, words that stand for a page. Not the way to them (slots with addresses, lists
+ * of spans): who overwrites a pointer has lost.
  *
  * byte 0 chooses the device; then a byte for each operation, and what it asks for.
  */
