@@ -5,6 +5,7 @@
 #include "compat/dmirror/lock.h"
 #include "compat/dmirror/mirror.h"
 #include "compat/dmirror/process.h"
+#include "compat/dmirror/trace.h"
 
 typedef int call_fn(struct work *w, struct dmirror_cmd *cmd);
 
@@ -41,7 +42,8 @@ static const struct {
 	[DMIRROR_FLAGS] = { call_flags, 0 },
 };
 
-int mirror_call(struct mirror *m, unsigned call, struct dmirror_cmd *cmd)
+/* What cmd is to be, or -errno. */
+static int mirror_call(struct mirror *m, unsigned call, struct dmirror_cmd *cmd)
 {
 	uint64_t end = cmd->addr + (cmd->npages << PAGE_SHIFT);
 	struct work *w;
@@ -63,5 +65,20 @@ int mirror_call(struct mirror *m, unsigned call, struct dmirror_cmd *cmd)
 	if (w->bounce)
 		uhmm_host_unmap(w->bounce, w->bounce_size);
 	uhmm_host_unmap(w, sizeof(*w));
+	return r;
+}
+
+int mirror_ioctl(struct mirror *m, unsigned request, uint64_t arg)
+{
+	unsigned number = m->device->number, nr = _IOC_NR(request);
+	struct dmirror_cmd cmd = { 0 };
+	int r = copy_from_program(&cmd, arg, sizeof(cmd));
+
+	if (!r)
+		r = mirror_call(m, request == DMIRROR_CALL(nr) ? nr : DMIRROR_NR_CALLS,
+				&cmd);
+	if (!r)
+		r = copy_to_program(arg, &cmd, sizeof(cmd));
+	trace_call(number, nr, &cmd, r);
 	return r;
 }

@@ -77,8 +77,11 @@ int mirror_open(unsigned number, struct mirror **mirror);
 /* Nobody has it any more: the device is evicted. */
 void mirror_release(struct mirror *m);
 
-/* enum dmirror_call, as the program says it. 0 and what cmd is to be, or -errno. */
-int mirror_call(struct mirror *m, unsigned call, struct dmirror_cmd *cmd);
+/*
+ * A call, as the program says it: arg is the address of a struct dmirror_cmd of its own,
+ * if it is one. 0 or -errno.
+ */
+int mirror_ioctl(struct mirror *m, unsigned request, uint64_t arg);
 
 /* ---- fault.c ---------------------------------------------------------------------- */
 

@@ -216,21 +216,6 @@ static bool is_any_files(unsigned long request)
 	       request == FIOASYNC;
 }
 
-static int call(struct mirror *m, unsigned long request, uint64_t arg)
-{
-	unsigned number = m->device->number, nr = _IOC_NR(request);
-	struct dmirror_cmd cmd = { 0 };
-	int r = copy_from_program(&cmd, arg, sizeof(cmd));
-
-	if (!r)
-		r = mirror_call(m, request == DMIRROR_CALL(nr) ? nr : DMIRROR_NR_CALLS,
-				&cmd);
-	if (!r)
-		r = copy_to_program(arg, &cmd, sizeof(cmd));
-	trace_call(number, nr, &cmd, r);
-	return r;
-}
-
 EXPORT int ioctl(int fd, unsigned long request, ...)
 {
 	struct mirror *m;
@@ -245,7 +230,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 	m = is_any_files(request) ? NULL : files_get(fd);
 	if (!m)
 		return real.ioctl(fd, request, arg);
-	r = call(m, (unsigned)request, (uintptr_t)arg);
+	r = mirror_ioctl(m, (unsigned)request, (uintptr_t)arg);
 	files_put(m);
 	return result(r);
 }
