@@ -131,13 +131,13 @@ int call_check_exclusive(struct work *w, struct dmirror_cmd *cmd)
 {
 	uintptr_t addr = cmd->addr, end = addr + cmd->npages * PAGE;
 	struct mirror *m = w->mirror;
-	int r = 0;
+	entry_t e;
 
-	for (; !r && addr < end; addr += PAGE) {
+	do {
 		uhmm_lock(&m->lock);
-		if (table_get(&m->table, addr) & ENTRY_EXCLUSIVE)
-			r = -EPERM;
+		e = table_next(&m->table, &addr, end);
 		uhmm_unlock(&m->lock);
-	}
-	return r;
+		addr += PAGE;
+	} while (e && !(e & ENTRY_EXCLUSIVE) && addr < end);
+	return e & ENTRY_EXCLUSIVE ? -EPERM : 0;
 }

@@ -105,6 +105,29 @@ entry_t table_get(const struct table *t, uintptr_t addr)
 	return n ? n->slot[slot_of(page, 0)] : 0;
 }
 
+/* Over what has no node at once: a range may be all there is. */
+entry_t table_next(const struct table *t, uintptr_t *addr, uintptr_t end)
+{
+	uint64_t page = *addr >> PAGE_SHIFT, last = (end - 1) >> PAGE_SHIFT;
+	const struct node *n;
+	unsigned level;
+	entry_t e;
+
+	last = last < LAST_PAGE ? last : LAST_PAGE;
+	while (t->root && page <= last) {
+		n = t->root;
+		for (level = LEVELS - 1; level && n->slot[slot_of(page, level)]; level--)
+			n = below(n, slot_of(page, level));
+		e = level ? 0 : n->slot[slot_of(page, 0)];
+		if (e) {
+			*addr = page << PAGE_SHIFT;
+			return e;
+		}
+		page = ((page >> level * SLOT_BITS) + 1) << level * SLOT_BITS;
+	}
+	return 0;
+}
+
 bool table_set(struct table *t, uintptr_t addr, entry_t e)
 {
 	uint64_t page = addr >> PAGE_SHIFT, *slot;

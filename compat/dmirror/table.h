@@ -40,6 +40,8 @@ struct table {
 };
 
 entry_t table_get(const struct table *t, uintptr_t addr);
+/* The first entry of [*addr, end), and where it is; 0: there is none. */
+entry_t table_next(const struct table *t, uintptr_t *addr, uintptr_t end);
 /* False: no node was left, and nothing has changed. */
 bool table_set(struct table *t, uintptr_t addr, entry_t e);
 /* Forgets the pages of [start, end), of which some may lie outside what can be mapped. */

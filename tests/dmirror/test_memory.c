@@ -553,6 +553,21 @@ DM_TEST(exclusive_access_ends_when_the_program_touches)
 	dm_check(p, NR / 2, 500);
 }
 
+/* What there can be of addresses is looked through at once. */
+DM_TEST(exclusive_access_is_looked_for_everywhere)
+{
+	int fd = dm_open(number);
+	char *p = dm_map(NR), *q = dm_map(NR), *first = (char *)PAGE;
+	size_t all = ((size_t)1 << 52) - 2;
+
+	CHECK_EQ(dm_call(fd, DMIRROR_CHECK_EXCLUSIVE, first, NULL, all, NULL), 0);
+	dm_fill(p, NR, 1);
+	dm_read(fd, p, q, NR, 1);
+	CHECK_EQ(dm_call(fd, DMIRROR_EXCLUSIVE, p + PAGE, q, 1, NULL), 0);
+	CHECK_EQ(dm_call(fd, DMIRROR_CHECK_EXCLUSIVE, first, NULL, all, NULL), -EPERM);
+	CHECK_EQ(dm_call(fd, DMIRROR_CHECK_EXCLUSIVE, p, NULL, 1, NULL), 0);
+}
+
 DM_TEST(exclusive_pages_go_to_the_device)
 {
 	int fd = dm_open(number);
