@@ -196,6 +196,7 @@ void sim_device_write(uintptr_t addr, void *bytes, size_t at, const void *buf, s
 	sim_trace("device write", (int64_t)addr, (int64_t)at, (int64_t)len, 0);
 	memcpy((char *)bytes + at, buf, len);
 	memcpy(mm->shadow + (addr - ARENA_BASE) + at, buf, len);
+	mm->dirty[index_of(addr)] = true;
 }
 
 /* ---- mapping --------------------------------------------------------------------- */
