@@ -50,7 +50,7 @@ mkdir -p "$dir"
 has_fuzzer()
 {
 	clang -x c -fsanitize=fuzzer,address,undefined -o "$dir/probe" - \
-		2>/dev/null <<-END
+		2>"$dir/probe.log" <<-END
 	int LLVMFuzzerTestOneInput(const unsigned char *p, unsigned long n)
 	{
 		return p && n ? 0 : 0;
@@ -63,8 +63,9 @@ if ! command -v clang >/dev/null; then
 	exit 125
 fi
 if ! has_fuzzer; then
-	echo "fuzz.sh: $(clang --version | head -n 1) has no libFuzzer, or not its" \
-		'sanitizers: install libclang-rt-dev' >&2
+	sed 's/^/fuzz.sh: /' "$dir/probe.log" >&2
+	echo "fuzz.sh: $(clang -dumpversion) of clang has no libFuzzer, or none with" \
+		'the address sanitizer: on Debian install libclang-rt-dev' >&2
 	exit 125
 fi
 build=$dir/build
@@ -108,7 +109,7 @@ show_input()
 	local name=$1 input=$2
 
 	echo "# input: $input ($(stat -c %s "$input") bytes)"
-	od -A x -t x1z -v "$input" | head -n 40 | sed 's/^/#   /'
+	od -A x -t x1z -v "$input" | sed 's/^/#   /'
 	echo "# base64: $(base64 -w 0 "$input")"
 	echo "# replay: $build/tests/fuzz/fuzz_$name $input"
 	echo "# when it is mended: cp $input tests/fuzz/found/$name/"

@@ -196,6 +196,8 @@ static struct call any_call(void)
 	/* As it is there: it need not have been written. */
 	if (!c.readable || dmirror_sim_read(&c.cmd, c.arg, sizeof(c.cmd)))
 		c.cmd = (struct dmirror_cmd){ 0 };
+	/* What more there is of it is of bytes that nobody can count. */
+	c.cmd.npages &= UINT64_MAX >> PAGE_SHIFT;
 	return c;
 }
 
