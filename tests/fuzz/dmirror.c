@@ -351,6 +351,8 @@ static void end(void)
 
 	for (i = 0; i < FILES; i++)
 		close_file(i);
+	/* Pages that came back are freed after who waited for them went on. */
+	sim_sleep(50000000);
 	dmirror_sim_end();
 	r = uhmm_space_destroy(model.space);
 	if (r)

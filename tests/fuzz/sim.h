@@ -16,7 +16,10 @@ enum {
 	WORLD_HUGE = 16, /* for the target to heed */
 };
 
-/* 4 bytes of seed: who runs when, what the kernel does; one of WORLD_*, returned. */
+/*
+ * 4 bytes of seed: who runs when, what the kernel does; one of WORLD_*, returned. With
+ * FUZZ_TRACE in the environment the world says what happens in it.
+ */
 static inline unsigned fuzz_world(struct fuzz_bytes *in, struct sim_config *config)
 {
 	unsigned world;
@@ -24,6 +27,7 @@ static inline unsigned fuzz_world(struct fuzz_bytes *in, struct sim_config *conf
 	*config = (struct sim_config){
 		.seed = fuzz_number(in, 4),
 		.small = true,
+		.trace = getenv("FUZZ_TRACE") != NULL,
 		.rss_late = 16,
 		.on_failure = abort,
 	};
