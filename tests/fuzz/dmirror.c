@@ -161,6 +161,9 @@ static bool may(uintptr_t addr, size_t len, unsigned prot)
 {
 	uintptr_t page = addr & ~(SIM_PAGE - 1);
 
+	/* What ends behind the last address is nowhere. */
+	if (addr + len < addr)
+		return false;
 	for (; page < addr + len; page += SIM_PAGE)
 		if (page - ARENA_BASE >= ARENA_PAGES * SIM_PAGE ||
 		    (sim_prot(page) & prot) != prot)
