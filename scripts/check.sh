@@ -40,26 +40,6 @@ mkdir -p "$dir"
 results=$dir/results
 rm -rf "$results"
 mkdir "$results"
-# fuzz SECONDS: scripts/fuzz.sh, as a test program whose points are targets.
-fuzz()
-{
-	local status=0 start=$SECONDS
-
-	echo "== fuzz: build" >&2
-	scripts/fuzz.sh --seconds "$1" --fresh "$dir/fuzz" >"$results/fuzz.tap" \
-		2>"$results/fuzz.log" || status=$?
-	cat "$results/fuzz.log" >&2
-	python3 - "$status" "$results/fuzz.tap" "$results/fuzz.log" \
-		>"$results/fuzz.json" <<-'END'
-	import json, sys
-	tap, log = (open(name, errors="replace").read() for name in sys.argv[2:])
-	print(json.dumps({"name": "fuzz", "stdout": tap, "stderr": log,
-	                  "result": "OK" if sys.argv[1] == "0" else "ERROR"}))
-	END
-	echo "== fuzz: $(scripts/tap-sum.py "$results/fuzz.json" | tail -n 1)" \
-		"($((SECONDS - start)) s)" >&2
-}
-
 # What tests fetch is fetched once for all builds.
 UHMM_CACHE=$(cd "$dir" && pwd)/cache
 export UHMM_CACHE
@@ -126,6 +106,26 @@ run()
 		return
 	fi
 	echo "== $name: $(scripts/tap-sum.py "$results/$name.json" | tail -n 1)" \
+		"($((SECONDS - start)) s)" >&2
+}
+
+# fuzz SECONDS: scripts/fuzz.sh, as a test program whose points are targets.
+fuzz()
+{
+	local status=0 start=$SECONDS
+
+	echo "== fuzz: build" >&2
+	scripts/fuzz.sh --seconds "$1" --fresh "$dir/fuzz" >"$results/fuzz.tap" \
+		2>"$results/fuzz.log" || status=$?
+	cat "$results/fuzz.log" >&2
+	python3 - "$status" "$results/fuzz.tap" "$results/fuzz.log" \
+		>"$results/fuzz.json" <<-'END'
+	import json, sys
+	tap, log = (open(name, errors="replace").read() for name in sys.argv[2:])
+	print(json.dumps({"name": "fuzz", "stdout": tap, "stderr": log,
+	                  "result": "OK" if sys.argv[1] == "0" else "ERROR"}))
+	END
+	echo "== fuzz: $(scripts/tap-sum.py "$results/fuzz.json" | tail -n 1)" \
 		"($((SECONDS - start)) s)" >&2
 }
 

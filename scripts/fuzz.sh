@@ -90,17 +90,14 @@ export UHMM_SANITIZED=1
 # thousands of places each, to keep the weights takes more time than to run the inputs.
 fuzz()
 {
-	local name=$1 inputs=$dir/inputs/$1
+	local name=$1 inputs=$learnt/$1
 
-	[ -z "$fresh" ] || inputs=$(mktemp -d "$dir/fresh.XXXXXX")
 	mkdir -p "$inputs"
-	"$build/tests/fuzz/fuzz_$name" -max_total_time="$seconds" -timeout=$TIMEOUT \
+	exec "$build/tests/fuzz/fuzz_$name" -max_total_time="$seconds" -timeout=$TIMEOUT \
 		-rss_limit_mb=$RSS_MIB -entropic=0 -max_len=2048 -print_final_stats=1 \
 		-artifact_prefix="$dir/found/$name-" \
 		"$inputs" "tests/fuzz/corpus/$name" "tests/fuzz/found/$name" \
-		>"$dir/$name.log" 2>&1 && echo 0 >"$dir/$name.status" ||
-		echo $? >"$dir/$name.status"
-	[ -z "$fresh" ] || rm -rf "$inputs"
+		>"$dir/$name.log" 2>&1
 }
 
 # What somebody needs who has nothing but this text.
@@ -109,21 +106,24 @@ show_input()
 	local name=$1 input=$2
 
 	echo "# input: $input ($(stat -c %s "$input") bytes)"
-	od -A x -t x1z -v "$input" | sed 's/^/#   /'
-	echo "# base64: $(base64 -w 0 "$input")"
 	echo "# replay: $build/tests/fuzz/fuzz_$name $input"
 	echo "# when it is mended: cp $input tests/fuzz/found/$name/"
+	echo "# base64: $(base64 -w 0 "$input")"
+	od -A x -t x1z -v "$input" | sed 's/^/#   /'
 }
 
-# The stack of what went wrong, as libFuzzer and the sanitizers tell it.
+# First what a summary of many tests has room for.
 show_failure()
 {
 	local name=$1 input
 
-	tail -n 120 "$dir/$name.log" | cut -c 1-200 | sed 's/^/# /'
+	echo "# all of it: $dir/$name.log"
+	grep -aE '(^# seed|: .*: |ERROR: |^SUMMARY: )' "$dir/$name.log" | tail -n 8 |
+		cut -c 1-200 | sed 's/^/# /' || true
 	for input in "$dir/found/$name-"*; do
 		[ ! -f "$input" ] || show_input "$name" "$input"
 	done
+	tail -n 120 "$dir/$name.log" | cut -c 1-200 | sed 's/^/# /'
 }
 
 # The last line that libFuzzer says how far it has come in.
@@ -134,26 +134,28 @@ progress()
 			-e 's/ft: ([0-9]+) corp: ([0-9]+).*/features \1, \2 inputs/'
 }
 
-mkdir -p "$dir/found" "$dir/inputs"
+learnt=$dir/inputs
+[ -z "$fresh" ] || learnt=$(mktemp -d "$dir/fresh.XXXXXX")
 pids=()
+# Whoever stops this stops them.
+trap 'kill "${pids[@]}" 2>/dev/null || true
+	[ -z "$fresh" ] || rm -rf "$learnt"' EXIT
+mkdir -p "$dir/found"
 for name in "${targets[@]}"; do
-	rm -f "$dir/found/$name-"* "$dir/$name.status"
+	rm -f "$dir/found/$name-"*
 	fuzz "$name" &
 	pids+=($!)
 done
-# Whoever stops this stops them.
-trap 'kill "${pids[@]}" 2>/dev/null || true' INT TERM
-wait "${pids[@]}"
 
 echo "1..${#targets[@]}"
-number=0 failed=0
-for name in "${targets[@]}"; do
-	number=$((number + 1))
-	if [ "$(cat "$dir/$name.status")" = 0 ]; then
-		echo "ok $number - $name"
+failed=0
+for i in "${!targets[@]}"; do
+	name=${targets[i]}
+	if wait "${pids[i]}"; then
+		echo "ok $((i + 1)) - $name"
 	else
 		failed=1
-		echo "not ok $number - $name"
+		echo "not ok $((i + 1)) - $name"
 		show_failure "$name"
 	fi
 	echo "# $name: $(progress "$name")"
