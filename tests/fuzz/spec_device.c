@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <regex.h>
 #include <string.h>
 
@@ -90,12 +91,27 @@ static bool is_number(const struct uhmm_option *o)
 	return o->type == UHMM_OPTION_SIZE || o->type == UHMM_OPTION_UINT;
 }
 
+/* What a number means, once more: in floating point, that of 64 bits at least. */
+static bool is_meant(const char *text, uint64_t number)
+{
+	static const char letters[] = "KMGT";
+	char *end;
+	long double value = strtold(text, &end);
+	const char *letter = *end ? strchr(letters, *end & ~0x20) : NULL;
+
+	if (letter)
+		value = ldexpl(value, 10 * (int)(letter - letters + 1));
+	return value == (long double)number;
+}
+
 static void check_value(const struct uhmm_option *o, const struct uhmm_option_value *v)
 {
 	if (!v->string) {
 		FUZZ_CHECK(!o->fallback && !v->number, "%s", o->name);
 		return;
 	}
+	FUZZ_CHECK(!is_number(o) || is_meant(v->string, v->number), "%s: %" PRIu64,
+		   v->string, v->number);
 	FUZZ_CHECK(!is_number(o) || v->number >= o->min, "%s: %" PRIu64, o->name,
 		   v->number);
 	FUZZ_CHECK(!is_number(o) || !o->max || v->number <= o->max, "%s: %" PRIu64,
