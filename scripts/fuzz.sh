@@ -112,18 +112,24 @@ show_input()
 	od -A x -t x1z -v "$input" | sed 's/^/#   /'
 }
 
+# All but how far it has come.
+said()
+{
+	grep -avE '^#[0-9]' "$dir/$1.log" | cut -c 1-200
+}
+
 # First what a summary of many tests has room for.
 show_failure()
 {
 	local name=$1 input
 
 	echo "# all of it: $dir/$name.log"
-	grep -aE '(^# seed|: .*: |ERROR: |^SUMMARY: )' "$dir/$name.log" | tail -n 8 |
-		cut -c 1-200 | sed 's/^/# /' || true
+	said "$name" | grep -E '(^# seed|: .*: |ERROR: |^SUMMARY: )' | tail -n 8 |
+		sed 's/^/# /' || true
 	for input in "$dir/found/$name-"*; do
 		[ ! -f "$input" ] || show_input "$name" "$input"
 	done
-	tail -n 120 "$dir/$name.log" | cut -c 1-200 | sed 's/^/# /'
+	said "$name" | tail -n 120 | sed 's/^/# /'
 }
 
 # The last line that libFuzzer says how far it has come in.
