@@ -155,7 +155,14 @@ struct call {
 	char *source;
 };
 
-enum { ANY_REQUEST = 1, ANY_ADDR = 2, ANY_NPAGES = 4, ANY_PTR = 8, ANY_ARG = 16 };
+enum {
+	ANY_REQUEST = 1,
+	ANY_ADDR = 2,
+	ANY_NPAGES = 4,
+	ANY_PTR = 8,
+	ANY_ARG = 16,
+	ARG_IN_ARENA = 32, /* where its page may be anything */
+};
 
 static bool may(uintptr_t addr, size_t len, unsigned prot)
 {
@@ -191,8 +198,10 @@ static struct call any_call(void)
 	if (model.huge && !(any & ANY_NPAGES) && c.cmd.npages == 16)
 		c.cmd.npages = 512;
 	c.cmd.ptr = any_pointer(any & ANY_PTR);
-	c.arg = any & ANY_ARG ? fuzz_number(&model.in, 8) :
-				page_addr(model.nr_pages - 1) + 16 * (byte() % 250);
+	if (any & (ANY_ARG | ARG_IN_ARENA))
+		c.arg = any_pointer(any & ANY_ARG);
+	else
+		c.arg = page_addr(model.nr_pages - 1) + 16 * (byte() % 250);
 	if (!(any & ANY_ARG) || byte() % 2)
 		dmirror_sim_write(c.arg, &c.cmd, sizeof(c.cmd));
 	c.readable = may(c.arg, sizeof(c.cmd), SIM_READ);

@@ -44,7 +44,7 @@ def api():
 (READ, WRITE, TO_DEV, TO_SYS, SNAPSHOT, EXCLUSIVE, CHECK_EXCLUSIVE, RELEASE,
  FLAGS) = range(9)
 HUGE = 16
-ANY_REQUEST, ANY_ADDR, ANY_NPAGES, ANY_PTR, ANY_ARG = 1, 2, 4, 8, 16
+ANY_REQUEST, ANY_ADDR, ANY_NPAGES, ANY_PTR, ANY_ARG, ARG_IN_ARENA = 1, 2, 4, 8, 16, 32
 
 
 class Program:
@@ -100,6 +100,10 @@ def dmirror():
           bytes([1]) + le(2**64 - 1, 8) + le(0, 8) + bytes([1]) +
           bytes([10, ANY_NPAGES, WRITE, 0]) + le(2**52, 8) + bytes([20, 0, 1]) +
           bytes([10, ANY_REQUEST, 0]) + le(2**32 - 1, 4) + bytes([1, 1, 2, 3, 4]))
+    # An answer to where nothing may be written any more.
+    ask = bytes([10, ARG_IN_ARENA, READ, 0, 0, 20, 0, 3, 0])
+    read_only = bytes([4, 0, 3, 0, 0, 1])
+    write("dmirror", "answer", world(3, 0) + bytes([0]) + ask + read_only + ask)
 
 
 # ---- store ----------------------------------------------------------------------------
