@@ -40,8 +40,13 @@ soak:
 
 # Real programs at half the memory they need, output compared.
 torture:
-	@scripts/deps.sh check
+	@scripts/deps.sh check judges
 	@scripts/check.sh --torture $(CHECK)
+
+# Programs with tests of their own, fetched, built, and run at half of their memory.
+judges:
+	@scripts/deps.sh check judges
+	@scripts/check.sh --judges $(CHECK)
 
 # The library on a simulated machine: thousands of seeds, or SEED alone.
 sim:
@@ -87,9 +92,11 @@ help:
 	@echo 'make fuzz     what a fuzzer makes up; SECONDS=$(SECONDS) TARGET=NAME'
 	@echo 'make mutants  plant bugs, and see each caught'
 	@echo 'make torture  real programs at half their memory, output compared'
+	@echo 'make judges   tests of zstd, lz4, sqlite3, redis and stress-ng, likewise'
 	@echo 'make bench    measure'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'
 
-.PHONY: all demo check soak torture sim fuzz mutants bench install clean format help
+.PHONY: all demo check soak torture judges sim fuzz mutants bench install clean format \
+	help

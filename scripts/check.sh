@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# scripts/check.sh [--soak SECONDS | --torture] [--only BUILD]... DIR
+# scripts/check.sh [--soak SECONDS | --torture | --judges] [--only BUILD]... DIR
 #
 # Builds uhmm with every compiler and sanitizer in a directory of its own under DIR and
 # runs the tests in each. The last line is the sum over all of them, alone on its line:
@@ -13,14 +13,16 @@
 # failure. What was skipped is listed with the reason that the test gave.
 #
 # --soak runs the seeded and the stress tests, each for SECONDS (TEST_SECONDS in their
-# environment); --torture the real programs at half of the memory they need, in full.
+# environment); --torture the real programs at half of the memory they need, in full;
+# --judges the tests that other programs bring along (tests/judges), in full.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 usage()
 {
 	cat >&2 <<-END
-	usage: scripts/check.sh [--soak SECONDS | --torture] [--only BUILD]... DIR
+	usage: scripts/check.sh [--soak SECONDS | --torture | --judges]
+	                        [--only BUILD]... DIR
 	END
 	exit 2
 }
@@ -30,6 +32,7 @@ while [ $# -gt 1 ]; do
 	case $1 in
 	--soak) mode=soak; export TEST_SECONDS=$2; shift 2 ;;
 	--torture) mode=torture; export TEST_FULL=1; shift ;;
+	--judges) mode=judges; shift ;;
 	--only) only="$only$2 "; shift 2 ;;
 	*) usage ;;
 	esac
@@ -180,6 +183,12 @@ torture)
 	# shellcheck disable=SC2086
 	if build gcc gcc $werror; then
 		run torture gcc torture --timeout-multiplier 0
+	fi
+	;;
+judges)
+	# shellcheck disable=SC2086
+	if build gcc gcc $werror; then
+		run judges gcc judges --timeout-multiplier 0
 	fi
 	;;
 esac
