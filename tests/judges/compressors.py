@@ -37,7 +37,7 @@ class Compressor:
         source = judge.fetch(self.package, cache)
         programs = sorted({words.split()[0] for words in self.commands.values()})
         judge.build(source, [["make", f"-j{os.cpu_count()}", "-C", "tests", *programs,
-                              "MOREFLAGS=-O2 -g0"]],
+                              "MOREFLAGS=-O1 -g0"]],
                     [f"tests/{program}" for program in programs])
         return source
 
@@ -47,10 +47,10 @@ class Compressor:
 
 
 ZSTD = Compressor("libzstd", {
-    "fuzzer": "fuzzer -v -s1 -i800",
-    "zstreamtest": "zstreamtest -v -s1 -i400",
-    "zstreamtest newapi": "zstreamtest -v --newapi -s1 -i400",
+    "fuzzer": "fuzzer -v -s1 -i200",
+    "zstreamtest": "zstreamtest -v -s1 -i200",
+    "zstreamtest newapi": "zstreamtest -v --newapi -s1 -i200",
 }, ["fuzzer", "zstreamtest"])
 LZ4 = Compressor("lz4", {
-    "frametest": "frametest -v -s1 -i4000",
+    "frametest": "frametest -v -s1 -i2000",
 }, ["frametest"])

@@ -43,7 +43,7 @@ apt_get()
 
 why()
 {
-	sed -n '/^[EW]:/p' log | tail -n 1
+	sed -n '/^[EW]:/p' log | head -n 1
 }
 
 [ ! -e "$dir/source-$package/complete" ] || exit 0

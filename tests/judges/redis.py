@@ -15,9 +15,8 @@ import judge
 UNITS = {
     "types": """unit/type/string unit/type/incr unit/type/list unit/type/list-2
         unit/type/list-3 unit/type/set unit/type/zset unit/type/hash unit/type/stream""",
-    "commands": """unit/keyspace unit/scan unit/sort unit/expire unit/multi unit/bitops
-        unit/bitfield unit/geo unit/hyperloglog unit/pubsub unit/scripting
-        unit/functions unit/dump unit/acl unit/protocol""",
+    "commands": """unit/scan unit/sort unit/expire unit/multi unit/bitops unit/bitfield
+        unit/pubsub unit/scripting unit/functions unit/acl unit/protocol""",
     "files": """integration/rdb integration/aof integration/aof-multi-part unit/aofrw
         unit/lazyfree unit/other integration/convert-zipmap-hash-on-load
         integration/corrupt-dump""",

@@ -35,6 +35,7 @@ OPTIONS = {
     "clone": "--clone-max 16",
     "resources": "--resources-ops 200",
     "stack": "--stack-fill",
+    "stream": "--stream-l3-size 4M",
     "zombie": "--zombie-max 64",
     "vm-rw": "--vm-rw-bytes 16M",
     "radixsort": "--radixsort-size 65536",
