@@ -4,8 +4,8 @@ they start are below `uhmm run`, with one budget: servers fork to save their dat
 killed, and read it back.
 
 Left out are tests that judge what the kernel says of the memory of a server, which is
-what uhmm changes (memefficiency, dismiss-mem, oom-score-adj), and those of replication
-and clusters, which judge by the time that it takes.
+what uhmm changes (memefficiency, dismiss-mem, oom-score-adj), and those that judge by the
+time that it takes: expire, dump, and those of replication and clusters.
 """
 import os
 import re
@@ -15,7 +15,7 @@ import judge
 UNITS = {
     "types": """unit/type/string unit/type/incr unit/type/list unit/type/list-2
         unit/type/list-3 unit/type/set unit/type/zset unit/type/hash unit/type/stream""",
-    "commands": """unit/scan unit/sort unit/expire unit/multi unit/bitops unit/bitfield
+    "commands": """unit/scan unit/sort unit/multi unit/bitops unit/bitfield
         unit/pubsub unit/scripting unit/functions unit/acl unit/protocol""",
     "files": """integration/rdb integration/aof integration/aof-multi-part unit/aofrw
         unit/lazyfree unit/other integration/convert-zipmap-hash-on-load

@@ -29,7 +29,7 @@ OPTIONS = {
     "memrate": "--memrate-bytes 32M",
     "mmap": "--mmap-bytes 64M --mmap-mprotect",
     "mremap": "--mremap-bytes 32M",
-    "shm": "--shm-bytes 512K",
+    "shm": "--shm-bytes 1M",
     "shm-sysv": "--shm-sysv-bytes 4M --shm-sysv-segs 4",
     "forkheavy": "--forkheavy-procs 16",
     "clone": "--clone-max 16",
