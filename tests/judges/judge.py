@@ -144,7 +144,8 @@ class Bench:
                           f"{last_line(f'{folder}/plain/output')}"), []
         budget = max(plain.peak_mb() // 2, BUDGET_MIN_MB)
         stats = f"{folder}/stats.json"
-        under = self.run(part, f"{folder}/uhmm",
+        # As long a name as the first: SQLite tries names as long as the system takes.
+        under = self.run(part, f"{folder}/under",
                          [self.uhmm, "run", "--memory", f"{budget}M", "--device", "lz4",
                           f"--stats=json:{stats}", "--"])
         wrong, lines = differences(plain, under)
