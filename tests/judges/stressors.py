@@ -10,6 +10,7 @@ Left out:
   memhotplug, swap       change the machine: memory off line, swap on
   numa, physpage         want more than one node, /dev/mem
   mlockmany              stress-ng's authors say that it may hang the machine
+  vforkmany              leaves no processor to the one that fills memory
   secretmem, mmaphuge    memory that cannot be migrated: the kernel's, huge pages
   oom-pipe, rlimit       judge by limits of the process, not by bytes
 """
@@ -56,7 +57,7 @@ str tree tsearch vm wcs zero zlib
 # Starts and ends processes, or is interrupted.
 PROCESSES = """
 bad-altstack clone daemon exec fork forkheavy kill longjmp pipe ptrace
-sigabrt sigfpe sigio signest sigrt sigsegv sigsuspend spawn switch vfork vforkmany wait
+sigabrt sigfpe sigio signest sigrt sigsegv sigsuspend spawn switch vfork wait
 zombie aiol io-uring aio
 """.split()
 PARTS = MAPS + USES + PROCESSES
