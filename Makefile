@@ -38,10 +38,15 @@ soak:
 	@scripts/deps.sh check
 	@scripts/check.sh --soak $(SOAK_SECONDS) $(CHECK)
 
-# Real programs at half the memory they need, output compared.
+# Whatever a program can do to its memory, while it migrates, for SECONDS.
 torture:
+	@scripts/deps.sh check
+	@scripts/check.sh --torture $(SECONDS) $(CHECK)
+
+# Real programs at half the memory they need, output compared.
+programs:
 	@scripts/deps.sh check judges
-	@scripts/check.sh --torture $(CHECK)
+	@scripts/check.sh --programs $(CHECK)
 
 # Programs with tests of their own, fetched, built, and run at half of their memory.
 judges:
@@ -91,12 +96,13 @@ help:
 	@echo 'make sim      thousands of runs on a simulated machine; SEED=N: that one'
 	@echo 'make fuzz     what a fuzzer makes up; SECONDS=$(SECONDS) TARGET=NAME'
 	@echo 'make mutants  plant bugs, and see each caught'
-	@echo 'make torture  real programs at half their memory, output compared'
+	@echo 'make torture  changes of memory while it migrates; SECONDS=$(SECONDS)'
+	@echo 'make programs real programs at half their memory, output compared'
 	@echo 'make judges   tests of zstd, lz4, sqlite3, redis and stress-ng, likewise'
 	@echo 'make bench    measure'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'
 
-.PHONY: all demo check soak torture judges sim fuzz mutants bench install clean format \
-	help
+.PHONY: all demo check soak torture programs judges sim fuzz mutants bench install \
+	clean format help

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# scripts/check.sh [--soak SECONDS | --torture | --judges] [--only BUILD]... DIR
+# scripts/check.sh [--soak SECONDS | --torture SECONDS | --programs | --judges]
+#	[--only BUILD]... DIR
 #
 # Builds uhmm with every compiler and sanitizer in a directory of its own under DIR and
 # runs the tests in each. The last line is the sum over all of them, alone on its line:
@@ -13,7 +14,8 @@
 # failure. What was skipped is listed with the reason that the test gave.
 #
 # --soak runs the seeded and the stress tests, each for SECONDS (TEST_SECONDS in their
-# environment); --torture the real programs at half of the memory they need, in full;
+# environment); --torture tests/stress/torture.py for SECONDS;
+# --programs the real programs at half of the memory they need, in full;
 # --judges the tests that other programs bring along (tests/judges), in full.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,7 +23,7 @@ cd "$(dirname "$0")/.."
 usage()
 {
 	cat >&2 <<-END
-	usage: scripts/check.sh [--soak SECONDS | --torture | --judges]
+	usage: scripts/check.sh [--soak SECONDS | --torture SECONDS | --programs | --judges]
 	                        [--only BUILD]... DIR
 	END
 	exit 2
@@ -31,7 +33,8 @@ mode=check only=" "
 while [ $# -gt 1 ]; do
 	case $1 in
 	--soak) mode=soak; export TEST_SECONDS=$2; shift 2 ;;
-	--torture) mode=torture; export TEST_FULL=1; shift ;;
+	--torture) mode=torture seconds=$2; shift 2 ;;
+	--programs) mode=programs; export TEST_FULL=1; shift ;;
 	--judges) mode=judges; shift ;;
 	--only) only="$only$2 "; shift 2 ;;
 	*) usage ;;
@@ -181,8 +184,13 @@ soak)
 	;;
 torture)
 	# shellcheck disable=SC2086
+	build gcc gcc $werror && exec tests/stress/torture.py --seconds "$seconds" "$dir/gcc"
+	exit 1
+	;;
+programs)
+	# shellcheck disable=SC2086
 	if build gcc gcc $werror; then
-		run torture gcc torture --timeout-multiplier 0
+		run programs gcc programs --timeout-multiplier 0
 	fi
 	;;
 judges)

@@ -47,6 +47,8 @@ def load(root):
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(d for d in folders if not SKIP_DIRS.match(d))
         for name in sorted(names):
+            if name == ".git":  # of a second working tree
+                continue
             path = os.path.join(folder, name)
             if SKIP_PATHS.match(os.path.relpath(path, root)):
                 continue

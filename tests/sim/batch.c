@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Many seeds: in child processes, so that a seed that ends its process is one failure, and
- * as many at a time as there are to be. See program.h.
+ * Many seeds: in child processes, so that a seed that ends its process is one failure,
+ * and as many at a time as there are to be. See program.h.
  */
 #include <signal.h>
 #include <stdio.h>

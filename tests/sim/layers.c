@@ -9,8 +9,8 @@
  *	            order in which they came: so they complete out of order, while whoever
  *	            submitted them sleeps and others run
  *
- * Both answer a frozen batch at once, as <uhmm/device.h> asks. Nothing is locked: there is
- * one real thread, and no scheduling point but where one is named.
+ * Both answer a frozen batch at once, as <uhmm/device.h> asks. Nothing is locked: there
+ * is one real thread, and no scheduling point but where one is named.
  */
 #include <errno.h>
 #include <limits.h>
@@ -192,7 +192,7 @@ static const struct uhmm_driver driver_delay = {
 	.stat = layer_stat,
 };
 
-/* ---- the table ---------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------- */
 
 const struct uhmm_driver *const device_drivers[] = { &driver_delay, &driver_error,
 						     &uhmm_driver_lz4, &uhmm_driver_ram,

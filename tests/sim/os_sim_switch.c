@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The simulated world's threads are coroutines, each on a stack of its own at an address
- * that depends on nothing but its number. AddressSanitizer and ThreadSanitizer are told of
- * every switch. A host has no stack of ours: it is who called sim_run().
+ * that depends on nothing but its number. AddressSanitizer and ThreadSanitizer are told
+ * of every switch. A host has no stack of ours: it is who called sim_run().
  */
 #include <string.h>
 #include <sys/mman.h>

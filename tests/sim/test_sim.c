@@ -12,8 +12,8 @@
  *	test_sim --survey N [--from N] the same, but goes on after a failure and counts
  *	    [--jobs N]                 N processes at a time
  *
- * A failing seed is run once more by itself: what it prints is what --seed prints, and then
- * what --shrink prints.
+ * A failing seed is run once more by itself: what it prints is what --seed prints, and
+ * then what --shrink prints.
  */
 #include <getopt.h>
 #include <signal.h>

@@ -10,12 +10,12 @@ devices and back (churn_moves.c); every page says itself what it should hold. Wa
     thread   faults are delivered to a thread
     inline   and in the thread that has them
     run      under `uhmm run`, with half of the memory that it needs
-    cgroup   as thread, in a memory cgroup with less room than all want: somebody is killed
-             there all the time, and the kernel has no page when it is asked for one
+    cgroup   as thread, in a memory cgroup with less room than all want: somebody is
+             killed there all the time, and the kernel has no page when asked for one
     user     as thread, as an ordinary user, without what hands memory to the kernel
 
-What a run prints last has to be what churn prints for the same seed with no library about.
-A run that does not end is a failure too: where its threads were is printed. --seed begins
+What a run prints last has to be what churn prints for the same seed with no library
+about. A run that does not end is a failure too: where its threads were is printed. --seed begins
 with that one. Exit status 0 if and only if nothing failed.
 """
 import argparse
