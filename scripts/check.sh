@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# scripts/check.sh [--soak SECONDS | --torture SECONDS | --programs | --judges]
-#	[--only BUILD]... DIR
+# scripts/check.sh [--only BUILD]... [--soak SECONDS | --torture SECONDS | --programs |
+#	--judges] DIR
 #
 # Builds uhmm with every compiler and sanitizer in a directory of its own under DIR and
 # runs the tests in each. The last line is the sum over all of them, alone on its line:
@@ -14,17 +14,16 @@
 # failure. What was skipped is listed with the reason that the test gave.
 #
 # --soak runs the seeded and the stress tests, each for SECONDS (TEST_SECONDS in their
-# environment); --torture tests/stress/torture.py for SECONDS;
-# --programs the real programs at half of the memory they need, in full;
-# --judges the tests that other programs bring along (tests/judges), in full.
+# environment); --torture tests/stress/torture.py for SECONDS; --programs the real
+# programs at half of the memory they need, in full; --judges the tests that other programs bring along (tests/judges), in full.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 usage()
 {
 	cat >&2 <<-END
-	usage: scripts/check.sh [--soak SECONDS | --torture SECONDS | --programs | --judges]
-	                        [--only BUILD]... DIR
+	usage: scripts/check.sh [--only BUILD]... [--soak SECONDS | --torture SECONDS |
+	                        --programs | --judges] DIR
 	END
 	exit 2
 }
@@ -184,7 +183,8 @@ soak)
 	;;
 torture)
 	# shellcheck disable=SC2086
-	build gcc gcc $werror && exec tests/stress/torture.py --seconds "$seconds" "$dir/gcc"
+	build gcc gcc $werror &&
+		exec tests/stress/torture.py --seconds "$seconds" "$dir/gcc"
 	exit 1
 	;;
 programs)

@@ -15,8 +15,8 @@ devices and back (churn_moves.c); every page says itself what it should hold. Wa
     user     as thread, as an ordinary user, without what hands memory to the kernel
 
 What a run prints last has to be what churn prints for the same seed with no library
-about. A run that does not end is a failure too: where its threads were is printed. --seed begins
-with that one. Exit status 0 if and only if nothing failed.
+about. A run that does not end is a failure too: where its threads were is printed. --seed
+begins with that one. Exit status 0 if and only if nothing failed.
 """
 import argparse
 import os
