@@ -15,7 +15,8 @@
 #
 # --soak runs the seeded and the stress tests, each for SECONDS (TEST_SECONDS in their
 # environment); --torture tests/stress/torture.py for SECONDS; --programs the real
-# programs at half of the memory they need, in full; --judges the tests that other programs bring along (tests/judges), in full.
+# programs at half of the memory they need, in full; --judges the tests that other
+# programs bring along (tests/judges), in full.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
