@@ -71,6 +71,12 @@ mutants:
 	@mkdir -p $(CHECK)
 	@tests/mutants/run.py --work $(CHECK)/mutants
 
+# What of lib/ the tests execute; UNCOVERED=1 lists what they do not.
+coverage:
+	@scripts/deps.sh check coverage
+	@mkdir -p $(CHECK)
+	@scripts/coverage.sh $(if $(UNCOVERED),--uncovered) $(CHECK)/coverage
+
 bench:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory all
@@ -96,6 +102,7 @@ help:
 	@echo 'make sim      thousands of runs on a simulated machine; SEED=N: that one'
 	@echo 'make fuzz     what a fuzzer makes up; SECONDS=$(SECONDS) TARGET=NAME'
 	@echo 'make mutants  plant bugs, and see each caught'
+	@echo 'make coverage what of lib/ the tests execute; UNCOVERED=1: and what not'
 	@echo 'make torture  changes of memory while it migrates; SECONDS=$(SECONDS)'
 	@echo 'make programs real programs at half their memory, output compared'
 	@echo 'make judges   tests of zstd, lz4, sqlite3, redis and stress-ng, likewise'
@@ -104,5 +111,5 @@ help:
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'
 
-.PHONY: all demo check soak torture programs judges sim fuzz mutants bench install \
-	clean format help
+.PHONY: all demo check soak torture programs judges sim fuzz mutants coverage bench \
+	install clean format help
