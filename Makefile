@@ -73,7 +73,7 @@ mutants:
 
 # What of lib/ the tests execute; UNCOVERED=1 lists what they do not.
 coverage:
-	@scripts/deps.sh check coverage
+	@scripts/deps.sh check
 	@mkdir -p $(CHECK)
 	@scripts/coverage.sh $(if $(UNCOVERED),--uncovered) $(CHECK)/coverage
 

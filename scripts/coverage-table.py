@@ -1,52 +1,87 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints what of each file was executed, from gcovr's JSON: lines, branches, the sums.
+"""Prints what of each file of lib/ was executed: lines, branches, the sums.
 
-usage: coverage-table.py [--uncovered] [--at-least LINES BRANCHES] REPORT [FILE...]
+usage: coverage-table.py [--uncovered] [--at-least LINES BRANCHES] DIR [FILE...]
 
+DIR has builds with what they have counted; the working directory is that of the source.
 --uncovered adds the lines that nothing executed, and those whose branches were not all
 taken, with what they say; FILE names parts of paths, all if none. --at-least: exit
 status 1 if a sum, in percent, is less.
 
 The branches of an assertion are not counted: that the other one is not taken is what it
-says (lib/assert.h). Nor are those of a line, nor a line, that ends in a comment
+says (lib/assert.h). Nor is a line that ends in a comment, for what a test can provoke
+nowhere,
 
     /* uncovered: REASON */
 
-which is for what a test can provoke nowhere.
+Counters are written while threads go on, one after the other. So what gcov works out of
+two of them can be less than nothing; gcovr does not take that.
 """
 import argparse
+import glob
 import json
+import os
 import re
+import subprocess
+import sys
 
 ASSERTION = re.compile(r"\bassert_(always|result)\(")
 MARKED = re.compile(r"/\* uncovered: \S.* \*/$")
 
 
+def add(counts, more):
+    """Of the same line in another build, or of a header's in another file."""
+    longer, shorter = sorted((counts, more), key=len, reverse=True)
+    return [c + (max(shorter[i], 0) if i < len(shorter) else 0)
+            for i, c in enumerate(longer)]
+
+
+def gcov(folder):
+    """{path: {line number: (executed, [taken, of each branch])}}"""
+    counted = {}
+    data = sorted(glob.glob(os.path.join(glob.escape(folder), "**/*.gcda"),
+                            recursive=True))
+    found = subprocess.run(["gcov", "--json-format", "--stdout", "-b"] + data, check=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for report in filter(None, found.stdout.split("\n")):
+        report = json.loads(report)
+        for entry in report["files"]:
+            path = os.path.relpath(os.path.join(report["current_working_directory"],
+                                                entry["file"]))
+            if not path.startswith("lib/"):
+                continue
+            lines = counted.setdefault(path, {})
+            for line in entry["lines"]:
+                count, branches = lines.get(line["line_number"], (0, []))
+                lines[line["line_number"]] = (
+                    count + max(line["count"], 0),
+                    add(branches, [max(b["count"], 0) for b in line["branches"]]))
+    return counted
+
+
 class File:
-    def __init__(self, entry):
-        self.path = entry["file"]
-        with open(self.path, encoding="utf-8") as f:
+    def __init__(self, path, lines):
+        self.path = path
+        with open(path, encoding="utf-8") as f:
             source = [""] + f.read().split("\n")
         self.lines = self.lines_hit = self.branches = self.branches_taken = 0
         self.missing = []
-        for line in entry["lines"]:
-            text = source[line["line_number"]]
-            if not line.get("gcovr/noncode") and not MARKED.search(text):
-                self.count(line, text)
+        for number, (count, branches) in sorted(lines.items()):
+            text = source[number]
+            if not MARKED.search(text):
+                self.count(number, count, [] if ASSERTION.search(text) else branches,
+                           text)
 
-    def count(self, line, text):
-        number = line["line_number"]
-        branches = [] if ASSERTION.search(text) else line["branches"]
-        taken = sum(b["count"] > 0 for b in branches)
+    def count(self, number, count, branches, text):
+        taken = sum(b > 0 for b in branches)
         self.lines += 1
+        self.lines_hit += count > 0
         self.branches += len(branches)
         self.branches_taken += taken
-        if line["count"] == 0:
+        if count == 0:
             self.missing.append((number, "####", text))
-            return
-        self.lines_hit += 1
-        if taken < len(branches):
+        elif taken < len(branches):
             self.missing.append((number, f"{taken}/{len(branches)}", text))
 
 
@@ -63,13 +98,11 @@ def main():
     options = argparse.ArgumentParser(usage=__doc__.split("\n")[2][7:])
     options.add_argument("--uncovered", action="store_true")
     options.add_argument("--at-least", nargs=2, type=float, default=(0, 0))
-    options.add_argument("report")
+    options.add_argument("folder")
     options.add_argument("names", nargs="*")
     options = options.parse_args()
-    with open(options.report, encoding="utf-8") as f:
-        files = [File(entry) for entry in json.load(f)["files"]]
-    files = [f for f in files if f.lines and
-             (not options.names or any(n in f.path for n in options.names))]
+    files = [File(path, lines) for path, lines in sorted(gcov(options.folder).items())
+             if not options.names or any(n in path for n in options.names)]
     for f in files:
         print(row(f.path, f.lines_hit, f.lines, f.branches_taken, f.branches))
         for number, what, text in f.missing if options.uncovered else ():
@@ -83,4 +116,4 @@ def main():
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -39,8 +39,7 @@ dir=$(cd "$1" && pwd)
 shift
 jobs=$(nproc)
 [ "$jobs" -ge 2 ] || jobs=2
-# A test that has become another user may not write its counters, and must not say so.
-export GCOV_ERROR_FILE=/dev/null UHMM_CACHE=$dir/cache
+export UHMM_CACHE=$dir/cache
 failed=
 
 # build NAME TARGET...
@@ -59,7 +58,12 @@ build()
 		tail -n 60 "$dir/$name.ninja" >&2
 		exit 1
 	}
-	find "$dir/$name" -name '*.gcda' -delete
+	# They are there, and anybody's: a test that has become another user counts too, and
+	# libgcov would say on its stderr that it may not.
+	find "$dir/$name" -name '*.gcno' | sed 's/gcno$/gcda/' | while read -r counters; do
+		: >"$counters"
+		chmod 666 "$counters"
+	done
 }
 
 # run NAME COMMAND...
@@ -86,13 +90,8 @@ if [ "$run" ]; then
 	run run meson test -C "$dir/atomic" --no-rebuild "${SCENARIOS[@]/#/stress-}"
 fi
 
-gcovr --root . --filter 'lib/' --json "$dir/report.json" "$dir/single" "$dir/atomic" \
-	>"$dir/gcovr.log" 2>&1 || {
-	cat "$dir/gcovr.log" >&2
-	exit 1
-}
 scripts/coverage-table.py "${table[@]}" --at-least "$LINES" "$BRANCHES" \
-	"$dir/report.json" "$@" || failed="$failed coverage"
+	"$dir" "$@" || failed="$failed coverage"
 [ -z "$failed" ] || {
 	echo "failed:$failed; see $dir/*.log" >&2
 	exit 1

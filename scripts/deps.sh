@@ -3,12 +3,12 @@
 #
 # scripts/deps.sh SET...: sees to it that the packages of a set are installed.
 #
-# Sets: build (make), demo (make demo), check (make check), judges (make judges), coverage
-# (with check: make coverage), dev (make format, coverage of the rules that CONTRIBUTING.md
-# asks for). What is missing is installed with apt, as root or through sudo where sudo
-# needs no password or there is a terminal to ask on. Otherwise it says what is missing
-# and how to get it, and exits 1; so it does when the installation failed. A tool that did
-# not come from a package counts as present.
+# Sets: build (make), demo (make demo), check (make check), judges (make judges), dev
+# (make format, coverage of the rules that CONTRIBUTING.md asks for). What is missing is
+# installed with apt, as root or through sudo where sudo needs no password or there is a
+# terminal to ask on. Otherwise it says what is missing and how to get it, and exits 1; so
+# it does when the installation failed. A tool that did not come from a package counts as
+# present.
 #
 # No package here starts a service: redis-tools is there for redis-server, which is the
 # same program under another name (tests/meson.build makes the link).
@@ -64,9 +64,6 @@ packages()
 		procps ps
 		END
 		;;
-	coverage)
-		echo 'gcovr gcovr'
-		;;
 	dev)
 		packages check
 		cat <<-END
@@ -77,7 +74,7 @@ packages()
 		;;
 	*)
 		echo "deps.sh: unknown set '$1'; there are build, demo, check," \
-			"judges, coverage, dev" >&2
+			"judges, dev" >&2
 		exit 2
 		;;
 	esac
