@@ -58,12 +58,13 @@ build()
 		tail -n 60 "$dir/$name.ninja" >&2
 		exit 1
 	}
-	# They are there, and anybody's: a test that has become another user counts too, and
-	# libgcov would say on its stderr that it may not.
-	find "$dir/$name" -name '*.gcno' | sed 's/gcno$/gcda/' | while read -r counters; do
-		: >"$counters"
-		chmod 666 "$counters"
-	done
+	# They are there, and anybody's: a test that has become another user counts too,
+	# and libgcov would say on its stderr that it may not.
+	find "$dir/$name" -name '*.gcno' | sed 's/gcno$/gcda/' |
+		while read -r counters; do
+			: >"$counters"
+			chmod 666 "$counters"
+		done
 }
 
 # run NAME COMMAND...
