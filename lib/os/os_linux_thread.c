@@ -277,7 +277,6 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 	if (r)
 		os_thread_forget(thread);
 	return -r;
-	return 0;
 }
 
 int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
