@@ -140,7 +140,9 @@ int trash_open(struct uhmm_space *sp)
 	if (f->trash_uffd < 0)
 		return f->trash_uffd;
 	r = os_uffd_register(f->trash_uffd, (uintptr_t)f->trash, TRASH_SIZE);
-	if (r)
+	if (r) {
 		os_uffd_close(f->trash_uffd);
+		f->trash_uffd = -1;
+	}
 	return r;
 }
