@@ -359,6 +359,7 @@ static bool follow_child(struct fill *fill, uintptr_t *addr)
 static void fill_page(struct fill *fill, uintptr_t source)
 {
 	uintptr_t addr = source;
+	unsigned tries = 0;
 	uintptr_t at;
 	int r;
 
@@ -370,9 +371,10 @@ static void fill_page(struct fill *fill, uintptr_t source)
 		if (!follow_child(fill, &addr))
 			return;
 		r = frozen_copy(fill->sp, fill->uffd, addr, source, fill->sp->reader_buf);
-		if (r != -EAGAIN)
+		if (r == -EAGAIN)
+			read_events_of(fill);
+		else if (!frozen_may_try_again(r, &tries))
 			break;
-		read_events_of(fill);
 	}
 	fill->nr += r == 0;
 	/*

@@ -140,6 +140,17 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 	}
 }
 
+/* More is either memory that others free, or none for a long time. */
+#define NO_MEMORY_TRIES 1000u
+
+bool frozen_may_try_again(int r, unsigned *tries)
+{
+	if (r != -ENOMEM || ++*tries >= NO_MEMORY_TRIES)
+		return false;
+	os_yield();
+	return true;
+}
+
 void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
 		  char *buf)
 {
@@ -202,6 +213,7 @@ static void forget_page(struct uhmm_space *sp, uintptr_t addr)
 static int copy_patiently(struct uhmm_space *sp, struct wiped *wiped, uintptr_t addr,
 			  uintptr_t source)
 {
+	unsigned tries = 0;
 	int r;
 
 	/* What is empty there on purpose stays empty. */
@@ -209,7 +221,10 @@ static int copy_patiently(struct uhmm_space *sp, struct wiped *wiped, uintptr_t 
 		return 0;
 	do
 		r = frozen_copy(sp, sp->uffd, addr, source, sp->reader_buf);
-	while (r == -EAGAIN);
+	while (r == -EAGAIN || frozen_may_try_again(r, &tries));
+	/* It is about to be forgotten where the bytes are. */
+	if (r == -ENOMEM)
+		os_uffd_poison(sp->uffd, addr, PAGE_SIZE);
 	return r;
 }
 

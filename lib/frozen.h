@@ -17,6 +17,9 @@
 int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source,
 		char *buf);
 
+/* There was no memory for the copy: is it to be tried again? tries: 0 at first. */
+bool frozen_may_try_again(int r, unsigned *tries);
+
 /* Resolves a fault at addr behind uffd and logs it. buf: a page to load into. */
 void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
 		  char *buf);
