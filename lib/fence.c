@@ -116,7 +116,7 @@ bool fence_raise(struct uhmm_space *sp, struct range_set *news)
 			uint32_t before = i ? i - 1 : 0;
 
 			r = put_up(sp, &run);
-			if (r == -EAGAIN)
+			if (r == -EAGAIN || r == -ENOMEM)
 				whole = false;
 			if (r)
 				continue;

@@ -47,7 +47,7 @@ struct isolation {
 	uint8_t *results;
 	uintptr_t base; /* the page of bit and result 0 */
 	unsigned isolated;
-	int error; /* -EAGAIN, -EINVAL: ends the run */
+	int error; /* -EAGAIN, -EINVAL, -ENOMEM: ends the run */
 };
 
 static void report(struct isolation *is, uintptr_t addr, enum uhmm_result result)
@@ -297,7 +297,7 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma)
 		range_add_or_all(&sp->late, vma->start, vma->end);
 		return -EAGAIN;
 	}
-	return r ? -EINVAL : 0;
+	return r && r != -ENOMEM ? -EINVAL : r;
 }
 
 /*
