@@ -323,7 +323,9 @@ static void unregister(struct file *uffd, uintptr_t start, uintptr_t end)
 static void file_release(struct file *file)
 {
 	if (file->kind == F_UFFD) {
-		if (file->mm != main_mm && !file->mm->dead)
+		/* Not the one of frames that are dropped: it fills nothing. */
+		if (file->mm != main_mm && !file->mm->dead &&
+		    uffd_has(file, OS_UFFD_EVENTS))
 			mm_check(file->mm, "filled after fork");
 		unregister(file, 0, UINTPTR_MAX);
 		while (file->events) {
