@@ -177,6 +177,8 @@ void map_share_free(struct uhmm_pagemap *map)
 		give_up_all(map, map->member);
 		__atomic_store_n(state_of(map), MEMBER_NONE, __ATOMIC_RELEASE);
 	}
+	/* Perhaps nobody is left who would notice. */
+	bury(map);
 	os_unmap_shared(map->share, bytes(map));
 	map->share = NULL;
 }
