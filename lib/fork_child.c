@@ -80,6 +80,8 @@ static int take_over(struct uhmm_space *sp)
 	if (sp->kicker < 0)
 		return sp->kicker;
 	r = map_shares_after_fork(sp);
+	if (!r && sp->delivery == UHMM_DELIVERY_THREAD)
+		r = map_faults_start_all(sp);
 	if (!r)
 		r = frames_after_fork(sp);
 	huge_after_fork(sp);
@@ -138,6 +140,8 @@ static void settle_in(struct uhmm_space *sp)
 		os_die("a forked child could not set up its userfaultfd");
 	fs->result = r;
 	if (r)
+		map_faults_stop_all(sp);
+	if (r)
 		be_filled(sp);
 	else
 		__atomic_store_n(&fs->shared->outcome, FORK_TAKEN, __ATOMIC_RELEASE);
@@ -184,7 +188,8 @@ static void settle_in_on_reader(struct uhmm_space *sp)
 static void start_threads(struct uhmm_space *sp)
 {
 	if (os_thread_start(&sp->reader, reader_main, sp, "uhmm-reader") ||
-	    os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker"))
+	    os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker") ||
+	    map_faults_start_all(sp))
 		os_die("a forked child could not start a thread");
 }
 
@@ -252,8 +257,6 @@ int fork_child(struct uhmm_space *sp)
 	gate_open(&sp->world);
 	if (!by_thread && !sp->unusable)
 		start_threads(sp);
-	if (!sp->unusable)
-		map_faults_start_all(sp);
 	os_restore_signals(&signals);
 	return fs->result;
 }

@@ -218,13 +218,18 @@ void map_faults_stop_all(struct uhmm_space *sp)
 	for_all(sp, map_faults_stop);
 }
 
-static void start_again(struct uhmm_pagemap *map)
+int map_faults_start_all(struct uhmm_space *sp)
 {
-	/* Without it pages are fetched by copy_to_ram(). */
-	map_faults_start(map);
-}
+	struct uhmm_pagemap *map;
+	unsigned i;
+	int r, first = 0;
 
-void map_faults_start_all(struct uhmm_space *sp)
-{
-	for_all(sp, start_again);
+	for (i = 1; i < SPACE_DEVICES; i++) {
+		map = pagemap_at(sp, i);
+		r = map ? map_faults_start(map) : 0;
+		/* Without it the pages of others are fetched by copy_to_ram(). */
+		if (r && map->share && !first)
+			first = r;
+	}
+	return first;
 }

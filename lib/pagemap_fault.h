@@ -18,7 +18,8 @@ void map_faults_stop(struct uhmm_pagemap *map);
 void map_faults_stop_all(struct uhmm_space *sp);
 /* In a forked child: there are no threads any more, and later some again. */
 void map_faults_forget_all(struct uhmm_space *sp);
-void map_faults_start_all(struct uhmm_space *sp);
+/* -errno: that this process ends other processes of a shared page map would not see. */
+int map_faults_start_all(struct uhmm_space *sp);
 /*
  * Thread tid has touched addr, of which e is the entry. True: the page map's thread sees
  * to it. False: it is to be fetched by copy_to_ram(), as there is no such thread, or it
