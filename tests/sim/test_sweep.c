@@ -22,17 +22,18 @@
 
 #include "lib/host.h"
 #include "tests/sim/program.h"
+#include "tests/sim/sweep.h"
 #include "uhmm/migrate.h"
 #include "uhmm/range.h"
 #include "uhmm/uhmm.h"
 
-#define PAGES 700u /* a huge page, and others */
-#define SMALL 512u /* the first of the others */
+#define PAGES SWEEP_PAGES
+#define SMALL SWEEP_SMALL
 
 static unsigned scenario, nr_calls;
 static bool with_trace;
 
-static uintptr_t page(unsigned i)
+uintptr_t sweep_page(unsigned i)
 {
 	return ARENA_BASE + i * SIM_PAGE;
 }
@@ -46,14 +47,14 @@ static bool is_shortage(int r)
 }
 
 /* True: it was done. */
-static bool did(const char *what, int r)
+bool sweep_did(const char *what, int r)
 {
 	if (r < 0 && !is_shortage(r))
 		sim_fail("%s: %d (%s)", what, r, strerror(-r));
 	return r >= 0;
 }
 
-static void must(const char *what, int r)
+void sweep_must(const char *what, int r)
 {
 	if (r)
 		sim_fail("%s, when there was memory again: %d (%s)", what, r,
@@ -61,24 +62,24 @@ static void must(const char *what, int r)
 }
 
 /* The world compares what is read. */
-static void read_pages(unsigned from, unsigned to)
+void sweep_read(unsigned from, unsigned to)
 {
 	static char buf[SIM_PAGE];
 	int r;
 
 	for (; from < to; from++) {
-		r = sim_read(page(from), buf, sizeof(buf));
+		r = sim_read(sweep_page(from), buf, sizeof(buf));
 		if (r)
 			sim_fail("page %u: %d (%s)", from, r, strerror(-r));
 	}
 }
 
-static void write_pages(unsigned from, unsigned to, char with)
+void sweep_write(unsigned from, unsigned to, char with)
 {
 	int r;
 
 	for (; from < to; from++) {
-		r = sim_write(page(from) + 8 * (from % 500), &with, 1);
+		r = sim_write(sweep_page(from) + 8 * (from % 500), &with, 1);
 		if (r)
 			sim_fail("page %u: %d (%s)", from, r, strerror(-r));
 	}
@@ -88,16 +89,16 @@ static void write_pages(unsigned from, unsigned to, char with)
 
 static void map_memory(void)
 {
-	must("mmap", sim_mmap(ARENA_BASE, PAGES * SIM_PAGE, SIM_RW | SIM_THP));
-	write_pages(0, PAGES - 20, 'a');
+	sweep_must("mmap", sim_mmap(ARENA_BASE, PAGES * SIM_PAGE, SIM_RW | SIM_THP));
+	sweep_write(0, PAGES - 20, 'a');
 }
 
-static struct uhmm_space *new_space(void)
+struct uhmm_space *sweep_space(void)
 {
 	struct uhmm_space *space = NULL;
 	int r = uhmm_space_create(NULL, &space);
 
-	return did("uhmm_space_create", r) ? space : NULL;
+	return sweep_did("uhmm_space_create", r) ? space : NULL;
 }
 
 static void move(struct uhmm_space *space, unsigned from, unsigned to,
@@ -105,66 +106,68 @@ static void move(struct uhmm_space *space, unsigned from, unsigned to,
 {
 	size_t moved;
 
-	did("uhmm_migrate", uhmm_migrate(space, (void *)page(from),
-					 (to - from) * SIM_PAGE, dev, NULL, &moved));
+	sweep_did("uhmm_migrate",
+		  uhmm_migrate(space, (void *)sweep_page(from), (to - from) * SIM_PAGE,
+			       dev, NULL, &moved));
 }
 
-static void end_space(struct uhmm_space *space)
+void sweep_end_space(struct uhmm_space *space)
 {
 	int r = uhmm_space_destroy(space);
 
 	if (r == 0)
 		return;
-	did("uhmm_space_destroy", r);
-	read_pages(SMALL, PAGES);
+	sweep_did("uhmm_space_destroy", r);
+	sweep_read(SMALL, PAGES);
 	sim_stop_failing();
-	must("uhmm_space_destroy", uhmm_space_destroy(space));
+	sweep_must("uhmm_space_destroy", uhmm_space_destroy(space));
 }
 
 /* Out and back, by all the ways that there are. */
 static void storage(void)
 {
-	struct uhmm_space *space = new_space();
+	struct uhmm_space *space = sweep_space();
 	struct uhmm_device *dev[2] = { NULL, NULL };
 
 	if (!space)
 		return;
-	did("uhmm_device_open", uhmm_device_open(space, "lz4", &dev[0]));
-	did("uhmm_device_open", uhmm_device_open(space, "ram", &dev[1]));
+	sweep_did("uhmm_device_open", uhmm_device_open(space, "lz4", &dev[0]));
+	sweep_did("uhmm_device_open", uhmm_device_open(space, "ram", &dev[1]));
 	if (dev[1])
 		move(space, 0, SMALL, dev[1]);
 	if (dev[0])
 		move(space, SMALL, PAGES, dev[0]);
-	read_pages(SMALL, SMALL + 30);
-	write_pages(SMALL + 20, SMALL + 60, 'b');
+	sweep_read(SMALL, SMALL + 30);
+	sweep_write(SMALL + 20, SMALL + 60, 'b');
 	move(space, 0, SMALL, NULL);
-	did("uhmm_advise",
-	    uhmm_advise(space, (void *)page(SMALL), 40 * SIM_PAGE, UHMM_ADVISE_COLD));
-	must("munmap", sim_munmap(page(PAGES - 10), 5 * SIM_PAGE));
-	must("dontneed", sim_dontneed(page(SMALL + 50), 20 * SIM_PAGE));
-	must("mremap", sim_mremap(page(SMALL + 90), 10 * SIM_PAGE, page(PAGES + 20),
-				  10 * SIM_PAGE, false));
+	sweep_did("uhmm_advise", uhmm_advise(space, (void *)sweep_page(SMALL),
+					     40 * SIM_PAGE, UHMM_ADVISE_COLD));
+	sweep_must("munmap", sim_munmap(sweep_page(PAGES - 10), 5 * SIM_PAGE));
+	sweep_must("dontneed", sim_dontneed(sweep_page(SMALL + 50), 20 * SIM_PAGE));
+	sweep_must("mremap", sim_mremap(sweep_page(SMALL + 90), 10 * SIM_PAGE,
+					sweep_page(PAGES + 20), 10 * SIM_PAGE, false));
 	if (dev[0])
-		did("uhmm_device_close", uhmm_device_close(space, dev[0]));
-	end_space(space);
+		sweep_did("uhmm_device_close", uhmm_device_close(space, dev[0]));
+	sweep_end_space(space);
 }
 
 static void budget(void)
 {
-	struct uhmm_space *space = new_space();
+	struct uhmm_space *space = sweep_space();
 	struct uhmm_device *dev;
 
 	if (!space)
 		return;
-	did("uhmm_device_open", uhmm_device_open(space, "lz4", &dev));
-	did("uhmm_manage", uhmm_manage(space, (void *)ARENA_BASE, PAGES * SIM_PAGE));
-	did("uhmm_budget_set",
-	    uhmm_budget_set(space, (BUDGET_OWN_PAGES + 400) * SIM_PAGE));
-	write_pages(0, PAGES, 'c');
+	sweep_did("uhmm_device_open", uhmm_device_open(space, "lz4", &dev));
+	sweep_did("uhmm_manage",
+		  uhmm_manage(space, (void *)ARENA_BASE, PAGES * SIM_PAGE));
+	sweep_did("uhmm_budget_set",
+		  uhmm_budget_set(space, (BUDGET_OWN_PAGES + 400) * SIM_PAGE));
+	sweep_write(0, PAGES, 'c');
 	sim_sleep(100000000);
-	read_pages(0, PAGES);
-	did("uhmm_budget_set", uhmm_budget_set(space, 0));
-	end_space(space);
+	sweep_read(0, PAGES);
+	sweep_did("uhmm_budget_set", uhmm_budget_set(space, 0));
+	sweep_end_space(space);
 }
 
 void before_child_handler(void)
@@ -175,9 +178,9 @@ static void child_main(void *arg)
 {
 	struct uhmm_space *space = arg;
 
-	read_pages(SMALL, PAGES);
-	write_pages(SMALL, SMALL + 40, 'd');
-	read_pages(0, SMALL);
+	sweep_read(SMALL, PAGES);
+	sweep_write(SMALL, SMALL + 40, 'd');
+	sweep_read(0, SMALL);
 	(void)space;
 	while (!sim_children_filled())
 		sim_sleep(20000);
@@ -185,21 +188,21 @@ static void child_main(void *arg)
 
 static void forks(void)
 {
-	struct uhmm_space *space = new_space();
+	struct uhmm_space *space = sweep_space();
 	struct uhmm_device *dev = NULL;
 
 	if (!space)
 		return;
-	did("uhmm_device_open", uhmm_device_open(space, "lz4", &dev));
+	sweep_did("uhmm_device_open", uhmm_device_open(space, "lz4", &dev));
 	if (dev)
 		move(space, SMALL, PAGES - 40, dev);
-	did("fork", sim_fork_libc(&library_atfork, child_main, space));
-	read_pages(SMALL, SMALL + 50);
-	did("raw clone", sim_fork(NULL, NULL));
+	sweep_did("fork", sim_fork_libc(&library_atfork, child_main, space));
+	sweep_read(SMALL, SMALL + 50);
+	sweep_did("raw clone", sim_fork(NULL, NULL));
 	if (dev)
 		move(space, SMALL, PAGES - 40, dev);
-	read_pages(0, PAGES - 20);
-	end_space(space);
+	sweep_read(0, PAGES - 20);
+	sweep_end_space(space);
 }
 
 /* ---- a driver --------------------------------------------------------------------- */
@@ -240,7 +243,7 @@ static void copy(struct uhmm_space *space, struct uhmm_pagemap *map, struct boar
 					    NULL;
 
 		if (!(m->src[i] & UHMM_PFN_MIGRATE) ||
-		    !did("uhmm_page_get", uhmm_page_get(map, b->next, &m->dst[i])))
+		    !sweep_did("uhmm_page_get", uhmm_page_get(map, b->next, &m->dst[i])))
 			continue;
 		if (bytes)
 			memcpy(b->memory + b->next * SIM_PAGE, bytes, SIM_PAGE);
@@ -254,26 +257,26 @@ static void to_board(struct uhmm_space *space, struct uhmm_pagemap *map, struct 
 {
 	static uhmm_pfn_t src[64], dst[64];
 	struct uhmm_migrate m = { .size = sizeof(m),
-				  .start = page(SMALL),
-				  .end = page(SMALL + 64),
+				  .start = sweep_page(SMALL),
+				  .end = sweep_page(SMALL + 64),
 				  .src = src,
 				  .dst = dst,
 				  .owner = &ops,
 				  .flags = UHMM_SELECT_SYSTEM };
 
 	memset(dst, 0, sizeof(dst));
-	if (!did("uhmm_migrate_setup", uhmm_migrate_setup(space, &m)))
+	if (!sweep_did("uhmm_migrate_setup", uhmm_migrate_setup(space, &m)))
 		return;
 	copy(space, map, b, &m, 64);
-	must("uhmm_migrate_pages", uhmm_migrate_pages(space, &m));
-	must("uhmm_migrate_finalize", uhmm_migrate_finalize(space, &m));
+	sweep_must("uhmm_migrate_pages", uhmm_migrate_pages(space, &m));
+	sweep_must("uhmm_migrate_finalize", uhmm_migrate_finalize(space, &m));
 }
 
 static void driver(void)
 {
 	static const struct uhmm_notifier_ops told = { .size = sizeof(told),
 						       .invalidate = invalidate };
-	struct uhmm_space *space = new_space();
+	struct uhmm_space *space = sweep_space();
 	struct uhmm_pagemap_config config = {
 		.size = sizeof(config), .nr_pages = 256, .owner = &ops, .ops = &ops
 	};
@@ -284,28 +287,29 @@ static void driver(void)
 
 	config.ctx = &b;
 	if (space && b.memory)
-		did("uhmm_pagemap_register", uhmm_pagemap_register(space, &config, &map));
+		sweep_did("uhmm_pagemap_register",
+			  uhmm_pagemap_register(space, &config, &map));
 	if (space)
-		did("uhmm_notifier_insert",
-		    uhmm_notifier_insert(space, ARENA_BASE, PAGES * SIM_PAGE, &told, NULL,
-					 &notifier));
+		sweep_did("uhmm_notifier_insert",
+			  uhmm_notifier_insert(space, ARENA_BASE, PAGES * SIM_PAGE, &told,
+					       NULL, &notifier));
 	if (map)
 		to_board(space, map, &b);
-	read_pages(SMALL, SMALL + 20);
+	sweep_read(SMALL, SMALL + 20);
 	if (map)
 		to_board(space, map, &b);
 	if (space)
-		did("uhmm_make_exclusive",
-		    uhmm_make_exclusive(space, page(SMALL + 70), &ops, &pfn));
-	read_pages(SMALL, PAGES);
+		sweep_did("uhmm_make_exclusive",
+			  uhmm_make_exclusive(space, sweep_page(SMALL + 70), &ops, &pfn));
+	sweep_read(SMALL, PAGES);
 	if (notifier)
 		uhmm_notifier_remove(notifier);
-	if (map && !did("uhmm_pagemap_unregister", uhmm_pagemap_unregister(map))) {
+	if (map && !sweep_did("uhmm_pagemap_unregister", uhmm_pagemap_unregister(map))) {
 		sim_stop_failing();
-		must("uhmm_pagemap_unregister", uhmm_pagemap_unregister(map));
+		sweep_must("uhmm_pagemap_unregister", uhmm_pagemap_unregister(map));
 	}
 	if (space)
-		end_space(space);
+		sweep_end_space(space);
 	uhmm_host_unmap(b.memory, 256 * SIM_PAGE);
 }
 
@@ -314,11 +318,16 @@ static void driver(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
+	const char *dies; /* what the library may end the process of */
 } scenarios[] = {
-	{ "storage", storage },
-	{ "budget", budget },
-	{ "forks", forks },
-	{ "driver", driver },
+	{ "storage", storage, NULL },
+	{ "budget", budget, NULL },
+	{ "forks", forks, "no memory or descriptors left to follow a fork()" },
+	{ "driver", driver, NULL },
+	{ "folios", sweep_folios, NULL },
+	{ "coherent", sweep_coherent, NULL },
+	{ "shared", sweep_shared, "no memory or descriptors left to follow a fork()" },
+	{ "mirror", sweep_mirror, NULL },
 };
 
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
@@ -331,7 +340,7 @@ static void world_main(void *arg)
 	map_memory();
 	scenarios[scenario].run();
 	sim_stop_failing();
-	read_pages(0, SMALL);
+	sweep_read(0, SMALL);
 	sim_sleep(50000000);
 	host_stat(&host);
 	if (host.runs || !host_is_valid())
@@ -341,7 +350,7 @@ static void world_main(void *arg)
 }
 
 static bool persists;
-static uint64_t *most; /* calls of a run that could fail; shared */
+static uint64_t *most; /* calls of a run without a failure; shared */
 
 static void run_at(uint64_t at)
 {
@@ -350,8 +359,20 @@ static void run_at(uint64_t at)
 	};
 
 	sim_run(&config, world_main, NULL);
-	if (sim_fallible() > *most)
+	/* Up to the call that fails each run is that one: no other comes further. */
+	if (!at)
 		*most = sim_fallible();
+}
+
+static unsigned nr_died;
+
+/* The library ended the process, as it says that it does; or that is a failure. */
+static bool may_end(const char *line)
+{
+	const char *dies = scenarios[scenario].dies;
+
+	return dies && strstr(line, "the library ended the process: ") &&
+	       strstr(line, dies);
 }
 
 static void say_failure(uint64_t at, uint64_t first, int log)
@@ -365,8 +386,13 @@ static void say_failure(uint64_t at, uint64_t first, int log)
 	if (n > 0 && buf[n - 1] == '\n')
 		buf[n - 1] = 0;
 	line = strrchr(buf, '\n');
+	line = line ? line + 1 : buf;
+	if (may_end(line)) {
+		nr_died++;
+		return;
+	}
 	printf("# --scenario %u --at %lu%s: %s\n", scenario, at, persists ? " --on" : "",
-	       line ? line + 1 : buf);
+	       line);
 }
 
 static bool sweep(unsigned number)
@@ -376,16 +402,17 @@ static bool sweep(unsigned number)
 	};
 	unsigned failed = 0;
 
-	/* The calls of a run without a failure; with one there may be more. */
+	nr_died = 0;
 	*most = 0;
 	for (batch.from = 0; batch.from <= *most; batch.from += batch.nr) {
 		batch.nr = (unsigned)(*most + 1 - batch.from);
 		failed += batch_run(&batch);
 		nr_calls += batch.nr;
 	}
-	printf("%sok %u - %s_%s\n# %lu runs, %u failed\n", failed ? "not " : "", number,
-	       scenarios[scenario].name, persists ? "from_then_on" : "once", batch.from,
-	       failed);
+	failed -= nr_died;
+	printf("%sok %u - %s_%s\n# %lu runs, %u failed, %u died\n", failed ? "not " : "",
+	       number, scenarios[scenario].name, persists ? "from_then_on" : "once",
+	       batch.from, failed, nr_died);
 	return !failed;
 }
 
@@ -437,6 +464,6 @@ int main(int argc, char **argv)
 	if (scenario >= SCENARIOS)
 		return 125;
 	run_at(at);
-	printf("%lu calls\n", *most);
+	printf("%lu calls\n", sim_fallible());
 	return 0;
 }
