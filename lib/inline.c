@@ -204,11 +204,16 @@ void inline_after_fork(void)
 
 static void chain(int sig, siginfo_t *info, void *ucontext)
 {
+	bool is_fault = info->si_code > 0; /* else somebody has sent it */
+
 	if (before.sa_flags & SA_SIGINFO) {
 		before.sa_sigaction(sig, info, ucontext);
-	} else if (before.sa_handler == SIG_DFL) {
-		/* Again, without us: the fault repeats when we return. */
+	} else if (before.sa_handler == SIG_DFL ||
+		   (before.sa_handler == SIG_IGN && is_fault)) {
+		/* Again, without us: a fault repeats when we return, and is not ignored. */
 		signal(sig, SIG_DFL);
+		if (!is_fault)
+			raise(sig);
 	} else if (before.sa_handler != SIG_IGN) {
 		before.sa_handler(sig);
 	}
