@@ -87,7 +87,8 @@ struct uhmm_space_config {
  * Creates a space. config NULL: delivery by thread, no budget. At most 8 spaces; a page
  * belongs to the first one that migrates it.
  * -EPERM: no permission for userfaultfd. -ENOSYS: the kernel lacks it, or UFFDIO_MOVE
- * (Linux 6.8). -EINVAL: config. -ENOMEM. -EMFILE: too many spaces. Since 0.1.
+ * (Linux 6.8). -EINVAL: config. -ENOMEM. -EMFILE: too many spaces, or descriptors.
+ * -EACCES: the process may not look at itself in /proc. Since 0.1.
  */
 int uhmm_space_create(const struct uhmm_space_config *config, struct uhmm_space **space);
 

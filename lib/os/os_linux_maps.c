@@ -37,12 +37,14 @@ int os_linux_open_self(const char *path, int flags)
 	return (int)sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0);
 }
 
-static void reopen(int *fd, const char *path, int flags)
+/* 0, or -errno, which *fd is then. */
+static int reopen(int *fd, const char *path, int flags)
 {
 	/* Kept only by the process that opened it; a child's copy names the parent's. */
 	if (*fd >= 0)
 		os_close(*fd);
 	*fd = os_linux_open_self(path, flags);
+	return *fd < 0 ? *fd : 0;
 }
 
 void os_detach(void)
@@ -53,17 +55,20 @@ void os_detach(void)
 
 int os_attach(void)
 {
-	int pid = (int)os_pid();
+	int pid = (int)os_pid(), r;
 
 	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == pid)
 		return 0;
 	/* /proc/self is the first thread's, and that may have ended. */
-	reopen(&proc.maps, "/proc/thread-self/maps", 0);
-	reopen(&proc.pagemap, "/proc/thread-self/pagemap", 0);
-	reopen(&proc.statm, STATM, 0);
-	reopen(&proc.task, "/proc/self/task", O_DIRECTORY);
-	if (proc.maps < 0 || proc.pagemap < 0 || proc.statm < 0 || proc.task < 0)
-		return -ENOENT;
+	r = reopen(&proc.maps, "/proc/thread-self/maps", 0);
+	if (!r)
+		r = reopen(&proc.pagemap, "/proc/thread-self/pagemap", 0);
+	if (!r)
+		r = reopen(&proc.statm, STATM, 0);
+	if (!r)
+		r = reopen(&proc.task, "/proc/self/task", O_DIRECTORY);
+	if (r)
+		return r;
 	__atomic_store_n(&proc.pid, pid, __ATOMIC_RELEASE);
 	return 0;
 }

@@ -163,7 +163,7 @@ TEST(what_cannot_be_opened_is_said)
 	*p = 1;
 	CHECK_EQ(os_empty((uintptr_t)p, PAGE), 0);
 	refuse(SYS_openat, 2, LOOKS, EMFILE);
-	CHECK_EQ(os_attach(), -ENOENT);
+	CHECK_EQ(os_attach(), -EMFILE);
 	CHECK_EQ(os_vma_next(0, false, &vma), -EBADF);
 	CHECK_EQ(os_pss_anon_pages(), -EMFILE);
 	CHECK(!os_huge_allowed((uintptr_t)p));
