@@ -210,7 +210,7 @@ static void chain(int sig, siginfo_t *info, void *ucontext)
 		before.sa_sigaction(sig, info, ucontext);
 	} else if (before.sa_handler == SIG_DFL ||
 		   (before.sa_handler == SIG_IGN && is_fault)) {
-		/* Again, without us: a fault repeats when we return, and is not ignored. */
+		/* Again, without us: a fault repeats, and is not ignored by anybody. */
 		signal(sig, SIG_DFL);
 		if (!is_fault)
 			raise(sig);
