@@ -89,6 +89,12 @@ static bool wait_to_be_filled(struct uhmm_space *sp, uintptr_t addr)
 	    (os_vma_next(addr, false, &vma) || vma.start > addr ||
 	     (vma.kind != OS_VMA_ANON && vma.kind != OS_VMA_HEAP)))
 		return false;
+	/*
+	 * Or it was lost there: a kernel without CONFIG_MEMORY_FAILURE raises the same
+	 * signal for that.
+	 */
+	if (os_populate(addr, PAGE_SIZE, false) == -EHWPOISON)
+		return false;
 	os_yield();
 	return true;
 }
