@@ -115,7 +115,6 @@ TEST(mappings_are_the_same_by_query_and_by_text)
 	void *ours = os_reserve(PAGE);
 	unsigned n[2], m[2], i;
 	struct os_vma vma;
-	char on_stack;
 
 	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, anon, 3 * PAGE, "of a test");
 	CHECK(sbrk(PAGE) != (void *)-1);
@@ -127,7 +126,7 @@ TEST(mappings_are_the_same_by_query_and_by_text)
 	CHECK_EQ(found(asked[0], n[0], anon)->kind, OS_VMA_ANON);
 	CHECK_EQ(found(asked[0], n[0], shared)->kind, OS_VMA_SHARED);
 	CHECK_EQ(found(asked[0], n[0], ours)->kind, OS_VMA_SPECIAL);
-	CHECK_EQ(found(asked[0], n[0], &on_stack)->kind, OS_VMA_STACK);
+	CHECK_EQ(found(asked[0], n[0], __builtin_frame_address(0))->kind, OS_VMA_STACK);
 	CHECK_EQ(found(asked[0], n[0], (char *)sbrk(0) - 1)->kind, OS_VMA_HEAP);
 	CHECK_EQ(found(asked[0], n[0], strerror)->kind, OS_VMA_FILE);
 	CHECK(found(asked[0], n[0], code)->executable);

@@ -68,6 +68,8 @@ static void without_address_space(void)
 
 TEST(an_ordinary_thread_that_cannot_be_started)
 {
+	if (test_instrument())
+		SKIP("%s cannot do without memory or threads", test_instrument());
 	without_address_space();
 	refuse(SYS_clone3, REFUSE_ANY, 0, EAGAIN);
 	refuse(SYS_clone, REFUSE_ANY, 0, EAGAIN);
