@@ -3,14 +3,14 @@
 #
 # scripts/sim.sh [--seed SEED] [--runs N] DIR
 #
-# Builds the simulated machine in DIR and runs the library in it: N seeds (12,000) on all
+# Builds the simulated machine in DIR and runs the library in it: N seeds (10,200) on all
 # processors, of which two thirds are always the same and the others new. With --seed that
 # one alone, with all that happened in it; if it fails, the few operations that are enough
 # for that. Exit status 0 if and only if nothing failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-seed='' runs=12000
+seed='' runs=10200
 while [ $# -gt 1 ]; do
 	case $1 in
 	--seed) seed=$2; shift 2 ;;
