@@ -40,10 +40,19 @@ def add(counts, more):
 def gcov(folder):
     """{path: {line number: (executed, [taken, of each branch])}}"""
     counted = {}
-    data = sorted(glob.glob(os.path.join(glob.escape(folder), "**/*.gcda"),
-                            recursive=True))
-    found = subprocess.run(["gcov", "--json-format", "--stdout", "-b"] + data, check=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    notes = []
+    for note in sorted(glob.glob(os.path.join(glob.escape(folder), "**/*.gcno"),
+                                 recursive=True)):
+        data = note[:-len("gcno")] + "gcda"
+        # Made empty, for whoever comes first, and nobody came.
+        if os.path.exists(data) and not os.path.getsize(data):
+            os.unlink(data)
+        notes.append(note)
+    found = subprocess.run(["gcov", "--json-format", "--stdout", "-b"] + notes,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                           check=False)
+    if found.returncode:
+        sys.exit(f"gcov: {found.stderr[:1000]}")
     for report in filter(None, found.stdout.split("\n")):
         report = json.loads(report)
         for entry in report["files"]:
