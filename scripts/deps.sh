@@ -50,6 +50,7 @@ packages()
 		procps ps
 		bash-completion
 		xz-utils xz
+		strace strace
 		END
 		;;
 	judges)
