@@ -636,7 +636,7 @@ DM_TEST(a_lot_at_once)
 		out / plain, back / plain);
 }
 
-/* ---- /proc/self/pagemap ------------------------------------------------------------ */
+/* ---- /proc/self/pagemap ----------------------------------------------------------- */
 
 #define PM_PRESENT (UINT64_C(1) << 63)
 #define PM_SWAP (UINT64_C(1) << 62)

@@ -135,7 +135,7 @@ int sim_sched_yield(void)
 	return 0;
 }
 
-/* ---- the lock of the mappings ------------------------------------------------------ */
+/* ---- the lock of the mappings ----------------------------------------------------- */
 
 void maps_lock_read(sigset_t *signals)
 {

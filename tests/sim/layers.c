@@ -56,7 +56,7 @@ static void layer_stat(void *dev, struct uhmm_device_stat *stat)
 	(void)stat;
 }
 
-/* ---- error ------------------------------------------------------------------------- */
+/* ---- error ------------------------------------------------------------------------ */
 
 /* The pages of a batch that go on, in a batch of their own; then their answers. */
 static void store_others(struct layer *layer, struct uhmm_batch *batch, uint64_t refused)
@@ -105,7 +105,7 @@ static const struct uhmm_driver driver_error = {
 	.stat = layer_stat,
 };
 
-/* ---- delay ------------------------------------------------------------------------- */
+/* ---- delay ------------------------------------------------------------------------ */
 
 static void delay_main(void *arg)
 {
@@ -192,7 +192,7 @@ static const struct uhmm_driver driver_delay = {
 	.stat = layer_stat,
 };
 
-/* ---- the table --------------------------------------------------------------------- */
+/* ---- the table -------------------------------------------------------------------- */
 
 const struct uhmm_driver *const device_drivers[] = { &driver_delay, &driver_error,
 						     &uhmm_driver_lz4, &uhmm_driver_ram,

@@ -65,7 +65,7 @@ struct batch {
 /* How many failed. */
 unsigned batch_run(const struct batch *what);
 
-/* ---- fewer operations: shrink.c ---------------------------------------------------- */
+/* ---- fewer operations: shrink.c --------------------------------------------------- */
 
 /*
  * Is this operation to be done? It is known by a number of its own, which is the same in

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The failure sweep, of drivers: a device that takes huge pages, a coherent one, one whose
- * pages a forked child shares, and a mirror. Each is told of every page that it has to
+ * The failure sweep, of drivers: a device that takes huge pages, a coherent one, one
+ * whose pages a forked child shares, and a mirror. Each is told of every page that it has to
  * give up exactly once, whatever failed.
  */
 #include <errno.h>
@@ -112,7 +112,10 @@ static bool open_card(struct card *c, uint32_t type, uint32_t flags)
 	return false;
 }
 
-/* As of a device outside of the process: what a child does to it we see. NULL: not to be had. */
+/*
+ * As of a device outside of the process: what a child does to it we see. NULL: not to be
+ * had.
+ */
 static struct card *new_card(uint32_t type, uint32_t flags)
 {
 	struct card *c = os_map_shared(sizeof(*c));
@@ -149,7 +152,7 @@ static char *card_bytes(struct card *c, uhmm_pfn_t pfn)
 	return uhmm_pfn_bytes(c->space, pfn);
 }
 
-/* ---- a migration ------------------------------------------------------------------- */
+/* ---- a migration ------------------------------------------------------------------ */
 
 static void place(struct card *c, uhmm_pfn_t src, uhmm_pfn_t *dst)
 {
@@ -247,7 +250,7 @@ static void from_card(struct card *c, unsigned from, unsigned nr, uint32_t flags
 	finish(c, &m);
 }
 
-/* ---- scenarios --------------------------------------------------------------------- */
+/* ---- scenarios -------------------------------------------------------------------- */
 
 /* A huge page goes out whole and comes back whole, in pieces, and by a touch. */
 void sweep_folios(void)

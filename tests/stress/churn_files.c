@@ -214,7 +214,7 @@ void files_end(struct churn *c)
 	close(f->fd);
 }
 
-/* ---- past the page cache ----------------------------------------------------------- */
+/* ---- past the page cache ---------------------------------------------------------- */
 
 /* As many pages of r behind first as have all of flags and none of MAYBE. */
 static size_t run_of(const struct region *r, size_t first, size_t max, uint8_t flags)
@@ -270,7 +270,7 @@ void op_dio(struct churn *c)
 	}
 }
 
-/* ---- a memfd ----------------------------------------------------------------------- */
+/* ---- a memfd ---------------------------------------------------------------------- */
 
 static void memfd_one(struct churn *c, struct files *f, size_t i, uint64_t how)
 {

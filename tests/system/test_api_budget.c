@@ -10,7 +10,7 @@
 #define MB ((size_t)1 << 20)
 #define TOLERANCE ((int64_t)(16 * MB))
 
-/* ---- ranges ------------------------------------------------------------------------ */
+/* ---- ranges ----------------------------------------------------------------------- */
 
 API_TEST(only_so_many_ranges_are_managed)
 {
@@ -84,7 +84,7 @@ API_TEST(a_full_device_is_left_alone, .timeout_s = 60)
 	api_destroy(space);
 }
 
-/* ---- a budget ---------------------------------------------------------------------- */
+/* ---- a budget --------------------------------------------------------------------- */
 
 struct user {
 	pthread_t thread;
@@ -160,7 +160,7 @@ API_TEST(a_budget_is_held_while_threads_use_twice_of_it, .timeout_s = 90)
 	api_destroy(space);
 }
 
-/* ---- statistics -------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------- */
 
 API_TEST(statistics_add_up)
 {

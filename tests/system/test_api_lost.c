@@ -25,7 +25,9 @@ static bool is_lost(const char *p)
 	return false;
 }
 
-/* NR pages on a device that breaks. The first half is read before, the page at LOST then. */
+/*
+ * NR pages on a device that breaks. The first half is read before, the page at LOST then.
+ */
 #define HALF (NR / 2)
 #define LOST (NR - 1)
 

@@ -6,7 +6,7 @@
 #include "board.h"
 #include "uhmm/range.h"
 
-/* ---- page maps --------------------------------------------------------------------- */
+/* ---- page maps -------------------------------------------------------------------- */
 
 static int copy_to_ram(void *ctx, uint64_t page, void *buf)
 {
@@ -101,7 +101,7 @@ API_TEST(pages_that_a_device_does_not_have)
 	api_destroy(space);
 }
 
-/* ---- migrations -------------------------------------------------------------------- */
+/* ---- migrations ------------------------------------------------------------------- */
 
 static uhmm_pfn_t src[NR], dst[NR];
 static char *range;
@@ -224,7 +224,7 @@ API_TEST(memory_for_a_migration_that_cannot_be)
 	api_destroy(space);
 }
 
-/* ---- mirrors -------------------------------------------------------------------------- */
+/* ---- mirrors ---------------------------------------------------------------------- */
 
 static void invalidate(struct uhmm_notifier *n, void *ctx,
 		       const struct uhmm_invalidation *what, uint64_t seq)

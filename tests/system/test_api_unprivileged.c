@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Without CAP_SYS_PTRACE the kernel does not tell of forks, and a child opens a
- * userfaultfd of its own; and who may not use userfaultfd for faults of the kernel has the
- * rest, delivered inline.
+ * userfaultfd of its own; and who may not use userfaultfd for faults of the kernel has
+ * the rest, delivered inline.
  */
 #include "board.h"
 

@@ -47,7 +47,7 @@ static char *map(size_t pages)
 	return p;
 }
 
-/* ---- userfaultfd -------------------------------------------------------------------- */
+/* ---- userfaultfd ------------------------------------------------------------------ */
 
 TEST(where_the_call_is_forbidden_the_device_serves)
 {
@@ -172,7 +172,7 @@ TEST(waiting_for_descriptors)
 	CHECK_EQ(os_wait_fds(fds, 1, -1), -ENOMEM);
 }
 
-/* ---- from process to process ------------------------------------------------------------ */
+/* ---- from process to process ------------------------------------------------------ */
 
 TEST(a_descriptor_is_handed_over)
 {

@@ -30,7 +30,7 @@ static char *map(size_t pages, int prot, int flags)
 	return p;
 }
 
-/* ---- mappings ---------------------------------------------------------------------- */
+/* ---- mappings --------------------------------------------------------------------- */
 
 /* Of a file whose path is as long as one can be. */
 static void map_long_path(void)
@@ -168,7 +168,7 @@ TEST(what_cannot_be_opened_is_said)
 	CHECK(!os_huge_allowed((uintptr_t)p));
 }
 
-/* ---- pages -------------------------------------------------------------------------- */
+/* ---- pages ------------------------------------------------------------------------ */
 
 /* zeros, memory, nothing, memory; in a mapping without huge pages */
 static char *four_kinds(void)
@@ -319,7 +319,7 @@ TEST(protection_is_changed_and_given_back)
 	CHECK_EQ(os_populate(at + PAGE, PAGE, true), -EINVAL);
 }
 
-/* ---- sums --------------------------------------------------------------------------- */
+/* ---- sums ------------------------------------------------------------------------- */
 
 static void *attach(void *arg)
 {
@@ -343,7 +343,7 @@ TEST(resident_memory_is_counted_when_who_began_it_has_ended)
 	p = map(2000, RW, MAP_PRIVATE);
 	memset(p, 1, 2000 * PAGE);
 	after = os_rss_anon_pages(&more);
-	/* What each processor has not added yet: 64 pages, or twice as many as there are. */
+	/* Each processor has not added 64 pages yet, or twice as many as there are. */
 	slack = 64 * os_nr_cpus() + 200;
 	CHECK_GE(after - before, 2000 - slack);
 	CHECK_GE(more - mapped, 2000);
@@ -357,7 +357,7 @@ TEST(resident_memory_is_counted_when_who_began_it_has_ended)
 	CHECK(os_minor_faults() >= 4);
 }
 
-/* ---- what the kernel writes when a thread ends ------------------------------------------ */
+/* ---- what the kernel writes when a thread ends ------------------------------------ */
 
 static struct {
 	unsigned nr;

@@ -198,7 +198,7 @@ TEST(shared_memory_is_a_childs_too)
 	os_unmap_shared(p, PAGE);
 }
 
-/* ---- nodes ------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------ */
 
 static long policy(int *mode, unsigned long *nodes)
 {

@@ -127,7 +127,7 @@ TEST(processors_that_cannot_be_counted_are_one)
 	CHECK_EQ(os_nr_cpus(), 1);
 }
 
-/* ---- ends ------------------------------------------------------------------------------ */
+/* ---- ends ------------------------------------------------------------------------- */
 
 /* Runs fn in a process with our memory. Its status; what it wrote to stderr in text. */
 static int end_of(int (*fn)(void *arg), char *text, size_t size)
@@ -220,7 +220,7 @@ TEST(an_exit_has_its_status_and_says_nothing)
 	CHECK_STR(text, "");
 }
 
-/* ---- the end of a process whose threads end one by one ------------------------------------ */
+/* ---- the end of a process whose threads end one by one ---------------------------- */
 
 static struct {
 	struct os_thread keeper, other;

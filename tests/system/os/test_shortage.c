@@ -72,7 +72,7 @@ static void until_enough(bool (*fn)(void))
 	CHECK(pages > 1);
 }
 
-/* ---- the store --------------------------------------------------------------------- */
+/* ---- the store -------------------------------------------------------------------- */
 
 static struct item items[ITEMS];
 
@@ -123,7 +123,7 @@ TEST(a_store_without_memory_keeps_what_it_has, .timeout_s = 120)
 	until_enough(fill_store);
 }
 
-/* ---- devices ------------------------------------------------------------------------ */
+/* ---- devices ---------------------------------------------------------------------- */
 
 static const char *spec;
 
@@ -154,7 +154,7 @@ TEST(a_compressing_device_without_memory_says_so)
 	until_enough(open_device);
 }
 
-/* ---- what there is of it -------------------------------------------------------------- */
+/* ---- what there is of it ---------------------------------------------------------- */
 
 #define MIB ((size_t)1 << 20)
 
