@@ -2,8 +2,8 @@
 /*
  * What the scenarios of the failure sweep have in common: test_sweep.c runs them. A
  * scenario uses ARENA pages [0, SWEEP_PAGES), written to but for the last 20, of which
- * the first SWEEP_SMALL are a huge page. It may be refused anything for want of memory, and
- * then goes on without it, or ends.
+ * the first SWEEP_SMALL are a huge page. It may be refused anything for want of memory,
+ * and then goes on without it, or ends.
  */
 #ifndef SWEEP_H
 #define SWEEP_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The failure sweep, of drivers: a device that takes huge pages, a coherent one, one
- * whose pages a forked child shares, and a mirror. Each is told of every page that it has to
- * give up exactly once, whatever failed.
+ * whose pages a forked child shares, and a mirror. Each is told of every page that it has
+ * to give up exactly once, whatever failed.
  */
 #include <errno.h>
 #include <string.h>
