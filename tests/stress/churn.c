@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED] [-k] [-x NAME,NAME...]: see
+ * churn [-t THREADS] [-m MIB] [-n OPERATIONS] [-s SEED] [-kl] [-x NAME,NAME...]: see
  * churn.h. torture [-i] [...]: the same, see churn_moves.c.
  *
  * With -k what hands memory to the kernel is left out: where faults are delivered inline
- * (-i) or to an ordinary user, the kernel cannot fetch what it is to read or write.
+ * (-i) or to an ordinary user, the kernel cannot fetch what it is to read or write. With
+ * -l each child is one of libc's fork(): an ordinary user is not told of others.
  *
  * MIB is what all threads together keep mapped, OPERATIONS what each does; those named
  * after -x are left out, to find out which one it takes to make a failure. At the end
@@ -103,7 +104,7 @@ static void parse(int argc, char **argv)
 {
 	int o;
 
-	while ((o = getopt(argc, argv, moves_start ? "t:m:n:s:x:ki" : "t:m:n:s:x:k")) !=
+	while ((o = getopt(argc, argv, moves_start ? "t:m:n:s:x:kli" : "t:m:n:s:x:kl")) !=
 	       -1) {
 		uint64_t value = strtoull(optarg ? optarg : "0", NULL, 10);
 
@@ -120,9 +121,11 @@ static void parse(int argc, char **argv)
 			leave_out(optarg);
 		else if (o == 'k' || o == 'i')
 			options.without_kernel = true;
+		else if (o == 'l')
+			options.libc_forks = true;
 		else
 			fail("usage: churn [-t 1..16] [-m MIB] [-n OPS] [-s SEED] "
-			     "[-k] [-x NAME,NAME...]%s",
+			     "[-kl] [-x NAME,NAME...]%s",
 			     moves_start ? " [-i]" : "");
 	}
 	if (options.without_kernel)

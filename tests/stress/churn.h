@@ -93,7 +93,7 @@ struct options {
 	int threads;
 	size_t bytes;
 	uint64_t ops, seed;
-	bool inline_delivery, without_kernel;
+	bool inline_delivery, without_kernel, libc_forks;
 };
 
 extern struct options options;

@@ -104,7 +104,7 @@ static void child_with_child(struct churn *c, int fd, bool orphan)
 
 static pid_t make_child(int kind)
 {
-	switch (kind) {
+	switch (options.libc_forks ? 0 : kind) {
 	case 3:
 		return raw_fork();
 	case 4:
