@@ -44,6 +44,12 @@ static const struct {
 #endif
 };
 
+/*
+ * Nobody unmaps anything before all have their stacks: those who migrate remember where
+ * memory was, and a thread that begins blocks the signal of inline delivery.
+ */
+static pthread_barrier_t started;
+
 /* What hands migrated memory to the kernel. */
 static char by_the_kernel[] = "syscall,dio,uring,lock,exhaust";
 static bool left_out[sizeof(ops) / sizeof(ops[0])];
@@ -90,6 +96,7 @@ static void *run(void *arg)
 	self = c;
 	signals_start_thread();
 	files_init(c);
+	pthread_barrier_wait(&started);
 	for (c->op = 0; c->op < options.ops; c->op++)
 		one_op(c);
 	c->op_name = "last look";
@@ -148,11 +155,13 @@ int main(int argc, char **argv)
 	}
 	if (moves_start)
 		moves_start(options.seed, options.inline_delivery);
+	pthread_barrier_init(&started, NULL, (unsigned)options.threads + 1);
 	for (int t = 0; t < options.threads; t++)
 		if (pthread_create(&churns[t].thread, NULL, run, &churns[t]) != 0)
 			fail("pthread_create");
 	if (pthread_create(&pester, NULL, signals_pester, NULL) != 0)
 		fail("pthread_create");
+	pthread_barrier_wait(&started);
 	pthread_join(pester, NULL);
 	for (int t = 0; t < options.threads; t++)
 		pthread_join(churns[t].thread, NULL);
