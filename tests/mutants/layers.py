@@ -223,6 +223,22 @@ class Sim(Unit):
         return [int(seed) for seed in seeds], hangs
 
 
+class One(Tests):
+    """A test program by itself, of whatever layer."""
+
+    def __init__(self, tree, program):
+        super().__init__(tree, program.suite, [program.suite])
+        self.program = program
+
+    def wanted(self, clean):
+        return [self.program]
+
+
+def program_of(tree, name):
+    """The program that Meson knows by this name, as a layer."""
+    return One(tree, next(p for p in tree.programs() if p.name == name))
+
+
 def layers_of(tree, seeds, names):
     """In the order they are tried in; only those with a name of these, if there are."""
     layers = [Unit(tree, "unit", ["unit", "device"]), Sim(tree, "sim", ["sim"], seeds),

@@ -5,8 +5,9 @@
     run.py [--work DIR] [--seeds N] [--rate N] [--all] [--trust] [--layer L]... [NAME...]
     run.py --check       only: can each of them be planted? (TAP)
 
-Before that the code as it is has to pass (--trust: it does). Layers are tried in the
-order of layers.py until one catches the mutant; with --all each goes through all of them.
+Before that the code as it is has to pass (--trust: it does). The test program that has
+caught it before is tried first (planted/seen.py), then the layers in the order of
+layers.py until one catches the mutant; with --all each goes through all of them.
 --rate N then tells in how many of N seeds, or of up to 5 runs of the test, it is caught.
 
 Says a line for each mutant when it is done with it, and at the end a table and the line
@@ -19,8 +20,9 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from layers import layers_of  # noqa: E402
+from layers import layers_of, program_of  # noqa: E402
 from planted import MUTANTS  # noqa: E402
+from planted.seen import SEEN  # noqa: E402
 from tree import ROOT, Tree  # noqa: E402
 
 
@@ -43,7 +45,10 @@ def check():
             print(f"# {mutant.file} has its text {nr} times: it is to be planted anew")
     unique = len({m.name for m in MUTANTS}) == len(MUTANTS)
     print(f"{'ok' if unique else 'not ok'} {len(MUTANTS) + 1} - names_are_unique")
-    return 1 if bad or not unique else 0
+    unknown = set(SEEN) - {m.name for m in MUTANTS}
+    if unknown:
+        print("# planted/seen.py names what is not planted: " + ", ".join(unknown))
+    return 1 if bad or not unique or unknown else 0
 
 
 def chosen(names):
@@ -68,6 +73,10 @@ def look(tree, layers, mutant, args, clean):
     """Who has caught it: the first, or with --all everybody."""
     found = []
     with tree.planted(mutant):
+        if mutant.name in SEEN and not args.all:
+            caught = program_of(tree, SEEN[mutant.name]).try_all(clean, args.rate)
+            if caught:
+                return [caught]
         for layer in layers:
             caught = layer.try_all(clean, args.rate)
             if caught:

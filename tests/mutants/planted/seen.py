@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which test program has caught a mutant before: it is tried first, as that is quick.
+
+Not who must: where it does not see it any more the layers are tried in their order. What
+is not named here some early seed of the simulated machine sees.
+"""
+SEEN = {
+    "budget_raised_twice": "test_budget",
+    "childs_part_is_nobodys": "test_usage",
+    "coherent_after_a_clone": "test_api_coherent",
+    "deaf_to_discards": "test_api_mappings",
+    "destination_twice": "test_api_steps",
+    "dmirror_deaf_to_others": "dmirror_test_memory",
+    "dmirror_does_not_look_again": "dmirror_test_between",
+    "dmirror_fault_over_migration": "dmirror_test_between",
+    "dmirror_hears_its_own": "dmirror_test_memory",
+    "dmirror_ignores_the_sequence": "dmirror_test_between",
+    "dmirror_misses_mremaps_target": "dmirror_test_memory",
+    "dmirror_own_changes_not_counted": "dmirror_test_between",
+    "do_not_compare": "test_device_claims",
+    "do_not_tell": "test_api_notifier",
+    "end_without_waking": "test_api_notifier",
+    "exclusive_is_not_told": "test_api_exclusive",
+    "forget_the_childs_reference": "test_api_shared",
+    "load_is_not_told": "test_api_exclusive",
+    "lost_page_is_zeros": "test_api_steps",
+    "lz4_almost_the_same": "test_device",
+    "lz4_does_not_compare": "test_device_claims",
+    "lz4_keeps_what_is_freed": "test_device",
+    "migration_is_not_told": "test_api_coherent",
+    "notes_outlive_a_fork": "test_threads",
+    "notifier_below_unseen": "test_api_notifier",
+    "pins_stay": "test_api_advise",
+    "raw_child_is_empty": "test_api_fork",
+    "read_only_is_writable": "test_api_range",
+    "remap_reversed": "test_api_mappings",
+    "shared_page_is_writable": "test_api_shared",
+    "shared_since_fork_stays": "test_api_fork",
+    "some_is_all": "test_move",
+    "split_folio_has_one_owner": "test_api_split",
+    "split_loses_a_page": "test_api_split",
+    "stays_writable": "test_api_serve",
+    "the_dead_keep_their_pages": "test_api_shared",
+    "uncounted_pages_are_lost": "test_move",
+}
