@@ -146,16 +146,15 @@ static bool touches(struct range_set *set, uintptr_t start, uintptr_t end)
 	return range_clip(set, true, start, end, &piece);
 }
 
-/*
- * Where an event of the batch, not applied, took a mapping away. False: nowhere. A move
- * does it by the UNMAP that follows it; none follows where it leaves its old mapping.
- */
+/* Where an event of the batch, not applied, took a mapping away. False: nowhere. */
 static bool taken_by(const struct event_batch *b, uint32_t i, struct range *gone)
 {
 	const struct os_event *ev = &b->event[i];
 
 	*gone = (struct range){ ev->from, ev->end };
-	return !b->applied[i] && ev->kind == OS_EVENT_UNMAP;
+	if (ev->kind == OS_EVENT_REMAP)
+		gone->end = ev->from + ev->len;
+	return !b->applied[i] && ev->kind != OS_EVENT_REMOVE;
 }
 
 /* Of [start, end): what is registered here, by whole mappings. */
@@ -225,7 +224,12 @@ static void look_at_late(struct fill *fill)
 
 	fill->fresh.nr = 0;
 	for (i = 0; sp->late.nr && i < sp->batch->nr; i++) {
-		if (!taken_by(sp->batch, i, &gone))
+		/*
+		 * A move takes its old mapping by the UNMAP that follows; where none does
+		 * (MREMAP_DONTUNMAP) what is registered there was there before.
+		 */
+		if (!taken_by(sp->batch, i, &gone) ||
+		    sp->batch->event[i].kind == OS_EVENT_REMAP)
 			continue;
 		while (gone.start < gone.end &&
 		       range_clip(&sp->late, true, gone.start, gone.end, &piece)) {

@@ -116,6 +116,10 @@ static pid_t make_child(int kind)
 	}
 }
 
+static const char *const fork_names[] = {
+	"fork", "fork, grandchild", "fork, orphan", "raw clone", "clone()", "_Fork",
+};
+
 void op_fork(struct churn *c)
 {
 	uint64_t how = rng_next(&c->rng), seed = rng_next(&c->rng);
@@ -125,6 +129,7 @@ void op_fork(struct churn *c)
 	child_wait(c);
 	if (pipe2(fds, O_CLOEXEC) != 0)
 		fail("pipe2: %m");
+	c->op_name = fork_names[kind];
 	pid = make_child(kind);
 	if (pid < 0)
 		fail("fork: %m");

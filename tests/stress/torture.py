@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Torture on the real kernel, for a while: one seed after another, each in several ways.
 
-    torture.py [--seconds N] [--seed N] [--jobs N] [--way WAY]... [--tap] BUILD
+    torture.py [--seconds N] [--seed N] [--jobs N] [--way WAY]... [--libc-forks] [--tap]
+        BUILD
 
 Three threads do to their memory whatever programs do, while others migrate it to several
 devices and back (churn_moves.c); every page says itself what it should hold. Ways:
@@ -16,7 +17,8 @@ devices and back (churn_moves.c); every page says itself what it should hold. Wa
 
 What a run prints last has to be what churn prints for the same seed with no library
 about. A run that does not end is a failure too: where its threads were is printed. --seed
-begins with that one. Exit status 0 if and only if nothing failed.
+begins with that one; with --libc-forks no child is made by a raw clone. Exit status 0 if
+and only if nothing failed.
 """
 import argparse
 import os
@@ -141,7 +143,8 @@ while True:
 class Torture:
     """What is the same for all runs."""
 
-    def __init__(self, build):
+    def __init__(self, build, libc_forks):
+        self.forks = ["-l"] if libc_forks else []
         self.bin = build / "tests" / "stress"
         self.build = build
         self.migrated = self.operations = self.killed = 0
@@ -150,7 +153,7 @@ class Torture:
 
     def command(self, name, seed, *more):
         """A run of churn or torture."""
-        return [str(self.bin / name), *SIZE, "-s", str(seed), *more]
+        return [str(self.bin / name), *SIZE, *self.forks, "-s", str(seed), *more]
 
     def go(self, command, **how):
         """Runs it; (status, what it printed, what it said)."""
@@ -291,13 +294,14 @@ def main():
     parser.add_argument("--seed", type=int)
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     parser.add_argument("--way", action="append", choices=WAYS)
+    parser.add_argument("--libc-forks", action="store_true")
     parser.add_argument("--tap", action="store_true")
     parser.add_argument("build", type=Path)
     options = parser.parse_args()
     options.way = options.way or WAYS
     options.build = options.build.resolve()
     seed = options.seed or int(time.time())
-    torture = Torture(options.build)
+    torture = Torture(options.build, options.libc_forks)
     report = Report(torture, options)
     if options.tap:
         print(f"1..{len(options.way)}")
