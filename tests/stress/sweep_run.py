@@ -83,7 +83,7 @@ class Sweep:
             try:
                 out, err = process.communicate(timeout=HANGS_AFTER_S)
                 wrong = self.judge(process.returncode, out, err)
-                if process.returncode < 0 and self.is_loaders(call, n):
+                if self.crashed(process.returncode) and self.is_loaders(call, n):
                     wrong = None
             except subprocess.TimeoutExpired:
                 wrong = f"no end after {HANGS_AFTER_S} s"
@@ -99,17 +99,25 @@ class Sweep:
         said = err.decode(errors="replace")[-600:]
         if status == 0 and out != self.right:
             return f"status 0, but printed {out[:200]!r}\n{said}"
-        if status < 0 or status - 128 in CRASHES:
+        if self.crashed(status):
             return f"ended by a signal, status {status}\n{said}"
         if status and not err:
             return f"status {status} and no word of why"
         return None
 
+    @staticmethod
+    def crashed(status):
+        """Of uhmm, or of the program that it ran."""
+        return status < 0 or status - 128 in CRASHES
+
     def is_loaders(self, call, n):
-        """Does libc's dynamic loader die of it, before there is anything of ours?"""
-        traced = self.strace("/dev/null", call, n, self.nothing)
-        return subprocess.run(traced, check=False, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL).returncode < 0
+        """Does libc's dynamic loader die of it, where there is nothing of ours?"""
+        traced = [self.strace("/dev/null", call, n, command)
+                  for command in (self.nothing, ["bash", "-c", PIPE])]
+        return any(self.crashed(subprocess.run(command, check=False,
+                                               stdout=subprocess.DEVNULL,
+                                               stderr=subprocess.DEVNULL).returncode)
+                   for command in traced)
 
     @staticmethod
     def end_group(group):
