@@ -122,7 +122,7 @@ static void *use(void *arg)
 	return NULL;
 }
 
-API_TEST(a_budget_is_held_while_threads_use_twice_of_it, .timeout_s = 150)
+API_TEST(a_budget_is_held_while_threads_use_twice_of_it, .timeout_s = 90)
 {
 	size_t budget = 48 * MB, nr = budget / PAGE, i;
 	struct uhmm_space *space = api_space(delivery, 0);
