@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -112,6 +113,19 @@ static void make_slots(struct batches *b)
 	for (i = 0; i < b->jobs; i++)
 		b->slot[i] = (struct slot){ .running = &running[i],
 					    .log = memfd_create("seeds", MFD_CLOEXEC) };
+}
+
+const char *batch_last_line(int log, char *buf, size_t size)
+{
+	off_t end = lseek(log, 0, SEEK_END), room = (off_t)size - 1;
+	ssize_t n = pread(log, buf, size - 1, end < room ? 0 : end - room);
+	const char *line;
+
+	buf[n > 0 ? n : 0] = 0;
+	if (n > 0 && buf[n - 1] == '\n')
+		buf[n - 1] = 0;
+	line = strrchr(buf, '\n');
+	return line ? line + 1 : buf;
 }
 
 unsigned batch_run(const struct batch *what)

@@ -64,6 +64,8 @@ struct batch {
 
 /* How many failed. */
 unsigned batch_run(const struct batch *what);
+/* The last line of a log: in buf, of which it takes what there is room for. */
+const char *batch_last_line(int log, char *buf, size_t size);
 
 /* ---- fewer operations: shrink.c --------------------------------------------------- */
 

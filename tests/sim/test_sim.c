@@ -129,16 +129,10 @@ static void report_failure(uint64_t seed, uint64_t first, int log)
 /* The last line of what a failing seed has to say. */
 static void print_reason(uint64_t seed, uint64_t first, int log)
 {
-	char buf[4096], *line;
-	off_t end = lseek(log, 0, SEEK_END);
-	ssize_t n = pread(log, buf, sizeof(buf) - 1, end < 4095 ? 0 : end - 4095);
+	char buf[4096];
 
 	(void)first;
-	buf[n > 0 ? n : 0] = 0;
-	if (n > 0 && buf[n - 1] == '\n')
-		buf[n - 1] = 0;
-	line = strrchr(buf, '\n');
-	printf("%lu %s\n", seed, line ? line + 1 : buf);
+	printf("%lu %s\n", seed, batch_last_line(log, buf, sizeof(buf)));
 	fflush(stdout);
 }
 

@@ -377,16 +377,10 @@ static bool may_end(const char *line)
 
 static void say_failure(uint64_t at, uint64_t first, int log)
 {
-	char buf[1024], *line;
-	off_t end = lseek(log, 0, SEEK_END);
-	ssize_t n = pread(log, buf, sizeof(buf) - 1, end < 1023 ? 0 : end - 1023);
+	char buf[1024];
+	const char *line = batch_last_line(log, buf, sizeof(buf));
 
 	(void)first;
-	buf[n > 0 ? n : 0] = 0;
-	if (n > 0 && buf[n - 1] == '\n')
-		buf[n - 1] = 0;
-	line = strrchr(buf, '\n');
-	line = line ? line + 1 : buf;
 	if (may_end(line)) {
 		nr_died++;
 		return;

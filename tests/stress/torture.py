@@ -317,7 +317,8 @@ def main():
             for run in runs:
                 run.result()
             seed += 1
-            if report.seconds() >= options.seconds or report.failures:
+            left = set(options.way) - set(torture.skipped)
+            if report.seconds() >= options.seconds or report.failures or not left:
                 break
     print(f"# {report.summary()}")
     for i, way in enumerate(options.way):
