@@ -306,6 +306,9 @@ def main():
     options = parser.parse_args()
     options.way = options.way or WAYS
     options.build = options.build.resolve()
+    for name in ("tests/stress/torture", "tests/stress/churn", "uhmm"):
+        if not (options.build / name).is_file():
+            parser.error(f"{options.build / name} is not there: build it first")
     seed = options.seed or int(time.time())
     torture = Torture(options.build, options.libc_forks)
     report = Report(torture, options)
