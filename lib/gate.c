@@ -137,3 +137,8 @@ void gate_open(struct gate *gate)
 	if (__atomic_exchange_n(&gate->closed, 0, __ATOMIC_SEQ_CST) == 2)
 		os_wake(&gate->closed, INT_MAX);
 }
+
+void gate_after_fork(struct gate *gate, bool closed)
+{
+	*gate = (struct gate){ .closed = closed };
+}

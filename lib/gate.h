@@ -40,4 +40,10 @@ void gate_end_visit(struct gate *gate, const struct gate_visit *visit);
 void gate_close(struct gate *gate);
 void gate_open(struct gate *gate);
 
+/*
+ * In a child by fork(), where nobody is but the caller: who was inside the parent's, or
+ * at its door, when memory was copied, never leaves here. Closed by the caller, or open.
+ */
+void gate_after_fork(struct gate *gate, bool closed);
+
 #endif

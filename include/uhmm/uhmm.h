@@ -66,8 +66,11 @@ enum uhmm_delivery {
 	 * The faulting thread resolves its own fault, in a SIGBUS handler of the library:
 	 * several times faster, and any user may. A system call on a migrated page fails
 	 * with EFAULT or comes up short: pin buffers first (UHMM_ADVISE_PIN). SIGBUS must
-	 * not be blocked, and the stack must not be migrated. A SIGBUS that is not ours
-	 * goes to the handler that was installed before the space was created.
+	 * not be blocked. A stack, one for signals too, must not be in a mapping of which
+	 * anything is migrated, and the kernel makes one mapping of two that are adjacent
+	 * and alike: a stack needs a page that cannot be read on both sides. A SIGBUS
+	 * that is not ours goes to the handler that was installed before the space was
+	 * created.
 	 */
 	UHMM_DELIVERY_INLINE = 1,
 };

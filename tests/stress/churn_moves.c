@@ -24,10 +24,9 @@
 #define RECENT 64 /* places that are remembered; a power of 2 */
 #define MIRROR_PAGES 64
 
-struct place {
-	_Atomic(uintptr_t) base;
-	atomic_size_t nr;
-};
+/* Base, whose low bits are 0, and number of pages, in one word: never half of each. */
+#define PLACE_NR_BITS 16
+#define PLACE_NR_MAX (((size_t)1 << PLACE_NR_BITS) - 1)
 
 struct mover {
 	pthread_t thread;
@@ -45,25 +44,26 @@ struct moves {
 	atomic_bool stop;
 };
 
-static struct place places[RECENT];
+static _Atomic(uint64_t) places[RECENT];
 static atomic_uint next_place;
 static struct moves *moves; /* of uhmm_host_map() */
 
 void moves_see(const char *base, size_t nr)
 {
-	struct place *p = &places[atomic_fetch_add(&next_place, 1) % RECENT];
+	unsigned i = atomic_fetch_add(&next_place, 1) % RECENT;
 
-	atomic_store(&p->nr, nr);
-	atomic_store(&p->base, (uintptr_t)base);
+	if (nr > PLACE_NR_MAX)
+		nr = PLACE_NR_MAX;
+	atomic_store(&places[i], (uintptr_t)base / PAGE << PLACE_NR_BITS | nr);
 }
 
 /* A part of a place: often all of it, often no more than a huge page. */
 static uintptr_t some_place(struct mover *m, uintptr_t *end)
 {
 	uint64_t at = rng_next(&m->rng), how = rng_next(&m->rng);
-	const struct place *p = &places[at % RECENT];
-	uintptr_t start = atomic_load(&p->base);
-	size_t nr = atomic_load(&p->nr), first = 0;
+	uint64_t place = atomic_load(&places[at % RECENT]);
+	uintptr_t start = (place >> PLACE_NR_BITS) * PAGE;
+	size_t nr = place & PLACE_NR_MAX, first = 0;
 
 	if (!start || !nr)
 		return 0;

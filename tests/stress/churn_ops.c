@@ -243,8 +243,10 @@ static char *move_by_hand(struct churn *c, struct region *r, size_t nr, int flag
 			       ANON | MAP_FIXED, -1, 0) == MAP_FAILED)
 		fail("mmap(FIXED) of %zu pages: %m", nr - moved);
 	memcpy(to + moved * PAGE, r->base + moved * PAGE, (keep - moved) * PAGE);
-	if (flags & MREMAP_DONTUNMAP ? madvise(r->base, r->nr * PAGE, MADV_DONTNEED) :
-				       munmap(r->base, r->nr * PAGE))
+	/* What was moved has left a hole, where somebody else may have mapped since. */
+	if (flags & MREMAP_DONTUNMAP ?
+		    madvise(r->base, r->nr * PAGE, MADV_DONTNEED) :
+		    munmap(r->base + moved * PAGE, (r->nr - moved) * PAGE))
 		fail("giving up the old place: %m");
 	if (r->flags & REGION_DONTFORK)
 		advise_at(to, nr, MADV_DONTFORK, true);

@@ -26,6 +26,7 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "raw.h"
@@ -104,7 +105,7 @@ static void child_with_child(struct churn *c, int fd, bool orphan)
 
 static pid_t make_child(int kind)
 {
-	switch (options.libc_forks ? 0 : kind) {
+	switch (kind) {
 	case 3:
 		return raw_fork();
 	case 4:
@@ -126,6 +127,8 @@ void op_fork(struct churn *c)
 	int fds[2], kind = (int)(how % 6);
 	pid_t pid;
 
+	if (options.libc_forks && kind > 2)
+		kind = 0;
 	child_wait(c);
 	if (pipe2(fds, O_CLOEXEC) != 0)
 		fail("pipe2: %m");
@@ -251,6 +254,8 @@ void op_spawn(struct churn *c)
 	at %= r ? r->nr : 1;
 	if (how & 1)
 		pid = spawn_vfork(c, r, at, (uint32_t)(how >> 8));
+	else if (options.inline_delivery)
+		pid = spawn_vfork(c, NULL, 0, 0); /* posix_spawn() blocks SIGBUS */
 	else if ((error = posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ)) != 0)
 		fail("posix_spawn: %s", strerror(error));
 	if (pid < 0)
@@ -344,19 +349,33 @@ void op_segv(struct churn *c)
 	page_check(c, r, i, how & ~UINT64_C(3));
 }
 
+/* The instruction that a signal has interrupted. */
+static uintptr_t instruction(const void *context)
+{
+	const ucontext_t *u = context;
+
+#if defined(__x86_64__)
+	return (uintptr_t)u->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+	return (uintptr_t)u->uc_mcontext.pc;
+#endif
+}
+
 static void on_fault(int sig, siginfo_t *info, void *context)
 {
-	char mapping[256];
+	char mapping[256], code[256];
 
-	(void)context;
 	if (sig == SIGSEGV && self && self->fault_expected) {
 		self->fault_expected = 0;
 		self->fault_addr = (uintptr_t)info->si_addr;
 		siglongjmp(self->fault, 1);
 	}
 	mapping_of((uintptr_t)info->si_addr, mapping, sizeof(mapping));
-	fail("unexpected signal %d, code %d, at %p; mapping %s", sig, info->si_code,
-	     info->si_addr, mapping);
+	mapping_of(instruction(context), code, sizeof(code));
+	fail("unexpected signal %d, code %d, at %p; mapping %s; by the instruction at "
+	     "%#lx of %s",
+	     sig, info->si_code, info->si_addr, mapping,
+	     (unsigned long)instruction(context), code);
 }
 
 static void on_pester(int sig)
@@ -378,13 +397,17 @@ void signals_init(void)
 		fail("sigaction: %m");
 }
 
+/* A mapping of its own, between pages that nobody may touch: see UHMM_DELIVERY_INLINE. */
 void signals_start_thread(void)
 {
 	stack_t stack = { .ss_size = ALT_STACK };
+	char *p = mmap(NULL, ALT_STACK + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
 
-	stack.ss_sp = mmap(NULL, ALT_STACK, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (stack.ss_sp == MAP_FAILED || sigaltstack(&stack, NULL) != 0)
+	stack.ss_sp = p + PAGE;
+	if (p == MAP_FAILED ||
+	    mprotect(stack.ss_sp, ALT_STACK, PROT_READ | PROT_WRITE) != 0 ||
+	    sigaltstack(&stack, NULL) != 0)
 		fail("sigaltstack: %m");
 }
 
