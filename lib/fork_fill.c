@@ -24,11 +24,13 @@
 
 #include "lib/event.h"
 #include "lib/fork.h"
+#include "lib/fork_name.h"
 #include "lib/frozen.h"
 #include "lib/migrate.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/range.h"
+#include "lib/wipe.h"
 
 /*
  * What a child may do before it is filled, and children it may have meanwhile: far more
@@ -37,18 +39,26 @@
  */
 #define FILL_EVENTS 16384u
 #define FILL_CHILDREN 64u
+#define TOO_FAST "memory changes too fast for a child to be filled"
 
-/* A descendant to be filled, and how many of fill->event[] its memory has seen. */
+/*
+ * A descendant to be filled, how many of fill->event[] its memory has seen, and who made
+ * it.
+ */
 struct descendant {
 	int uffd;
 	uint32_t seen;
+	struct fork_name maker;
 };
 
 struct fill {
 	struct uhmm_space *sp;
 	int uffd;
 	uint64_t nr;
-	struct range_set wiped; /* empty in the child, and meant to be */
+	struct fork_name who; /* the one that is filled */
+	/* Empty in the child, and meant to be: where it had them when it was copied. */
+	struct range_set wiped;
+	struct range_set wiped_later; /* empty in a child of it, where that has them */
 	struct range_set fresh; /* where the child has another mapping, and registered */
 	bool moved[EVENTS_MAX]; /* the child has seen this REMAP of sp->batch */
 	uint32_t after;         /* events of sp->batch read before the child's */
@@ -61,11 +71,6 @@ struct fill {
 	struct frozen_record event[FILL_EVENTS];
 };
 
-static void add_wiped(void *ctx, uintptr_t start, uintptr_t end)
-{
-	range_add(ctx, start, end);
-}
-
 static void note_event_of(struct fill *fill, const struct os_event *ev)
 {
 	struct frozen_record *r = &fill->event[fill->nr_events];
@@ -76,7 +81,7 @@ static void note_event_of(struct fill *fill, const struct os_event *ev)
 		if (fill->nr_waiting == FILL_CHILDREN)
 			os_die("a child has more children than can be followed");
 		fill->waiting[fill->nr_waiting++] =
-			(struct descendant){ ev->child, fill->nr_events };
+			(struct descendant){ ev->child, fill->nr_events, fill->who };
 		return;
 	}
 	if (fill->nr_events == FILL_EVENTS)
@@ -98,6 +103,67 @@ static void read_events_of(struct fill *fill)
 		os_yield();
 	for (i = 0; i < n; i++)
 		note_event_of(fill, &ev[i]);
+}
+
+static void read_events(void *ctx)
+{
+	read_events_of(ctx);
+}
+
+/* Those that it makes meanwhile are its children too. */
+static void name_it(struct fill *fill, const struct fork_name *maker)
+{
+	uint32_t i, nr = fill->nr_waiting;
+
+	fill->who = fork_name_child(fill->sp, fill->uffd, maker, read_events, fill);
+	for (i = nr; i < fill->nr_waiting; i++)
+		fill->waiting[i].maker = fill->who;
+}
+
+/* What the child has moved since it was copied was elsewhere then. */
+static void trace_back(struct fill *fill, struct range_set *wiped)
+{
+	struct range piece;
+	uint32_t i;
+
+	while (os_uffd_probe(fill->uffd, fill->sp->fork.names, PAGE_SIZE) == -EAGAIN)
+		read_events_of(fill);
+	for (i = fill->nr_events; i-- > 0;) {
+		const struct frozen_record *r = &fill->event[i];
+		uintptr_t at = r->to, end = r->to + r->len;
+
+		for (;
+		     r->kind == FROZEN_REMAP && range_clip(wiped, true, at, end, &piece);
+		     at = piece.end)
+			if (range_add(wiped, piece.start - r->to + r->from,
+				      piece.end - r->to + r->from))
+				os_die(TOO_FAST);
+	}
+}
+
+/*
+ * The child itself knows which of its mappings were wiped. We do not: the program may
+ * have changed ours since. Where the child cannot be found out, or looked at, that is
+ * what remains.
+ */
+static void look_at_wiped(struct fill *fill)
+{
+	fill->wiped_later.nr = 0;
+	name_it(fill, NULL);
+	if (fill->who.pid && wipe_list(fill->who.pid, &fill->wiped) == 0)
+		trace_back(fill, &fill->wiped);
+	else
+		wipe_list_own(&fill->wiped);
+}
+
+/* Of a child of the child: also what was wiped when it was made. */
+static void look_at_wiped_later(struct fill *fill, const struct descendant *next)
+{
+	fill->uffd = next->uffd;
+	fill->wiped_later.nr = 0;
+	name_it(fill, &next->maker);
+	if (fill->who.pid)
+		wipe_list(fill->who.pid, &fill->wiped_later);
 }
 
 /* The first page of a move's old place that the child has not taken away itself. */
@@ -175,7 +241,7 @@ static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
 			continue;
 		}
 		if (r == 0 && range_add(&fill->fresh, start, stop))
-			os_die("memory changes too fast for a child to be filled");
+			os_die(TOO_FAST);
 		start = stop;
 	}
 }
@@ -199,7 +265,7 @@ static void add_taken_twice(struct fill *fill, uint32_t first, struct range late
 			gone.end = late.end;
 		if (gone.start < gone.end &&
 		    range_add(&fill->fresh, gone.start, gone.end))
-			os_die("memory changes too fast for a child to be filled");
+			os_die(TOO_FAST);
 	}
 }
 
@@ -244,7 +310,7 @@ static void look_at_late(struct fill *fill)
 
 		if (ev->kind == OS_EVENT_REMAP &&
 		    range_remove(&fill->fresh, ev->to, ev->to + ev->len))
-			os_die("memory changes too fast for a child to be filled");
+			os_die(TOO_FAST);
 	}
 }
 
@@ -357,7 +423,7 @@ static bool follow_child(struct fill *fill, uintptr_t *addr)
 		else if (*addr - (moved ? r->to : r->from) < r->len)
 			return false; /* discarded, or something else was moved there */
 	}
-	return true;
+	return !touches(&fill->wiped_later, *addr, *addr + PAGE_SIZE);
 }
 
 static void fill_page(struct fill *fill, uintptr_t source)
@@ -422,12 +488,12 @@ static void fill_begin(struct uhmm_space *sp, int uffd)
 	fill->sp = sp;
 	fill->uffd = uffd;
 	fill->nr = fill->nr_events = fill->nr_waiting = 0;
-	fill->wiped.nr = 0;
-	os_for_each_wiped(add_wiped, &fill->wiped);
+	fill->who = (struct fork_name){ 0 };
 }
 
 static void fill_run(struct fill *fill)
 {
+	look_at_wiped(fill);
 	look_at_late(fill);
 	look_at_remaps(fill);
 	fill_all(fill, fill->uffd);
@@ -439,6 +505,7 @@ static void fill_run(struct fill *fill)
 		struct descendant next = fill->waiting[--fill->nr_waiting];
 
 		fill->nr_events = next.seen;
+		look_at_wiped_later(fill, &next);
 		fill_all(fill, next.uffd);
 	}
 	count(fill->sp, COUNT_FORK_FILLED, fill->nr);
@@ -475,7 +542,7 @@ static void log_to_batch(struct fill *fill, uint32_t seen)
 		if (!frozen_to_event(&log->record[i], &ev))
 			continue;
 		if (b->nr == EVENTS_MAX)
-			os_die("memory changes too fast for a child to be filled");
+			os_die(TOO_FAST);
 		b->applied[b->nr] = false;
 		fill->epoch[b->nr] = epoch;
 		b->event[b->nr++] = ev;
@@ -507,7 +574,7 @@ int fork_fill_init(struct uhmm_space *sp)
 	if (!sp->fork.fill)
 		return -ENOMEM;
 	sp->fork.fill->uffd = -1;
-	return 0;
+	return fork_name_init(sp);
 }
 
 /* Our memory may name one that was closed just before the descriptors were copied. */
@@ -533,6 +600,7 @@ void fork_fill_forget(struct uhmm_space *sp)
 
 void fork_fill_fini(struct uhmm_space *sp)
 {
+	fork_name_fini(sp);
 	if (sp->fork.fill)
 		uhmm_host_unmap(sp->fork.fill, sizeof(struct fill));
 }

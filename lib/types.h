@@ -470,6 +470,10 @@ struct fork_state {
 	uint32_t child_seen; /* records of log from before the child's copy */
 	bool child_known;    /* a fault of it showed that the forking thread made it */
 	unsigned nr_children;
+	/* Children that are filled in, by lib/fork_name.h: where, and how many. */
+	uintptr_t names;
+	uint32_t nr_named;
+	bool nameless; /* the last one could not be found */
 };
 
 /* ---- events (lib/event.c) --------------------------------------------------------- */

@@ -11,6 +11,9 @@
 #include "lib/page.h"
 #include "lib/range.h"
 
+/* Descriptors may be short for a moment. Without the list bytes would be wrong. */
+#define LIST_TRIES 64u
+
 /*
  * The next mapping from `at` on that has migrated pages; of what lies in no mapping
  * nothing is kept.
@@ -59,6 +62,24 @@ static void add(void *ctx, uintptr_t start, uintptr_t end)
 		os_die("more mappings are wiped on fork than can be followed");
 }
 
+int wipe_list(uint32_t pid, struct range_set *set)
+{
+	set->nr = 0;
+	return os_for_each_wiped(pid, add, set);
+}
+
+void wipe_list_own(struct range_set *set)
+{
+	unsigned tries;
+
+	for (tries = 0; wipe_list(0, set); tries++) {
+		if (tries == LIST_TRIES)
+			os_die("which memory is wiped on fork cannot be read in "
+			       "/proc/self/smaps");
+		os_yield();
+	}
+}
+
 static bool is_wiped(struct wiped *wiped, const struct os_vma *vma)
 {
 	struct range piece;
@@ -69,7 +90,7 @@ static bool is_wiped(struct wiped *wiped, const struct os_vma *vma)
 		wiped->set = uhmm_host_map(sizeof(*wiped->set));
 		if (!wiped->set)
 			os_die("no memory left to follow a fork()");
-		os_for_each_wiped(add, wiped->set);
+		wipe_list_own(wiped->set);
 	}
 	return range_clip(wiped->set, true, vma->start, vma->end, &piece);
 }

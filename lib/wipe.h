@@ -20,4 +20,9 @@ bool wipe_is_wiped(struct wiped *wiped, uintptr_t addr);
 void wipe_apply(struct wiped *wiped);
 void wipe_fini(struct wiped *wiped);
 
+/* The set becomes those of a process; -errno: they are not known, or not all. */
+int wipe_list(uint32_t pid, struct range_set *set);
+/* Of this one; ends the process where that cannot be. */
+void wipe_list_own(struct range_set *set);
+
 #endif

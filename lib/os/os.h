@@ -276,10 +276,13 @@ void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len),
 bool os_huge_allowed(uintptr_t addr);
 
 /*
- * Calls fn for each mapping that a forked child finds empty (MADV_WIPEONFORK). Slow:
- * walks all resident pages.
+ * Calls fn for each mapping of this process (pid 0) that a forked child of it finds empty
+ * (MADV_WIPEONFORK). Of a process that was just forked, whose pages are filled by us and
+ * not yet: for each that it has found empty, which has no pages. Slow: walks all resident
+ * pages. -errno: it is not known of all.
  */
-void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx);
+int os_for_each_wiped(uint32_t pid, void (*fn)(void *ctx, uintptr_t start, uintptr_t end),
+		      void *ctx);
 
 /* Opens what looking takes; in a forked child it is opened again. Any number of times. */
 int os_attach(void);
@@ -323,6 +326,13 @@ uintptr_t os_thread_copied(void);
  * system does not say.
  */
 bool os_is_child_of(uint32_t maker, uint32_t child);
+/*
+ * The process that `maker` (0: this one) has made last, of those that have of
+ * OS_NAME_PAGES pages from addr on just those of `name`, or those of `inherited` too: its
+ * pid. 0: there is none, or not yet. -errno: of some that is not known.
+ */
+#define OS_NAME_PAGES 64u
+int64_t os_find_child(uint32_t maker, uintptr_t addr, uint64_t name, uint64_t inherited);
 uint32_t os_pid(void);
 uint32_t os_parent_pid(void); /* another one when the parent has ended */
 int os_nr_cpus(void);

@@ -41,6 +41,24 @@ extern void (*os_on_die)(const char *message);
 
 /* A file of this process's in /proc, for reading. */
 int os_linux_open_self(const char *path, int flags);
+/* What getdents64() returns, as the kernel has it (include/linux/dirent.h). */
+struct dirent_header {
+	uint64_t ino;
+	int64_t off;
+	unsigned short reclen;
+	unsigned char type;
+	char name[];
+};
+/* "/proc/PID/name" of a process, 0: of this thread; and what is below that. */
+struct os_path {
+	char text[64];
+	unsigned len;
+};
+void os_linux_path_of(struct os_path *path, uint32_t pid, const char *name);
+void os_linux_path_add(struct os_path *path, const char *text);
+void os_linux_path_add_number(struct os_path *path, uint32_t number);
+/* The number that s begins with; 0: none. */
+uint32_t os_linux_number(const char *s);
 /* The number that *s begins with, in hexadecimal; *s is what follows it. */
 uintptr_t os_linux_hex(const char **s);
 

@@ -128,20 +128,6 @@ static int vma_by_query(uintptr_t addr, bool writable_only, struct os_vma *vma)
 	return 0;
 }
 
-uintptr_t os_linux_hex(const char **s)
-{
-	uintptr_t v = 0;
-
-	for (;; (*s)++) {
-		if (**s >= '0' && **s <= '9')
-			v = v * 16 + (uintptr_t)(**s - '0');
-		else if (**s >= 'a' && **s <= 'f')
-			v = v * 16 + (uintptr_t)(**s - 'a' + 10);
-		else
-			return v;
-	}
-}
-
 /* "start-end perms offset maj:min inode   name" */
 static void parse_line(const char *s, struct os_vma *vma)
 {
@@ -506,14 +492,6 @@ void os_mapped_once(uintptr_t start, unsigned nr, uint64_t *which)
 
 /* ---- thread areas ----------------------------------------------------------------- */
 
-struct dirent_header {
-	uint64_t ino;
-	int64_t off;
-	unsigned short reclen;
-	unsigned char type;
-	char name[];
-};
-
 /*
  * When a thread ends the kernel clears its tid (what pthread_join() waits for) and walks
  * its robust list, both without being able to wait for a fault: a write to a migrated
@@ -544,11 +522,8 @@ static bool list_threads(void (*fn)(void *ctx, uintptr_t addr, size_t len), void
 	while ((n = sys3(SYS_getdents64, proc.task, buf, sizeof(buf))) > 0) {
 		for (at = 0; at < n;) {
 			struct dirent_header *d = (void *)(buf + at);
-			long tid = 0;
-			char *s;
+			uint32_t tid = os_linux_number(d->name);
 
-			for (s = d->name; *s >= '0' && *s <= '9'; s++)
-				tid = tid * 10 + (*s - '0');
 			if (tid && thread_area(tid, fn, ctx) == -ESRCH)
 				ended = true;
 			at += d->reclen;
@@ -564,32 +539,4 @@ void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), 
 
 	while (list_threads(fn, ctx) && --tries)
 		;
-}
-
-bool os_is_child_of(uint32_t maker, uint32_t child)
-{
-	char path[64] = "/proc/self/task/", digit[10], buf[512];
-	uint32_t number = 0;
-	bool found = false;
-	long n, i;
-	int fd;
-
-	for (i = 0; maker; maker /= 10)
-		digit[i++] = (char)('0' + maker % 10);
-	for (n = (long)strlen(path); i > 0; n++)
-		path[n] = digit[--i];
-	memcpy(path + n, "/children", sizeof("/children"));
-	fd = os_linux_open_self(path, 0);
-	if (fd < 0)
-		return true;
-	/* "12 345 6789 " */
-	while (!found && (n = sys3(SYS_read, fd, buf, sizeof(buf))) > 0)
-		for (i = 0; i < n && !found; i++) {
-			found = buf[i] == ' ' && number == child;
-			number = number * 10 + (uint32_t)(buf[i] - '0');
-			if (buf[i] == ' ')
-				number = 0;
-		}
-	os_close(fd);
-	return found;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /proc/self/smaps: what the kernel tells of a mapping in no other place. Reading it
+ * /proc/PID/smaps: what the kernel tells of a mapping in no other place. Reading it
  * walks all resident pages of the mappings that are read.
  *
  * The line of a mapping, lines of numbers, "VmFlags: rd wr ... wf". Lines other than a
@@ -13,18 +13,23 @@
 #include "lib/os/sys.h"
 
 struct smaps {
-	int fd;
+	int fd, error;        /* of reading */
 	uintptr_t start, end; /* the mapping that the line is of */
 	size_t from, len;
 	char buf[4096 + 512];
 };
 
-static bool smaps_open(struct smaps *sm)
+/* pid 0: of this process. */
+static int smaps_open(struct smaps *sm, uint32_t pid)
 {
-	sm->fd = os_linux_open_self("/proc/thread-self/smaps", 0);
+	struct os_path path;
+
+	os_linux_path_of(&path, pid, "smaps");
+	sm->fd = os_linux_open_self(path.text, 0);
+	sm->error = 0;
 	sm->start = sm->end = 0;
 	sm->from = sm->len = 0;
-	return sm->fd >= 0;
+	return sm->fd < 0 ? sm->fd : 0;
 }
 
 /* Makes room behind what has been read and not been looked at, and fills it. */
@@ -40,6 +45,8 @@ static bool read_more(struct smaps *sm)
 	n = sys3(SYS_read, sm->fd, sm->buf + sm->len, sizeof(sm->buf) - sm->len);
 	if (n > 0)
 		sm->len += (size_t)n;
+	else if (n < 0)
+		sm->error = (int)n;
 	return n > 0;
 }
 
@@ -67,17 +74,35 @@ static char *smaps_next(struct smaps *sm)
 	}
 }
 
-void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
+/* "      12 kB" */
+static bool is_zero(const char *s)
+{
+	while (*s == ' ')
+		s++;
+	return *s == '0';
+}
+
+int os_for_each_wiped(uint32_t pid, void (*fn)(void *ctx, uintptr_t start, uintptr_t end),
+		      void *ctx)
 {
 	struct smaps sm;
+	bool has_pages = false;
 	char *line;
+	int r = smaps_open(&sm, pid);
 
-	if (!smaps_open(&sm))
-		return;
-	while ((line = smaps_next(&sm)))
-		if (!strncmp(line, "VmFlags:", 8) && strstr(line, " wf"))
+	if (r)
+		return r;
+	while ((line = smaps_next(&sm))) {
+		if (!strncmp(line, "Rss:", 4))
+			has_pages = !is_zero(line + 4);
+		else if (!strncmp(line, "Swap:", 5))
+			has_pages |= !is_zero(line + 5);
+		else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " wf") &&
+			 !(pid && has_pages))
 			fn(ctx, sm.start, sm.end);
+	}
 	os_close(sm.fd);
+	return sm.error;
 }
 
 bool os_huge_allowed(uintptr_t addr)
@@ -86,7 +111,7 @@ bool os_huge_allowed(uintptr_t addr)
 	struct smaps sm;
 	char *line;
 
-	if (!smaps_open(&sm))
+	if (smaps_open(&sm, 0))
 		return false;
 	while ((line = smaps_next(&sm)) && sm.start <= addr) {
 		if (addr >= sm.end || strncmp(line, "THPeligible:", 12))

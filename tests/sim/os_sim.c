@@ -257,12 +257,15 @@ void os_for_each_thread_area(void (*fn)(void *ctx, uintptr_t addr, size_t len), 
 	sim_point();
 }
 
-void os_for_each_wiped(void (*fn)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
+int os_for_each_wiped(uint32_t pid, void (*fn)(void *ctx, uintptr_t start, uintptr_t end),
+		      void *ctx)
 {
 	/* Nobody asks for MADV_WIPEONFORK here. */
+	(void)pid;
 	(void)fn;
 	(void)ctx;
 	sim_point();
+	return world_fails() ? -EMFILE : 0;
 }
 
 void os_block_signals(uint64_t *saved)

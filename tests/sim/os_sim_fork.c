@@ -121,6 +121,8 @@ static int copy_process(struct forking *f, bool with_library)
 		return -EAGAIN;
 	f->child->whole = false;
 	f->child->maker = sim_current->tid;
+	f->child->maker_pid = mm->pid;
+	memcpy(f->child->names, mm->names, sizeof(mm->names));
 	f->nr = 0;
 	sim_trace("fork", f->child->pid, with_library, 0, 0);
 	mm->forking = true;

@@ -173,6 +173,8 @@ static int fill_check(const struct file *uffd, uintptr_t dst, size_t len)
 		return -ESRCH;
 	if (uffd->changing)
 		return -EAGAIN;
+	if (names_fill(uffd->mm, dst, false))
+		return 0;
 	return !vma || !vma->uffd || dst + len > vma->end ? -ENOENT : 0;
 }
 
@@ -183,6 +185,8 @@ static int64_t fill(const struct file *uffd, uintptr_t dst, const char *src, siz
 	int64_t r = fill_check(uffd, dst, len);
 	size_t at = 0;
 
+	if (r == 0 && !src && (r = names_fill(mm, dst, true)))
+		return r < 0 ? r : (int64_t)SIM_PAGE;
 	for (; r == 0 && at < len; at += SIM_PAGE) {
 		if (page_at(mm, dst + at)->flags & (P_PRESENT | P_POISON)) {
 			r = -EEXIST;

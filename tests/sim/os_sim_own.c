@@ -399,6 +399,7 @@ void os_release(void *addr, size_t size_bytes)
 			break;
 	if (i == nr_reserved || reserved[i].len - size_bytes >= SIM_HUGE)
 		sim_fail("releases %p, %zu, which was not reserved so", addr, size_bytes);
+	names_release(here(), start);
 	vma_cut(here(), start, start + reserved[i].len);
 	punch(start, reserved[i].len);
 	mprotect(addr, reserved[i].len, PROT_NONE);

@@ -409,6 +409,10 @@ int os_uffd_register(int fd, uintptr_t start, size_t len)
 	mm_wait(mm);
 	if (world_fails())
 		return -ENOMEM; /* no more mappings, where one is to be split */
+	if (!in_arena(start) && !vma_at(mm, start)) {
+		names_register(mm, start); /* reserved, and not to be used */
+		return 0;
+	}
 	for (i = 0; i < mm->nr; i++)
 		if (mm->vma[i].end > start && mm->vma[i].start < end && r != -EBUSY)
 			r = mm->vma[i].uffd && mm->vma[i].uffd != uffd ? -EBUSY : 0;

@@ -54,6 +54,7 @@ static void mm_reset(struct mm *mm)
 	mm->parent = NULL;
 	mm->dead = mm->whole = mm->forking = false;
 	memset(mm->dirty, 0, sizeof(mm->dirty));
+	memset(mm->names, 0, sizeof(mm->names));
 	mm->nr = 0;
 	mm->own_asked = 0;
 	mm->used = false;

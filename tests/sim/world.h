@@ -11,6 +11,7 @@
  *	os_sim_mm.c     what the application does to them
  *	os_sim_uffd.c   userfaultfd: faults, events, registering, and descriptors
  *	os_sim_move.c   userfaultfd: move, copy, zeros
+ *	os_sim_name.c   which process a child is
  *	os_sim.c        the rest of os.h: looking at the program's memory
  *
  * Everything runs in one thread, so nothing is locked; state may change across every
@@ -144,6 +145,14 @@ struct vma {
 	struct file *uffd;
 };
 
+/* Where a child's name is written (os_find_child()), of each userfaultfd. */
+#define MAX_NAMES 8
+
+struct names {
+	uintptr_t start;
+	uint64_t present; /* a bit for each page */
+};
+
 struct mm {
 	bool used, dead;
 	bool whole;   /* the library is in it */
@@ -151,7 +160,8 @@ struct mm {
 	uintptr_t copied;
 	unsigned index;
 	uint32_t maker; /* the thread that forked it */
-	uint32_t pid;
+	uint32_t pid, maker_pid;
+	struct names names[MAX_NAMES];
 	struct vma *vma;
 	unsigned nr, cap;
 	struct chunk arena[ARENA_PAGES / 512];
@@ -277,6 +287,12 @@ struct file *uffd_range(int fd, uintptr_t start, size_t len);
 void uffd_fault(struct file *uffd, uintptr_t addr, bool write);
 struct file *uffd_fork(struct file *parent, struct mm *child);
 bool uffd_has(const struct file *uffd, unsigned flag);
+
+/* os_sim_name.c */
+void names_register(struct mm *mm, uintptr_t start);
+void names_release(struct mm *mm, uintptr_t start);
+/* 1: addr is of a name, and now there is a page (zero), or could be; 0: it is not. */
+int names_fill(struct mm *mm, uintptr_t addr, bool zero);
 
 /* ---- processes ------------------------------------------------------------------- */
 

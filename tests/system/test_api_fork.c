@@ -201,6 +201,107 @@ API_TEST(a_raw_clone_beside_a_fork, .timeout_s = 60)
 	api_destroy(b.space);
 }
 
+#define WIPED 64u
+
+struct toggled {
+	char *p;
+	uint32_t stop;
+	uint64_t rounds;
+};
+
+static void *wipe_and_keep(void *arg)
+{
+	struct toggled *t = arg;
+
+	while (!__atomic_load_n(&t->stop, __ATOMIC_RELAXED)) {
+		CHECK_EQ(madvise(t->p, WIPED * PAGE, MADV_WIPEONFORK), 0);
+		CHECK_EQ(madvise(t->p, WIPED * PAGE, MADV_KEEPONFORK), 0);
+		__atomic_fetch_add(&t->rounds, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/* The first page has never migrated: what the kernel did with it it did with all. */
+static void check_wiped_or_kept(const char *p)
+{
+	static const char zeros[PAGE];
+	unsigned i;
+
+	if (memcmp(p, zeros, PAGE) != 0)
+		api_check(p, WIPED, 1);
+	else
+		for (i = 1; i < WIPED; i++)
+			CHECK(memcmp(p + i * PAGE, zeros, PAGE) == 0, "page %u", i);
+}
+
+/* MADV_WIPEONFORK by another thread comes before the copy, or after it. */
+API_TEST(a_raw_clone_is_wiped_or_not, .timeout_s = 60)
+{
+	struct both b = { .space = api_space(delivery, 0), .p = api_map(WIPED) };
+	struct toggled t = { .p = b.p };
+	int clones = test_instrument() ? 50 : 500;
+	pthread_t thread;
+
+	b.ram = api_device(b.space, "ram");
+	api_fill(b.p, WIPED, 1);
+	CHECK_EQ(pthread_create(&thread, NULL, wipe_and_keep, &t), 0);
+	CHECK_SOON(__atomic_load_n(&t.rounds, __ATOMIC_RELAXED));
+	while (clones--) {
+		pid_t pid;
+
+		CHECK_EQ(uhmm_migrate(b.space, b.p + PAGE, (WIPED - 1) * PAGE, b.ram,
+				      NULL, NULL),
+			 0);
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+		if (pid == 0) {
+			check_wiped_or_kept(b.p);
+			_exit(0);
+		}
+		wait_for(pid);
+	}
+	__atomic_store_n(&t.stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	api_check(b.p, WIPED, 1);
+	api_destroy(b.space);
+}
+
+/*
+ * A child of the child has what that has wiped, and nothing else, empty. That the child
+ * has wiped it itself shows in the page of it that has not migrated.
+ */
+API_TEST(children_of_a_raw_clone_are_wiped, .timeout_s = 60)
+{
+	struct both b = { .space = api_space(delivery, 0), .p = api_map(NR) };
+	int rounds = test_instrument() ? 5 : 50;
+
+	b.ram = api_device(b.space, "ram");
+	api_fill(b.p, NR, 1);
+	while (rounds--) {
+		pid_t pid, second;
+
+		CHECK_EQ(uhmm_migrate(b.space, b.p + PAGE, (NR - 1) * PAGE, b.ram, NULL,
+				      NULL),
+			 0);
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+		if (pid == 0) {
+			CHECK_EQ(madvise(b.p, WIPED * PAGE, MADV_WIPEONFORK), 0);
+			second = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+			if (second == 0) {
+				CHECK_EQ(b.p[0], 0);
+				check_wiped_or_kept(b.p);
+				api_check(b.p + WIPED * PAGE, NR - WIPED, 1 + WIPED);
+				_exit(0);
+			}
+			api_check(b.p, NR, 1);
+			wait_for(second);
+			_exit(0);
+		}
+		wait_for(pid);
+	}
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+}
+
 /* What is no memory of ours is nothing to wait for. */
 API_TEST(a_bus_error_of_a_raw_clone_is_its_own)
 {

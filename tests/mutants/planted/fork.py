@@ -51,4 +51,22 @@ MUTANTS = [
 """, """
 			__atomic_store_n(&m->state, MEMBER_NONE, __ATOMIC_RELEASE);
 """),
+    Mutant("wiped_as_the_parent_has_it", "lib/fork_fill.c",
+           "what a raw clone's child has empty is asked of its parent, later", """
+	if (fill->who.pid && wipe_list(fill->who.pid, &fill->wiped) == 0)
+""", """
+	if (0)
+"""),
+    Mutant("grandchildren_are_not_known", "lib/fork_fill.c",
+           "who is made while a child is looked for has no maker", """
+		fill->waiting[i].maker = fill->who;
+""", """
+		;
+"""),
+    Mutant("others_stay_inside", "lib/gate.c",
+           "who was in a gate when memory was copied is there in the child", """
+	*gate = (struct gate){ .closed = closed };
+""", """
+	gate->closed = closed;
+"""),
 ]

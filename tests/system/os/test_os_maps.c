@@ -436,6 +436,61 @@ TEST(a_child_is_known_by_its_maker)
 		CHECK_EQ(waitpid(pid[i], NULL, 0), pid[i]);
 }
 
+/* In a child that has `name` of the pages, until `go` is closed. */
+static pid_t make_named(const char *names, uint64_t name, const int go[2])
+{
+	pid_t pid = fork();
+	char byte;
+	unsigned i;
+
+	if (pid)
+		return pid;
+	close(go[1]);
+	for (i = 0; i < OS_NAME_PAGES; i++)
+		if (name >> i & 1)
+			(void)*(const volatile char *)(names + i * PAGE);
+	_exit(read(go[0], &byte, 1) != 0);
+}
+
+static int64_t find_soon(const char *names, uint64_t name, uint64_t inherited)
+{
+	int64_t r;
+	int tries = 0;
+
+	while ((r = os_find_child(0, (uintptr_t)names, name, inherited)) == 0 &&
+	       tries++ < 5000)
+		usleep(1000);
+	return r;
+}
+
+TEST(a_child_is_known_by_its_pages)
+{
+	const uint64_t a = 0x5555, b = 0x5556, inherited = 0xf0;
+	char *names = map(OS_NAME_PAGES, RW, MAP_PRIVATE);
+	uintptr_t at = (uintptr_t)names;
+	pid_t pid[3];
+	int go[2], i;
+
+	CHECK_EQ(pipe(go), 0);
+	CHECK_EQ(os_find_child(0, at, a, 0), 0);
+	pid[0] = make_named(names, a, go);
+	pid[1] = make_named(names, b | inherited, go);
+	CHECK_EQ(find_soon(names, a, inherited), pid[0]);
+	CHECK_EQ(find_soon(names, b, inherited), pid[1]);
+	CHECK_EQ(os_find_child(0, at, b, 0), 0);
+	/* The youngest of two. */
+	pid[2] = make_named(names, a, go);
+	while (os_find_child(0, at, a, 0) != pid[2])
+		usleep(1000);
+	/* Nobody's, and of somebody that there is not. */
+	CHECK_EQ(os_find_child((uint32_t)pid[0], at, a, 0), 0);
+	refuse(SYS_openat, 2, LOOKS, EACCES);
+	CHECK_EQ(os_find_child(0, at, a, 0), -EACCES);
+	close(go[1]);
+	for (i = 0; i < 3; i++)
+		CHECK_EQ(waitpid(pid[i], NULL, 0), pid[i]);
+}
+
 static void note_wiped(void *ctx, uintptr_t start, uintptr_t end)
 {
 	uintptr_t *at = ctx;
@@ -453,9 +508,15 @@ TEST(what_a_child_finds_empty_is_told)
 
 	map_long_path();
 	CHECK_EQ(madvise(p + PAGE, PAGE, MADV_WIPEONFORK), 0);
-	os_for_each_wiped(note_wiped, at);
+	CHECK_EQ(os_for_each_wiped(0, note_wiped, at), 0);
 	CHECK_EQ(at[1], 1);
+	/* As of a child: until it has a page there. */
+	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_wiped, at), 0);
+	CHECK_EQ(at[1], 2);
+	p[PAGE] = 1;
+	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_wiped, at), 0);
+	CHECK_EQ(at[1], 2);
 	refuse(SYS_openat, 2, LOOKS, EMFILE);
-	os_for_each_wiped(note_wiped, at);
-	CHECK_EQ(at[1], 1);
+	CHECK_EQ(os_for_each_wiped(0, note_wiped, at), -EMFILE);
+	CHECK_EQ(at[1], 2);
 }

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Paths of files in /proc, and numbers in text. */
+#include <string.h>
+
+#include "lib/os/os_linux.h"
+
+void os_linux_path_add(struct os_path *path, const char *text)
+{
+	size_t n = strlen(text);
+
+	memcpy(path->text + path->len, text, n + 1);
+	path->len += (unsigned)n;
+}
+
+void os_linux_path_add_number(struct os_path *path, uint32_t number)
+{
+	char digits[11], *s = digits + sizeof(digits) - 1;
+
+	*s = 0;
+	do
+		*--s = (char)('0' + number % 10);
+	while (number /= 10);
+	os_linux_path_add(path, s);
+}
+
+void os_linux_path_of(struct os_path *path, uint32_t pid, const char *name)
+{
+	path->len = 0;
+	os_linux_path_add(path, "/proc/");
+	if (pid)
+		os_linux_path_add_number(path, pid);
+	else
+		os_linux_path_add(path, "thread-self");
+	os_linux_path_add(path, "/");
+	os_linux_path_add(path, name);
+}
+
+uint32_t os_linux_number(const char *s)
+{
+	uint32_t number = 0;
+
+	for (; *s >= '0' && *s <= '9'; s++)
+		number = number * 10 + (uint32_t)(*s - '0');
+	return number;
+}
+
+uintptr_t os_linux_hex(const char **s)
+{
+	uintptr_t v = 0;
+
+	for (;; (*s)++) {
+		if (**s >= '0' && **s <= '9')
+			v = v * 16 + (uintptr_t)(**s - '0');
+		else if (**s >= 'a' && **s <= 'f')
+			v = v * 16 + (uintptr_t)(**s - 'a' + 10);
+		else
+			return v;
+	}
+}
