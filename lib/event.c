@@ -16,10 +16,12 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/landed.h"
 #include "lib/migrate.h"
 #include "lib/migration.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
+#include "lib/range.h"
 #include "lib/recall.h"
 #include "lib/zap.h"
 
@@ -311,9 +313,10 @@ void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len
  *   events that may be out of order with each other are in one batch, and a mapping that
  *   appeared meanwhile has no events.
  * - What frees an address comes before what moves something there. And what has arrived
- *   in this batch is dropped by an UNMAP of it only if it is really gone: a copy to where
- *   it should be tells. What was there before the batch and is moved away in it was moved
- *   before that UNMAP: after it, it would have raised no event.
+ *   in this batch is dropped by an UNMAP of it only if it is really gone: it was seen to
+ *   be (landed.h), or a copy to where it should be tells. What was there before the batch
+ *   and is moved away in it was moved before that UNMAP: after it, it would have raised
+ *   no event.
  */
 
 /* How long an event may take from the change to the queue before we go on without it. */
@@ -352,6 +355,13 @@ static void apply_remap(struct uhmm_space *sp, const struct os_event *ev)
 		b->arrived[b->nr_arrived++] = (struct range){ ev->to, end };
 }
 
+static bool is_gone(struct event_batch *b, uintptr_t addr)
+{
+	struct range piece;
+
+	return range_clip(&b->gone, true, addr, addr + PAGE_SIZE, &piece);
+}
+
 static bool to_be_replaced(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct event_batch *b = sp->batch;
@@ -370,7 +380,7 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	/*
 	 * If something else was moved there since, it is gone, and a copy would hit that.
 	 */
-	while (!to_be_replaced(sp, addr) &&
+	while (!to_be_replaced(sp, addr) && !is_gone(sp->batch, addr) &&
 	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN)
 		event_gather(sp);
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
@@ -482,6 +492,7 @@ void event_apply_batch(struct uhmm_space *sp)
 			apply_one(sp, i);
 	}
 	b->nr = b->nr_arrived = b->nr_children = 0;
+	b->landed.nr = b->gone.nr = 0;
 }
 
 void event_add(struct uhmm_space *sp, const struct os_event *ev)
@@ -492,6 +503,18 @@ void event_add(struct uhmm_space *sp, const struct os_event *ev)
 		event_apply_batch(sp);
 	b->applied[b->nr] = false;
 	b->event[b->nr++] = *ev;
+	if (ev->kind != OS_EVENT_REMAP)
+		return;
+	landed_add(&b->landed, ev->to, ev->to + ev->len);
+	if (range_remove(&b->gone, ev->to, ev->to + ev->len))
+		b->gone.nr = 0; /* no room to say what remains */
+}
+
+void event_gone(void *ctx, uintptr_t start, uintptr_t end)
+{
+	struct event_batch *b = ((struct uhmm_space *)ctx)->batch;
+
+	(void)range_add(&b->gone, start, end);
 }
 
 bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end)
@@ -507,8 +530,10 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 {
 	struct event_batch *b = sp->batch;
 	struct os_event ev[32];
-	int n = os_uffd_read(sp->uffd, ev, 32), i;
+	int n, i;
 
+	landed_look(&b->landed, event_gone, sp);
+	n = os_uffd_read(sp->uffd, ev, b->landed.nr ? 1 : 32);
 	for (i = 0; i < n; i++) {
 		if (ev[i].kind == OS_EVENT_FAULT) {
 			if (b->nr_faults < EVENTS_MAX)

@@ -35,5 +35,7 @@ bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end);
  */
 void event_add(struct uhmm_space *sp, const struct os_event *ev);
 void event_apply_batch(struct uhmm_space *sp);
+/* Of sp->batch: what was moved to [start, end) is not there any more. ctx: the space. */
+void event_gone(void *ctx, uintptr_t start, uintptr_t end);
 
 #endif

@@ -15,6 +15,7 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/landed.h"
 #include "lib/migrate.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
@@ -237,9 +238,11 @@ static void read_parent_locked(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 	struct os_event ev[32];
-	int n = os_uffd_read(sp->uffd, ev, 32), i;
 	bool structural = false;
+	int n, i;
 
+	landed_look(&fs->landed, frozen_gone, fs->log);
+	n = os_uffd_read(sp->uffd, ev, fs->landed.nr ? 1 : 32);
 	if (n < 0)
 		os_die("the userfaultfd cannot be read any more");
 	/*
@@ -252,11 +255,15 @@ static void read_parent_locked(struct uhmm_space *sp)
 		} else if (ev[i].kind != OS_EVENT_FAULT) {
 			frozen_event(fs->log, &ev[i]);
 			frozen_event(&fs->shared->suspect, &ev[i]);
+			if (ev[i].kind == OS_EVENT_REMAP)
+				landed_add(&fs->landed, ev[i].to, ev[i].to + ev[i].len);
 			structural = true;
 		}
 	}
-	if (structural && !event_unread(sp))
+	if (structural && !event_unread(sp)) {
 		frozen_quiet(fs->log);
+		fs->landed.nr = 0;
+	}
 	for (i = 0; i < n; i++)
 		if (ev[i].kind == OS_EVENT_FAULT)
 			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr, sp->reader_buf);
@@ -376,6 +383,7 @@ void fork_serve(struct uhmm_space *sp)
 	fs->listener = sp->fork_events ? os_handover_listen(&fs->shared->name) : -1;
 	fs->child_uffd = -1;
 	fs->nr_children = 0;
+	fs->landed.nr = 0;
 	set_phase(sp, FORK_FROZEN);
 	/* Who waits for room may hold a lock of libc that the forking thread needs. */
 	fault_unpark(sp);

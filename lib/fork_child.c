@@ -230,6 +230,7 @@ int fork_child(struct uhmm_space *sp)
 	sp->fence.nr = 0;
 	fs->log->lock = (struct uhmm_lock){ 0 };
 	fs->frozen_lock = (struct uhmm_lock){ 0 };
+	fs->landed.lock = (struct uhmm_lock){ 0 };
 	gate_after_fork(&sp->world, true); /* by us, in fork_prepare() */
 	gate_after_fork(&sp->gate, false);
 	sp->device_lock = (struct uhmm_lock){ 0 };

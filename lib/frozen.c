@@ -37,8 +37,8 @@ static struct frozen_record *append(struct frozen_log *log, uint32_t kind, uintp
 
 static bool is_structural(const struct frozen_record *r)
 {
-	return r->kind != FROZEN_FILL && r->kind != FROZEN_VOID &&
-	       r->kind != FROZEN_QUIET;
+	return r->kind == FROZEN_REMOVE || r->kind == FROZEN_UNMAP ||
+	       r->kind == FROZEN_REMAP;
 }
 
 static bool covers(uintptr_t start, size_t len, uintptr_t addr)
@@ -72,6 +72,10 @@ static bool translate(const struct frozen_log *log, uintptr_t *addr)
 		case FROZEN_QUIET:
 			/* A mapping that was there grew in place. */
 			if (freed)
+				return false;
+			break;
+		case FROZEN_GONE:
+			if (freed && covers(r->from, r->len, *addr))
 				return false;
 			break;
 		case FROZEN_REMAP:
@@ -201,6 +205,11 @@ void frozen_quiet(struct frozen_log *log)
 		append(log, FROZEN_QUIET, 0, 0, 0);
 }
 
+void frozen_gone(void *ctx, uintptr_t start, uintptr_t end)
+{
+	append(ctx, FROZEN_GONE, start, 0, end - start);
+}
+
 /* ---- settling --------------------------------------------------------------------- */
 
 /* The page is in memory: what the table has of it is forgotten. */
@@ -283,6 +292,9 @@ void frozen_apply(struct uhmm_space *sp, const struct frozen_log *log,
 			event_add(sp, &ev);
 		else if (log->record[i].kind == FROZEN_QUIET)
 			event_apply_batch(sp);
+		else if (log->record[i].kind == FROZEN_GONE)
+			event_gone(sp, log->record[i].from,
+				   log->record[i].from + log->record[i].len);
 	}
 	event_apply_batch(sp);
 }

@@ -26,6 +26,8 @@ void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintp
 void frozen_event(struct frozen_log *log, const struct os_event *ev);
 /* No event is unread. */
 void frozen_quiet(struct frozen_log *log);
+/* What was moved to [start, end) is not there any more. ctx: the log. */
+void frozen_gone(void *ctx, uintptr_t start, uintptr_t end);
 /* The event that a record stands for; false: none. */
 bool frozen_to_event(const struct frozen_record *r, struct os_event *ev);
 

@@ -403,6 +403,7 @@ enum frozen_kind {
 	 * of these the order in which events were read need not be that of what they say.
 	 */
 	FROZEN_QUIET,
+	FROZEN_GONE, /* not mapped at that moment, where something had been moved */
 };
 
 struct frozen_record {
@@ -457,7 +458,8 @@ struct fork_state {
 	 * the reader while it reads and logs.
 	 */
 	struct uhmm_lock frozen_lock;
-	char *frozen_page; /* under frozen_lock */
+	char *frozen_page;       /* under frozen_lock */
+	struct range_set landed; /* of the log, since it was quiet; under frozen_lock */
 	struct fork_shared *shared;
 	struct fill *fill; /* the reader's, for children that are filled in */
 	int result;        /* child: of taking over */
@@ -490,6 +492,8 @@ struct event_batch {
 	struct os_event event[EVENTS_MAX]; /* structural, in the order they were read */
 	bool applied[EVENTS_MAX];
 	struct range arrived[EVENTS_MAX]; /* where this batch's REMAPs led */
+	/* The same of what was read, and what of it was seen as a hole: lib/landed.h. */
+	struct range_set landed, gone;
 	struct os_event fault[EVENTS_MAX];
 	/* Children of raw clones whose memory is to be filled in. */
 	struct {

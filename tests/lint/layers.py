@@ -32,7 +32,7 @@ LAYER = {
     "types": "state", "page": "state", "frame": "state",
     "gate": "state", "notifier": "state", "stat": "state", "trace": "state",
     "budget": "state", "host": "state", "pin": "state", "range": "state",
-    "zap": "state",
+    "zap": "state", "landed": "state",
     "device": "device", "store": "device", "pagemap": "device",
     "policy": "policy", "stream": "policy",
     "isolate": "migrate", "migrate": "migrate", "unshare": "migrate",

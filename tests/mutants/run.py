@@ -101,7 +101,7 @@ def arguments():
     """Those of the command line."""
     parser = argparse.ArgumentParser(description="plant bugs, see them caught")
     parser.add_argument("--work", type=Path, default=ROOT / "build-check" / "mutants")
-    parser.add_argument("--seeds", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=4000)
     parser.add_argument("--rate", type=int, default=1, help="try so many seeds")
     parser.add_argument("--all", action="store_true", help="try every layer")
     parser.add_argument("--layer", action="append", help="only this one")

@@ -190,6 +190,20 @@ static void op_map(struct program *p)
 	map_run(p, random_run(p));
 }
 
+/* Gives up the end of a mapping, and has it again: of the second nobody is told. */
+static void regrow(struct program *p, unsigned page, unsigned nr)
+{
+	uintptr_t addr = page_addr(page);
+	size_t less = (1 + sim_below(nr)) * SIM_PAGE;
+
+	if (!free_to_change(p, page, nr))
+		return;
+	change_begin(p, page, nr);
+	if (sim_mremap(addr, nr * SIM_PAGE, addr, less, false) == 0)
+		sim_mremap(addr, less, addr, nr * SIM_PAGE, false);
+	change_end(p, page, nr);
+}
+
 static void op_remap(struct program *p)
 {
 	struct run from = random_run(p), to = random_run(p);
@@ -212,6 +226,8 @@ static void op_remap(struct program *p)
 	expect("mremap", r, r == -EFAULT || r == -EINVAL || r == -ENOMEM ? r : 0, -EBUSY);
 	change_end(p, from.page, from.nr);
 	change_end(p, to.page, nr);
+	if (sim_below(4) == 0)
+		regrow(p, to.page, nr);
 }
 
 static void op_discard(struct program *p)

@@ -83,4 +83,11 @@ MUTANTS = [
 		coherent_forked(sp);
 """, """
 """),
+    Mutant("regrown_is_what_was_there", "lib/event.c",
+           "what has grown where something was moved to has its bytes", """
+	while (!to_be_replaced(sp, addr) && !is_gone(sp->batch, addr) &&
+""", """
+	(void)is_gone;
+	while (!to_be_replaced(sp, addr) &&
+"""),
 ]

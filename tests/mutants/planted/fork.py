@@ -69,4 +69,14 @@ MUTANTS = [
 """, """
 	gate->closed = closed;
 """),
+    Mutant("frozen_regrown_is_what_was_there", "lib/frozen.c",
+           "while frozen, what has grown where something was moved to has its bytes", """
+			if (freed && covers(r->from, r->len, *addr))
+				return false;
+			break;
+		case FROZEN_REMAP:
+""", """
+			break;
+		case FROZEN_REMAP:
+"""),
 ]

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where mremap() has moved something, whether it is there still.
+ *
+ * An UNMAP of that place may be read after the REMAP and have happened before it (see
+ * event.c). Whether the page is there, asked when all is read, does not always tell: a
+ * mapping that was shrunk may have grown again, of which the kernel tells nobody, and
+ * then it is there and empty. So it is asked before each read: who unmaps does nothing
+ * else until we have read of it. What is seen as a hole then is gone, whatever grows
+ * there.
+ *
+ * (A hole that another thread closes before we look, by growing the same mapping that the
+ * first is still in the middle of shrinking, is not seen.)
+ */
+#ifndef UHMM_LANDED_H
+#define UHMM_LANDED_H
+
+#include "lib/types.h"
+
+/* Something was moved to [start, end). */
+void landed_add(struct range_set *landed, uintptr_t start, uintptr_t end);
+/* Calls gone for what is not mapped any more; once for each place. */
+void landed_look(struct range_set *landed,
+		 void (*gone)(void *ctx, uintptr_t start, uintptr_t end), void *ctx);
+
+#endif
