@@ -74,27 +74,40 @@ static bool is_inline(const struct uhmm_space *sp)
 }
 
 /*
- * In a child by a raw clone(), whose memory its parent fills and nobody else can: is the
- * page one of those? What is there of us was copied in the middle of anything, so nothing
- * is locked; and nobody changes it any more.
+ * Is memory at addr registered with some userfaultfd? Another one is refused there. What
+ * /proc would tell is of no use where this is asked: what is open of it is the parent's,
+ * and a child may be without.
  */
-static bool wait_to_be_filled(struct uhmm_space *sp, uintptr_t addr)
+static bool is_registered(uintptr_t addr)
 {
-	struct chunk *chunk;
-	struct os_vma vma;
-	bool folio;
-	const entry_t *entry = find_entry(sp, addr, &chunk, &folio);
+	int uffd = os_uffd_open(OS_UFFD_USER_ONLY), r;
 
-	if ((!entry || entry_state(entry_load(entry)) == PAGE_NONE) &&
-	    (os_vma_next(addr, false, &vma) || vma.start > addr ||
-	     (vma.kind != OS_VMA_ANON && vma.kind != OS_VMA_HEAP)))
+	if (uffd < 0)
 		return false;
+	r = os_uffd_register(uffd, addr, PAGE_SIZE);
+	os_uffd_close(uffd);
+	return r == -EBUSY;
+}
+
+/*
+ * In a child by a raw clone(), whose memory its parent fills and nobody else can: is the
+ * page one that is still to be filled? What there is of us was copied in the middle of
+ * anything, so nothing is locked, nor looked up: where the page is in our tables, and
+ * whether, is not known.
+ */
+static bool wait_to_be_filled(uintptr_t addr)
+{
 	/*
 	 * Or it was lost there: a kernel without CONFIG_MEMORY_FAILURE raises the same
 	 * signal for that.
 	 */
-	if (os_populate(addr, PAGE_SIZE, false) == -EHWPOISON)
-		return false;
+	int r = os_populate(addr, PAGE_SIZE, false);
+
+	if (r == 0 || r == -EHWPOISON)
+		return r == 0;
+	/* All has been filled when it is not registered any more. */
+	if (!is_registered(addr))
+		return os_populate(addr, PAGE_SIZE, false) == 0;
 	os_yield();
 	return true;
 }
@@ -110,7 +123,7 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 	if (fork_frozen_inline(sp, addr))
 		return true;
 	if (!*sp->here)
-		return wait_to_be_filled(sp, addr);
+		return wait_to_be_filled(addr);
 	if (poisoned(sp, addr))
 		return false;
 	if (!fork_enter_inline(sp, addr, &shard))
