@@ -65,7 +65,7 @@ struct fill {
 	uint32_t settled;       /* of these, the first that it has certainly seen */
 	/* Events of one epoch may have been read in another order than they happened. */
 	uint32_t epoch[EVENTS_MAX];
-	uint32_t nr_events, nr_waiting;
+	uint32_t nr_events, nr_waiting, nr_let_go;
 	struct descendant waiting[FILL_CHILDREN];
 	/* What the child has done to its memory meanwhile; it runs while it is filled. */
 	struct frozen_record event[FILL_EVENTS];
@@ -473,10 +473,45 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 	return 0;
 }
 
+static void let_go_of(void *ctx, uintptr_t start, uintptr_t end)
+{
+	struct fill *fill = ctx;
+
+	/* Refused for what is another userfaultfd's; changes nothing where it is ours. */
+	if (os_uffd_register(fill->uffd, start, end - start) == 0) {
+		os_uffd_unregister(fill->uffd, start, end - start);
+		fill->nr_let_go++;
+	}
+}
+
+/* A mapping that the child moves or splits just now is met the next time. */
+#define LET_GO_ROUNDS 8u
+
+/*
+ * Closing its userfaultfd ends what is registered in the child, unless another child has
+ * it open: one that a raw clone made while we had it, with a copy of our descriptors. So
+ * what is registered there is given up first, and read what it still says.
+ */
+static void let_go(struct fill *fill)
+{
+	unsigned rounds = 0;
+
+	if (fill->sp->private_files)
+		return; /* no child has copies of those */
+	do {
+		fill->nr_let_go = 0;
+		os_for_each_registered(fill->who.pid, let_go_of, fill);
+		while (os_uffd_probe(fill->uffd, fill->sp->fork.names, PAGE_SIZE) ==
+		       -EAGAIN)
+			read_events_of(fill);
+	} while (fill->nr_let_go && ++rounds < LET_GO_ROUNDS);
+}
+
 static void fill_all(struct fill *fill, int uffd)
 {
 	fill->uffd = uffd;
 	page_walk(fill->sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
+	let_go(fill);
 	os_uffd_close(uffd);
 	fill->uffd = -1;
 }

@@ -284,6 +284,14 @@ bool os_huge_allowed(uintptr_t addr);
 int os_for_each_wiped(uint32_t pid, void (*fn)(void *ctx, uintptr_t start, uintptr_t end),
 		      void *ctx);
 
+/*
+ * Calls fn for each mapping of a process (0: of this one) that is registered with some
+ * userfaultfd. Slow: walks all resident pages. -errno: not for all.
+ */
+int os_for_each_registered(uint32_t pid,
+			   void (*fn)(void *ctx, uintptr_t start, uintptr_t end),
+			   void *ctx);
+
 /* Opens what looking takes; in a forked child it is opened again. Any number of times. */
 int os_attach(void);
 

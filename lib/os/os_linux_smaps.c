@@ -105,6 +105,23 @@ int os_for_each_wiped(uint32_t pid, void (*fn)(void *ctx, uintptr_t start, uintp
 	return sm.error;
 }
 
+int os_for_each_registered(uint32_t pid,
+			   void (*fn)(void *ctx, uintptr_t start, uintptr_t end),
+			   void *ctx)
+{
+	struct smaps sm;
+	char *line;
+	int r = smaps_open(&sm, pid);
+
+	if (r)
+		return r;
+	while ((line = smaps_next(&sm)))
+		if (!strncmp(line, "VmFlags:", 8) && strstr(line, " um"))
+			fn(ctx, sm.start, sm.end);
+	os_close(sm.fd);
+	return sm.error;
+}
+
 bool os_huge_allowed(uintptr_t addr)
 {
 	bool allowed = false;

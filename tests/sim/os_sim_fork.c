@@ -128,8 +128,7 @@ static int copy_process(struct forking *f, bool with_library)
 	mm->forking = true;
 	mm->copied = 0;
 	copy_mappings(f, with_library);
-	if (with_library)
-		files_fork(mm, f->child);
+	files_fork(mm, f->child);
 	mm->forking = false;
 	/* With the library in it a child can tell by what its copy of it knows. */
 	f->child->parent = with_library ? NULL : mm;

@@ -75,3 +75,32 @@ int64_t os_find_child(uint32_t maker, uintptr_t addr, uint64_t name, uint64_t in
 	sim_trace("find child", pid, 0, 0, last);
 	return last;
 }
+
+/* ---- what is registered in it ----------------------------------------------------- */
+
+int os_for_each_registered(uint32_t pid,
+			   void (*fn)(void *ctx, uintptr_t start, uintptr_t end),
+			   void *ctx)
+{
+	uintptr_t at = 0;
+	struct mm *mm;
+	unsigned i;
+
+	sim_point();
+	if (world_fails())
+		return -EMFILE;
+	for (i = 0; (mm = mm_at(i)); i++) {
+		const struct vma *vma;
+
+		if (mm->dead || !mm->used || (pid ? mm->pid != pid : mm != here()))
+			continue;
+		while ((vma = vma_next(mm, at))) {
+			uintptr_t start = vma->start;
+
+			at = vma->end;
+			if (vma->uffd)
+				fn(ctx, start, at);
+		}
+	}
+	return 0;
+}

@@ -368,12 +368,31 @@ void files_exit(struct mm *mm)
 			file_close(&files[i], mm);
 }
 
+/* A child that was filled, and not given its own: nobody answers its faults any more. */
+static void check_let_go(const struct file *uffd)
+{
+	const struct mm *mm = uffd->mm;
+	unsigned i, others = uffd->open_in & ~(1u << here()->index);
+
+	if (mm == here() || mm->dead || !others || others & 1u << mm->index)
+		return;
+	for (i = 0; i < mm->nr; i++)
+		if (mm->vma[i].uffd == uffd)
+			sim_fail("%lx of a child stays registered: another child has its "
+				 "userfaultfd open too",
+				 mm->vma[i].start);
+	if (uffd->events)
+		sim_fail("a child's event is not read: another child has its userfaultfd "
+			 "open too");
+}
+
 void os_uffd_close(int fd)
 {
 	struct file *uffd = file_get(fd, F_UFFD);
 
 	sim_point();
 	sim_trace("close uffd", fd, 0, 0, 0);
+	check_let_go(uffd);
 	file_close(uffd, here());
 	sim_point();
 }
@@ -409,7 +428,7 @@ int os_uffd_register(int fd, uintptr_t start, size_t len)
 	mm_wait(mm);
 	if (world_fails())
 		return -ENOMEM; /* no more mappings, where one is to be split */
-	if (!in_arena(start) && !vma_at(mm, start)) {
+	if (!in_arena(start) && !vma_at(mm, start) && mm == here()) {
 		names_register(mm, start); /* reserved, and not to be used */
 		return 0;
 	}

@@ -201,6 +201,63 @@ API_TEST(a_raw_clone_beside_a_fork, .timeout_s = 60)
 	api_destroy(b.space);
 }
 
+#define STAY 40
+
+struct staying {
+	int until[2]; /* closed: they end */
+	pid_t pid[STAY];
+	uint32_t made;
+};
+
+/* Children that have a copy of whatever descriptors were open, and keep it. */
+static void *make_some_that_stay(void *arg)
+{
+	struct staying *s = arg;
+	char byte;
+	int i;
+
+	for (i = 0; i < STAY; i++) {
+		s->pid[i] = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+		if (s->pid[i] == 0) {
+			close(s->until[1]);
+			_exit(read(s->until[0], &byte, 1) != 0);
+		}
+	}
+	__atomic_store_n(&s->made, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* What the library had open of a child while it was filled another child may have too. */
+API_TEST(a_raw_clone_beside_others_that_stay, .timeout_s = 60)
+{
+	struct both b = { .space = api_space(delivery, 0), .p = api_map(NR) };
+	struct staying s = { .made = 0 };
+	pthread_t thread;
+	int i;
+
+	b.ram = api_device(b.space, "ram");
+	api_fill(b.p, NR / 2, 1);
+	CHECK_EQ(pipe(s.until), 0);
+	api_move(b.space, b.p, NR / 2, b.ram, UHMM_MOVED);
+	CHECK_EQ(pthread_create(&thread, NULL, make_some_that_stay, &s), 0);
+	while (!__atomic_load_n(&s.made, __ATOMIC_ACQUIRE)) {
+		pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+
+		if (pid == 0) {
+			api_check(b.p, NR / 2, 1);
+			api_fill(b.p + NR / 2 * PAGE, NR / 2, 7); /* never touched */
+			_exit(0);
+		}
+		wait_for(pid);
+	}
+	pthread_join(thread, NULL);
+	close(s.until[1]);
+	for (i = 0; i < STAY; i++)
+		wait_for(s.pid[i]);
+	api_check(b.p, NR / 2, 1);
+	api_destroy(b.space);
+}
+
 #define WIPED 64u
 
 struct toggled {

@@ -436,6 +436,36 @@ TEST(a_child_is_known_by_its_maker)
 		CHECK_EQ(waitpid(pid[i], NULL, 0), pid[i]);
 }
 
+static void note_registered(void *ctx, uintptr_t start, uintptr_t end)
+{
+	uintptr_t *at = ctx;
+
+	if (at[0] >= start && at[0] < end) {
+		CHECK_EQ(end - start, PAGE);
+		at[1]++;
+	}
+}
+
+TEST(what_is_registered_is_told)
+{
+	char *p = map(3, RW, MAP_PRIVATE);
+	uintptr_t at[2] = { (uintptr_t)p + PAGE };
+	int uffd = os_uffd_open(OS_UFFD_USER_ONLY);
+
+	CHECK(uffd >= 0);
+	CHECK_EQ(os_for_each_registered(0, note_registered, at), 0);
+	CHECK_EQ(at[1], 0);
+	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)p + PAGE, PAGE), 0);
+	CHECK_EQ(os_for_each_registered((uint32_t)getpid(), note_registered, at), 0);
+	CHECK_EQ(at[1], 1);
+	CHECK_EQ(os_uffd_unregister(uffd, (uintptr_t)p + PAGE, PAGE), 0);
+	CHECK_EQ(os_for_each_registered(0, note_registered, at), 0);
+	CHECK_EQ(at[1], 1);
+	refuse(SYS_openat, 2, LOOKS, EMFILE);
+	CHECK_EQ(os_for_each_registered(0, note_registered, at), -EMFILE);
+	os_uffd_close(uffd);
+}
+
 /* In a child that has `name` of the pages, until `go` is closed. */
 static pid_t make_named(const char *names, uint64_t name, const int go[2])
 {
