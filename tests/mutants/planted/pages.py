@@ -48,12 +48,6 @@ MUTANTS = [
 """, """
 	if (unsharing(is->sp, addr)) {
 """),
-    Mutant("once_a_folio", "lib/isolate.c",
-           "pages that were stored one by one come back as the folio that they were", """
-	if (f & ENTRY_STORED)
-""", """
-	if (0)
-"""),
     # ---- store ------------------------------------------------------------------------
     Mutant("store_without_waking", "lib/migrate.c",
            "who waits for a page that is being stored sleeps on", """
@@ -151,6 +145,12 @@ MUTANTS = [
 			os_uffd_wake(sp->uffd, some[i], PAGE_SIZE);
 """, """
 		(void)i;
+"""),
+    Mutant("drivers_pages_come_as_a_folio", "lib/fault_chunk.c",
+           "what a driver put where a folio was stored once comes back as that", """
+	if (pagemap_at(cl->sp, cl->device))
+		return false;
+""", """
 """),
     Mutant("stored_folio_stays_busy", "lib/fault_chunk.c",
            "pages of a folio that could not be claimed whole stay LOADING", """

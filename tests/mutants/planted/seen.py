@@ -5,6 +5,7 @@ Not who must: where it does not see it any more the layers are tried in their or
 is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
+    "another_mapping": "orders",
     "budget_raised_twice": "test_budget",
     "childs_part_is_nobodys": "test_usage",
     "coherent_after_a_clone": "test_api_coherent",
@@ -19,8 +20,10 @@ SEEN = {
     "dmirror_own_changes_not_counted": "dmirror_test_between",
     "do_not_compare": "test_device_claims",
     "do_not_tell": "test_api_notifier",
+    "drivers_pages_come_as_a_folio": "test_api_steps",
     "end_without_waking": "test_api_notifier",
     "exclusive_is_not_told": "test_api_exclusive",
+    "fill_with_gate_closed": "orders",
     "forget_the_childs_reference": "test_api_shared",
     "load_is_not_told": "test_api_exclusive",
     "lost_page_is_zeros": "test_api_steps",
@@ -40,6 +43,9 @@ SEEN = {
     "split_folio_has_one_owner": "test_api_split",
     "split_loses_a_page": "test_api_split",
     "stays_writable": "test_api_serve",
+    "stored_folio_stays_busy": "orders",
     "the_dead_keep_their_pages": "test_api_shared",
+    "torn_folio_loses_a_page": "orders",
     "uncounted_pages_are_lost": "test_move",
+    "wake_too_early": "orders",
 }
