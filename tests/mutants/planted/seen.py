@@ -31,6 +31,7 @@ SEEN = {
     "lz4_does_not_compare": "test_device_claims",
     "lz4_keeps_what_is_freed": "test_device",
     "migration_is_not_told": "test_api_coherent",
+    "mremap_tells_half": "test_api_notifier",
     "notes_outlive_a_fork": "test_threads",
     "notifier_below_unseen": "test_api_notifier",
     "pins_stay": "test_api_advise",
