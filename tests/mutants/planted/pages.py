@@ -4,9 +4,9 @@ from .mutant import Mutant
 
 MUTANTS = [
     # ---- isolation --------------------------------------------------------------------
-    Mutant("skip_register", "lib/isolate.c",
+    Mutant("skip_register", "lib/register.c",
            "pages leave a mapping that is not registered: they read as zeros", """
-	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
+	r = os_uffd_register(sp->uffd, run->start, run->end - run->start);
 """, """
 	r = 0;
 """),
@@ -179,12 +179,21 @@ MUTANTS = [
 """, """
 	__atomic_fetch_sub(&f->nr_probation, CHUNK_PAGES, __ATOMIC_RELAXED);
 """),
-    Mutant("another_mapping", "lib/isolate.c",
-           "a mapping that has changed while it was registered is taken for the same", """
-	/* It may have changed between the two: then that was another mapping. */
-	if (event_unread(sp)) {
+    Mutant("another_mapping", "lib/register.c",
+           "what has come to a mapping's place is registered, and has its pages", """
+	if (r != -EAGAIN && !page_first(sp, vma->start, vma->end, &found)) {
 """, """
-	if (0) {
+	(void)found;
+	if (r != -EAGAIN) {
+"""),
+    Mutant("came_too_late", "lib/register.c",
+           "pages leave what came to a mapping's place after that was registered", """
+			return r;
+		r = os_uffd_probe(sp->uffd, start, end - start);
+	}
+""", """
+			return r;
+	}
 """),
     Mutant("shared_since_fork_stays", "lib/isolate.c",
            "pages that a fork has left shared are never made exclusive", """

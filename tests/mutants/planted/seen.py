@@ -7,6 +7,7 @@ is not named here some early seed of the simulated machine sees.
 SEEN = {
     "another_mapping": "orders",
     "budget_raised_twice": "test_budget",
+    "came_too_late": "orders",
     "childs_part_is_nobodys": "test_usage",
     "coherent_after_a_clone": "test_api_coherent",
     "deaf_to_discards": "test_api_mappings",
