@@ -266,7 +266,7 @@ int coherent_take(struct uhmm_space *sp, const struct range *vma, uintptr_t addr
 		if (e & ENTRY_FORKED)
 			r = -ESTALE;
 		else
-			r = register_mapping(sp, vma);
+			r = register_mapping(sp, vma, addr, addr + PAGE_SIZE);
 	}
 	if (r == 0) {
 		uhmm_lock((struct uhmm_lock *)&chunk->lock);

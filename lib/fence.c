@@ -29,7 +29,7 @@ void fence_fini(struct uhmm_space *sp)
 static int put_up(struct uhmm_space *sp, const struct range *run)
 {
 	unsigned shard = gate_enter(&sp->gate);
-	int r = register_mapping(sp, run);
+	int r = register_run(sp, run);
 
 	gate_leave(&sp->gate, shard);
 	return r;

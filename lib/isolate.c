@@ -6,7 +6,8 @@
  * refuses pinned pages and pages shared by fork (EBUSY), and refuses altogether (EAGAIN)
  * while a structural event has not been read, which is what keeps us from taking pages
  * out of a mapping that is not the one we looked at. The mapping is registered first,
- * each time, because a page that is moved out of an unregistered mapping reads as zeros.
+ * each time, because a page that is moved out of an unregistered mapping reads as zeros
+ * (lib/register.c).
  *
  * The whole mapping is registered, never a part: registering a part would split it, and
  * the program's mremap() across the split would fail.
@@ -31,7 +32,6 @@
 #include "lib/migrate.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
-#include "lib/range.h"
 #include "lib/unshare.h"
 #include "lib/zap.h"
 
@@ -279,27 +279,6 @@ static void wake_wanted(struct isolation *is)
 	}
 }
 
-bool event_unread(struct uhmm_space *sp)
-{
-	return os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf,
-			    PAGE_SIZE) == -EAGAIN;
-}
-
-int register_mapping(struct uhmm_space *sp, const struct range *vma)
-{
-	int r;
-
-	if (event_unread(sp))
-		return -EAGAIN;
-	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
-	/* It may have changed between the two: then that was another mapping. */
-	if (event_unread(sp)) {
-		range_add_or_all(&sp->late, vma->start, vma->end);
-		return -EAGAIN;
-	}
-	return r && r != -ENOMEM ? -EINVAL : r;
-}
-
 /*
  * Delivery by thread: pages [from, to) of a group, of which some may have gone back.
  * Outside the gate, for if a page has gone just now this is a fault. Then a page of zeros
@@ -332,7 +311,10 @@ static int isolate_once(struct isolation *is)
 	struct uhmm_space *sp = is->sp;
 	unsigned used = frame_group(sp, is->group)->nr_used;
 	unsigned shard = gate_enter(&sp->gate);
-	int r = register_mapping(sp, is->vma);
+	unsigned first = (unsigned)__builtin_ctzll(is->left);
+	unsigned end = GROUP_PAGES - (unsigned)__builtin_clzll(is->left);
+	int r = register_mapping(sp, is->vma, is->base + first * PAGE_SIZE,
+				 is->base + end * PAGE_SIZE);
 
 	is->chunk = page_chunk_make(sp, is->base);
 	if (r == 0 && is->chunk) {
@@ -514,7 +496,7 @@ static int isolate_folio_told(struct uhmm_space *sp, const struct range *vma,
 	if (flags & ISOLATE_ZEROS)
 		unshare_folio(sp, addr);
 	shard = gate_enter(&sp->gate);
-	r = register_mapping(sp, vma);
+	r = register_mapping(sp, vma, addr, addr + CHUNK_SIZE);
 	chunk = page_chunk_make(sp, addr);
 	if (r == 0 && chunk) {
 		uhmm_lock((struct uhmm_lock *)&chunk->lock);

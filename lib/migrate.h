@@ -18,9 +18,12 @@
  * Registers a mapping, the gate entered. -EAGAIN while an event is unread: the
  * kernel may queue the events of two threads in another order than they happened, and
  * what is mapped where an unread event took something away must not have events of its
- * own.
+ * own. And where [start, end) of it is not of one mapping any more: look it up again.
  */
-int register_mapping(struct uhmm_space *sp, const struct range *vma);
+int register_mapping(struct uhmm_space *sp, const struct range *vma, uintptr_t start,
+		     uintptr_t end);
+/* The same of a run of mappings, of which nothing is isolated before a look at each. */
+int register_run(struct uhmm_space *sp, const struct range *run);
 
 /*
  * Has the program changed a registered mapping without our having read of it? Such an

@@ -273,11 +273,9 @@ static int insert(struct window *w, uintptr_t addr, uhmm_pfn_t dst,
 {
 	struct uhmm_space *sp = w->mg->sp;
 	unsigned shard = gate_enter(&sp->gate);
-	int r = register_mapping(sp, vma);
+	int r = register_mapping(sp, vma, addr, addr + PAGE_SIZE);
 	struct chunk *chunk = page_chunk_make(sp, addr);
 
-	if (r == 0)
-		r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE);
 	if (r == 0 && chunk) {
 		uhmm_lock((struct uhmm_lock *)&chunk->lock);
 		r = -EBUSY;

@@ -228,10 +228,8 @@ static int insert(struct uhmm_space *sp, const struct range *vma, struct inserti
 {
 	unsigned shard = gate_enter(&sp->gate);
 	struct chunk *chunk = page_chunk_make(sp, in->addr);
-	int r = register_mapping(sp, vma);
+	int r = register_mapping(sp, vma, in->addr, in->addr + CHUNK_SIZE);
 
-	if (r == 0)
-		r = os_uffd_probe(sp->uffd, in->addr, CHUNK_SIZE);
 	if (r == 0) {
 		r = -EBUSY;
 		if (chunk) {

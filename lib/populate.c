@@ -29,7 +29,8 @@ int populate_owns(struct uhmm_space *sp, uintptr_t addr)
 
 	if (os_vma_next(addr, false, &vma) == 0 && vma.start <= addr &&
 	    (vma.kind == OS_VMA_ANON || vma.kind == OS_VMA_HEAP))
-		r = register_mapping(sp, &(struct range){ vma.start, vma.end });
+		r = register_mapping(sp, &(struct range){ vma.start, vma.end }, addr,
+				     addr + PAGE_SIZE);
 	gate_leave(&sp->gate, shard);
 	return r;
 }

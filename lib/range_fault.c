@@ -272,7 +272,8 @@ static bool watch(struct window *w)
 	if (!is_watchable(&w->vma))
 		return true;
 	shard = gate_enter(&w->sp->gate);
-	r = register_mapping(w->sp, &(struct range){ w->vma.start, w->vma.end });
+	r = register_mapping(w->sp, &(struct range){ w->vma.start, w->vma.end },
+			     w->vma.start, w->vma.end);
 	gate_leave(&w->sp->gate, shard);
 	return r != -EAGAIN;
 }

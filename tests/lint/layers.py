@@ -36,6 +36,7 @@ LAYER = {
     "device": "device", "store": "device", "pagemap": "device",
     "policy": "policy", "stream": "policy",
     "isolate": "migrate", "migrate": "migrate", "unshare": "migrate",
+    "register": "migrate",
     "folio": "migrate", "huge": "migrate",
     "fault": "fault", "reclaim": "fault", "fork": "fault", "event": "fault",
     "fence": "fault", "wipe": "fault", "hand": "fault", "frozen": "fault",

@@ -50,6 +50,25 @@ API_TEST(what_the_program_does_to_its_mappings_is_told)
 	mirror_close(m);
 }
 
+/* The mapping stays: there is no munmap() of it that would tell the same once more. */
+API_TEST(pages_that_leave_their_mapping_are_told)
+{
+	char *p = api_map(NR), *to = api_map(NR);
+	struct mirror *m = mirror_open(delivery, p, NR);
+	unsigned i;
+
+	api_fill(p, NR, 1);
+	CHECK_EQ(mirror_map(m, p, NR, 0), 0);
+	CHECK(mremap(p + 32 * PAGE, 4 * PAGE, 4 * PAGE,
+		     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+		     to + 64 * PAGE) == to + 64 * PAGE);
+	mirror_told(m, UHMM_EVENT_UNMAP, p + 32 * PAGE, 4, NULL);
+	for (i = 0; i < NR; i++)
+		CHECK_EQ(mirror_at(m, i) == 0, i >= 32 && i < 36);
+	api_check(to + 64 * PAGE, 4, 33);
+	mirror_close(m);
+}
+
 API_TEST(what_the_library_does_is_told)
 {
 	char *p = api_map(NR);

@@ -77,6 +77,13 @@ MUTANTS = [
 """, """
 			(void)remap_pins;
 """),
+    Mutant("mremap_tells_half", "lib/event.c",
+           "who mirrors memory is not told that pages were moved away from it", """
+	bool told = notifier_begin(sp, ev->from, ev->from + ev->len, UHMM_EVENT_UNMAP,
+				   NULL);
+""", """
+	bool told = false;
+"""),
    Mutant("coherent_after_a_clone", "lib/event.c",
            "after a raw clone a coherent page counts as one that only we have", """
 	if (b->nr_children)

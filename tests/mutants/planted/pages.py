@@ -4,9 +4,9 @@ from .mutant import Mutant
 
 MUTANTS = [
     # ---- isolation --------------------------------------------------------------------
-    Mutant("skip_register", "lib/isolate.c",
+    Mutant("skip_register", "lib/register.c",
            "pages leave a mapping that is not registered: they read as zeros", """
-	r = os_uffd_register(sp->uffd, vma->start, vma->end - vma->start);
+	r = os_uffd_register(sp->uffd, run->start, run->end - run->start);
 """, """
 	r = 0;
 """),
@@ -47,12 +47,6 @@ MUTANTS = [
 	if (unsharing(is->sp, addr) || zap_pending(is->sp, addr, addr + PAGE_SIZE)) {
 """, """
 	if (unsharing(is->sp, addr)) {
-"""),
-    Mutant("once_a_folio", "lib/isolate.c",
-           "pages that were stored one by one come back as the folio that they were", """
-	if (f & ENTRY_STORED)
-""", """
-	if (0)
 """),
     # ---- store ------------------------------------------------------------------------
     Mutant("store_without_waking", "lib/migrate.c",
@@ -152,6 +146,12 @@ MUTANTS = [
 """, """
 		(void)i;
 """),
+    Mutant("drivers_pages_come_as_a_folio", "lib/fault_chunk.c",
+           "what a driver put where a folio was stored once comes back as that", """
+	if (pagemap_at(cl->sp, cl->device))
+		return false;
+""", """
+"""),
     Mutant("stored_folio_stays_busy", "lib/fault_chunk.c",
            "pages of a folio that could not be claimed whole stay LOADING", """
 	settle(cl, 0, i, true);
@@ -179,12 +179,21 @@ MUTANTS = [
 """, """
 	__atomic_fetch_sub(&f->nr_probation, CHUNK_PAGES, __ATOMIC_RELAXED);
 """),
-    Mutant("another_mapping", "lib/isolate.c",
-           "a mapping that has changed while it was registered is taken for the same", """
-	/* It may have changed between the two: then that was another mapping. */
-	if (event_unread(sp)) {
+    Mutant("another_mapping", "lib/register.c",
+           "what has come to a mapping's place is registered, and has its pages", """
+	if (r != -EAGAIN && !page_first(sp, vma->start, vma->end, &found)) {
 """, """
-	if (0) {
+	(void)found;
+	if (r != -EAGAIN) {
+"""),
+    Mutant("came_too_late", "lib/register.c",
+           "pages leave what came to a mapping's place after that was registered", """
+			return r;
+		r = os_uffd_probe(sp->uffd, start, end - start);
+	}
+""", """
+			return r;
+	}
 """),
     Mutant("shared_since_fork_stays", "lib/isolate.c",
            "pages that a fork has left shared are never made exclusive", """

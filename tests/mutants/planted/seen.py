@@ -5,7 +5,9 @@ Not who must: where it does not see it any more the layers are tried in their or
 is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
+    "another_mapping": "orders",
     "budget_raised_twice": "test_budget",
+    "came_too_late": "orders",
     "childs_part_is_nobodys": "test_usage",
     "coherent_after_a_clone": "test_api_coherent",
     "deaf_to_discards": "test_api_mappings",
@@ -19,8 +21,10 @@ SEEN = {
     "dmirror_own_changes_not_counted": "dmirror_test_between",
     "do_not_compare": "test_device_claims",
     "do_not_tell": "test_api_notifier",
+    "drivers_pages_come_as_a_folio": "test_api_steps",
     "end_without_waking": "test_api_notifier",
     "exclusive_is_not_told": "test_api_exclusive",
+    "fill_with_gate_closed": "orders",
     "forget_the_childs_reference": "test_api_shared",
     "load_is_not_told": "test_api_exclusive",
     "lost_page_is_zeros": "test_api_steps",
@@ -28,6 +32,7 @@ SEEN = {
     "lz4_does_not_compare": "test_device_claims",
     "lz4_keeps_what_is_freed": "test_device",
     "migration_is_not_told": "test_api_coherent",
+    "mremap_tells_half": "test_api_notifier",
     "notes_outlive_a_fork": "test_threads",
     "notifier_below_unseen": "test_api_notifier",
     "pins_stay": "test_api_advise",
@@ -40,6 +45,9 @@ SEEN = {
     "split_folio_has_one_owner": "test_api_split",
     "split_loses_a_page": "test_api_split",
     "stays_writable": "test_api_serve",
+    "stored_folio_stays_busy": "orders",
     "the_dead_keep_their_pages": "test_api_shared",
+    "torn_folio_loses_a_page": "orders",
     "uncounted_pages_are_lost": "test_move",
+    "wake_too_early": "orders",
 }

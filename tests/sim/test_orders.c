@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The library on the simulated machine, in scenes: the few operations of a few threads
+ * that a certain order of events needs, for orders that a random program (test_sim)
+ * hardly ever comes to. Each is run with many seeds, and a seed is a schedule.
+ */
+#include "lib/host.h"
+#include "tests/sim/program.h"
+#include "tests/test.h"
+#include "uhmm/uhmm.h"
+
+/* Where there is a huge page a seed takes long. */
+#define SEEDS 1000
+#define HUGE_SEEDS 100
+#define CHUNK 512u /* pages of a huge page */
+
+static struct uhmm_space *space;
+static struct uhmm_device *device;
+
+static uintptr_t at(unsigned page)
+{
+	return ARENA_BASE + page * SIM_PAGE;
+}
+
+/* ---- scenes ------------------------------------------------------------------------ */
+
+static void start(const char *spec)
+{
+	CHECK_EQ(uhmm_space_create(NULL, &space), 0);
+	CHECK_EQ(uhmm_device_open(space, spec, &device), 0);
+}
+
+static void map(unsigned page, unsigned nr, unsigned prot)
+{
+	CHECK_EQ(sim_mmap(at(page), nr * SIM_PAGE, prot), 0);
+}
+
+static void fill(unsigned page, unsigned nr, char with)
+{
+	for (; nr; nr--, page++, with++)
+		CHECK_EQ(sim_write(at(page) + page % 500, &with, 1), 0);
+}
+
+/* The world compares what is read. */
+static void look(unsigned page, unsigned nr)
+{
+	static char buf[SIM_PAGE];
+
+	for (; nr; nr--, page++)
+		CHECK_EQ(sim_read(at(page), buf, SIM_PAGE), 0);
+}
+
+/* to: NULL for memory. How many pages moved. */
+static size_t migrate(unsigned page, unsigned nr, struct uhmm_device *to)
+{
+	size_t moved;
+
+	CHECK_EQ(uhmm_migrate(space, (void *)at(page), nr * SIM_PAGE, to, NULL, &moved),
+		 0);
+	return moved;
+}
+
+static void run(void (*fn)(void *), unsigned seeds)
+{
+	struct sim_config config = { .seed = 1 };
+
+	for (; config.seed <= seeds; config.seed++)
+		sim_run(&config, fn, NULL);
+}
+
+static void end(void)
+{
+	CHECK_EQ(uhmm_space_destroy(space), 0);
+	CHECK(host_is_valid());
+	host_reset();
+}
+
+#define SCENE(name_, seeds_)                                                             \
+	static void name_##_scene(void *arg);                                            \
+	TEST(name_)                                                                      \
+	{                                                                                \
+		run(name_##_scene, seeds_);                                              \
+	}                                                                                \
+	static void name_##_scene(void *arg __attribute__((unused)))
+
+void before_child_handler(void)
+{
+}
+
+/* ---- while a device is at work ----------------------------------------------------- */
+
+static void brings_16_back(void *arg __attribute__((unused)))
+{
+	migrate(0, 16, NULL);
+}
+
+/*
+ * Pages are being loaded when the reader learns that they are discarded. It waits for
+ * them, and whoever discards them goes on: their bytes must not come after that.
+ */
+SCENE(what_is_loaded_is_not_filled_in_after_a_discard, SEEDS)
+{
+	uint32_t tid;
+
+	start("delay+ram");
+	map(0, 16, SIM_RW);
+	fill(0, 16, 'a');
+	CHECK_EQ(migrate(0, 16, device), 16);
+	tid = sim_spawn("back", brings_16_back, NULL);
+	sim_sleep(1 + sim_below(20000));
+	CHECK_EQ(sim_dontneed(at(0), 16 * SIM_PAGE), 0);
+	sim_join(tid);
+	look(0, 16);
+	end();
+}
+
+static void looks_at_16(void *arg __attribute__((unused)))
+{
+	unsigned i;
+
+	for (i = 0; i < 10; i++)
+		look(0, 16);
+}
+
+/* A page may be touched at any instant of its being stored, the last one too. */
+SCENE(who_touches_what_is_stored_is_woken, SEEDS)
+{
+	uint32_t tid;
+	unsigned i;
+
+	start("delay+ram");
+	map(0, 16, SIM_RW);
+	fill(0, 16, 'a');
+	tid = sim_spawn("look", looks_at_16, NULL);
+	for (i = 0; i < 10; i++)
+		migrate(0, 16, device);
+	sim_join(tid);
+	end();
+}
+
+/* ---- huge pages -------------------------------------------------------------------- */
+
+/* Then what is left of it on the device comes back page by page. */
+SCENE(a_stored_huge_page_of_which_a_page_is_back_comes_back, HUGE_SEEDS)
+{
+	start("ram");
+	map(0, CHUNK, SIM_RW | SIM_THP);
+	fill(0, CHUNK, 'a');
+	CHECK_EQ(migrate(0, CHUNK, device), CHUNK);
+	look(300, 1);
+	CHECK(!sim_present(at(0)));
+	migrate(0, CHUNK, NULL);
+	CHECK(sim_present(at(0)) && sim_present(at(CHUNK - 1)));
+	look(0, CHUNK);
+	end();
+}
+
+static void discards_page_200(void *arg __attribute__((unused)))
+{
+	sim_sleep(1 + sim_below(30000));
+	CHECK_EQ(sim_dontneed(at(200), SIM_PAGE), 0);
+}
+
+/* It was huge when it was looked at. The pages before the hole move, each of them. */
+SCENE(a_huge_page_gets_a_hole_before_it_is_moved, HUGE_SEEDS)
+{
+	uint32_t tid;
+
+	map(0, CHUNK, SIM_RW | SIM_THP);
+	fill(0, CHUNK, 'a');
+	start("ram");
+	tid = sim_spawn("discard", discards_page_200, NULL);
+	migrate(0, CHUNK, device);
+	sim_join(tid);
+	look(0, CHUNK);
+	end();
+}
+
+/* ---- another mapping --------------------------------------------------------------- */
+
+static bool moved_away;
+
+static void unmaps_16(void *arg __attribute__((unused)))
+{
+	sim_sleep(1 + sim_below(30000));
+	CHECK_EQ(sim_munmap(at(0), 16 * SIM_PAGE), 0);
+}
+
+/* As the kernel would choose for anybody what is free now. */
+static void maps_16_and_moves_them(void *arg __attribute__((unused)))
+{
+	while (sim_mapped(at(0)))
+		sim_point();
+	map(0, 16, SIM_RW);
+	sim_sleep(1 + sim_below(5000));
+	CHECK_EQ(sim_mremap(at(0), 16 * SIM_PAGE, at(32), 16 * SIM_PAGE, false), 0);
+	look(32, 16);
+	moved_away = true;
+}
+
+/*
+ * A mapping takes the place of one that is being registered, and is registered instead;
+ * so its move is told, and is none of what was on the device there before.
+ */
+SCENE(what_was_unmapped_does_not_move_along_with_what_came_after_it, SEEDS)
+{
+	uint32_t tid[2];
+
+	start("ram");
+	map(0, 16, SIM_RW);
+	fill(0, 16, 'a');
+	CHECK_EQ(migrate(0, 8, device), 8);
+	moved_away = false;
+	tid[0] = sim_spawn("unmap", unmaps_16, NULL);
+	tid[1] = sim_spawn("map", maps_16_and_moves_them, NULL);
+	while (!moved_away)
+		migrate(8, 8, device);
+	sim_join(tid[0]);
+	sim_join(tid[1]);
+	look(32, 16);
+	end();
+}
+
+static void replaces_16(void *arg __attribute__((unused)))
+{
+	sim_sleep(1 + sim_below(10000));
+	CHECK_EQ(sim_munmap(at(0), 16 * SIM_PAGE), 0);
+	map(0, 16, SIM_RW);
+	fill(0, 16, 'A');
+	look(0, 16);
+}
+
+/*
+ * Nothing of a mapping that was not registered is told; what takes its place while it is
+ * being registered may not be registered, and then nothing may leave it.
+ */
+SCENE(nothing_leaves_what_came_too_late_to_be_registered, SEEDS)
+{
+	uint32_t tid;
+
+	start("ram");
+	map(0, 32, SIM_RW);
+	fill(0, 32, 'a');
+	tid = sim_spawn("replace", replaces_16, NULL);
+	migrate(0, 16, device);
+	sim_join(tid);
+	look(0, 32);
+	end();
+}
