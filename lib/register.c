@@ -24,6 +24,26 @@
 #include "lib/page.h"
 #include "lib/range.h"
 
+/*
+ * How far around what is to be moved we look for pages that are elsewhere. Farther off
+ * there may be some, for which the first of the two orders goes wrong; but a walk through
+ * all of a large mapping, each time, costs more than the move.
+ */
+#define NEAR ((uintptr_t)16 << 20)
+
+static bool has_pages_elsewhere(struct uhmm_space *sp, const struct range *vma,
+				uintptr_t start, uintptr_t end)
+{
+	uintptr_t found;
+
+	if (start - vma->start > NEAR)
+		start -= NEAR;
+	else
+		start = vma->start;
+	end = vma->end - end > NEAR ? end + NEAR : vma->end;
+	return page_first(sp, start, end, &found);
+}
+
 bool event_unread(struct uhmm_space *sp)
 {
 	return os_uffd_copy(sp->uffd, (uintptr_t)sp->reader_buf, sp->reader_buf,
@@ -49,13 +69,12 @@ int register_mapping(struct uhmm_space *sp, const struct range *vma, uintptr_t s
 		     uintptr_t end)
 {
 	int r = os_uffd_probe(sp->uffd, start, end - start);
-	uintptr_t found;
 
 	/*
 	 * Whose the mapping is that is registered the kernel does not say; who has pages
 	 * elsewhere is ours.
 	 */
-	if (r != -EAGAIN && !page_first(sp, vma->start, vma->end, &found)) {
+	if (r != -EAGAIN && !has_pages_elsewhere(sp, vma, start, end)) {
 		r = register_run(sp, vma);
 		if (r)
 			return r;

@@ -41,6 +41,8 @@ extern void (*os_on_die)(const char *message);
 
 /* A file of this process's in /proc, for reading. */
 int os_linux_open_self(const char *path, int flags);
+/* smaps of this process, open for as long as it lives; -1 before os_attach(). */
+int os_linux_kept_smaps(void);
 /* What getdents64() returns, as the kernel has it (include/linux/dirent.h). */
 struct dirent_header {
 	uint64_t ino;

@@ -28,9 +28,9 @@
 
 static struct {
 	int pid;
-	int maps, pagemap, statm, task;
+	int maps, pagemap, statm, task, smaps;
 	bool no_query;
-} proc = { .maps = -1, .pagemap = -1, .statm = -1, .task = -1 };
+} proc = { .maps = -1, .pagemap = -1, .statm = -1, .task = -1, .smaps = -1 };
 
 int os_linux_open_self(const char *path, int flags)
 {
@@ -49,7 +49,7 @@ static int reopen(int *fd, const char *path, int flags)
 
 void os_detach(void)
 {
-	proc.maps = proc.pagemap = proc.statm = proc.task = -1;
+	proc.maps = proc.pagemap = proc.statm = proc.task = proc.smaps = -1;
 	__atomic_store_n(&proc.pid, 0, __ATOMIC_RELEASE);
 }
 
@@ -67,10 +67,19 @@ int os_attach(void)
 		r = reopen(&proc.statm, STATM, 0);
 	if (!r)
 		r = reopen(&proc.task, "/proc/self/task", O_DIRECTORY);
+	if (!r)
+		r = reopen(&proc.smaps, "/proc/thread-self/smaps", 0);
 	if (r)
 		return r;
 	__atomic_store_n(&proc.pid, pid, __ATOMIC_RELEASE);
 	return 0;
+}
+
+int os_linux_kept_smaps(void)
+{
+	return __atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == (int)os_pid() ?
+		       proc.smaps :
+		       -1;
 }
 
 /* ---- mappings --------------------------------------------------------------------- */

@@ -13,7 +13,9 @@
 #include "lib/os/sys.h"
 
 struct smaps {
-	int fd, error;        /* of reading */
+	int fd, error; /* of reading */
+	bool kept;     /* the one that os_attach() has opened: stays open */
+	long at;
 	uintptr_t start, end; /* the mapping that the line is of */
 	size_t from, len;
 	char buf[4096 + 512];
@@ -24,12 +26,24 @@ static int smaps_open(struct smaps *sm, uint32_t pid)
 {
 	struct os_path path;
 
-	os_linux_path_of(&path, pid, "smaps");
-	sm->fd = os_linux_open_self(path.text, 0);
+	/* Whoever reads the kept one keeps his place himself. */
+	sm->fd = pid ? -1 : os_linux_kept_smaps();
+	sm->kept = sm->fd >= 0;
+	if (!sm->kept) {
+		os_linux_path_of(&path, pid, "smaps");
+		sm->fd = os_linux_open_self(path.text, 0);
+	}
+	sm->at = 0;
 	sm->error = 0;
 	sm->start = sm->end = 0;
 	sm->from = sm->len = 0;
 	return sm->fd < 0 ? sm->fd : 0;
+}
+
+static void smaps_close(const struct smaps *sm)
+{
+	if (!sm->kept)
+		os_close(sm->fd);
 }
 
 /* Makes room behind what has been read and not been looked at, and fills it. */
@@ -42,11 +56,14 @@ static bool read_more(struct smaps *sm)
 	sm->from = 0;
 	if (sm->len == sizeof(sm->buf))
 		sm->len = 0; /* no such line: paths end at 4095 */
-	n = sys3(SYS_read, sm->fd, sm->buf + sm->len, sizeof(sm->buf) - sm->len);
-	if (n > 0)
+	n = sys4(SYS_pread64, sm->fd, (long)(sm->buf + sm->len),
+		 (long)(sizeof(sm->buf) - sm->len), sm->at);
+	if (n > 0) {
 		sm->len += (size_t)n;
-	else if (n < 0)
+		sm->at += n;
+	} else if (n < 0) {
 		sm->error = (int)n;
+	}
 	return n > 0;
 }
 
@@ -101,7 +118,7 @@ int os_for_each_wiped(uint32_t pid, void (*fn)(void *ctx, uintptr_t start, uintp
 			 !(pid && has_pages))
 			fn(ctx, sm.start, sm.end);
 	}
-	os_close(sm.fd);
+	smaps_close(&sm);
 	return sm.error;
 }
 
@@ -118,7 +135,7 @@ int os_for_each_registered(uint32_t pid,
 	while ((line = smaps_next(&sm)))
 		if (!strncmp(line, "VmFlags:", 8) && strstr(line, " um"))
 			fn(ctx, sm.start, sm.end);
-	os_close(sm.fd);
+	smaps_close(&sm);
 	return sm.error;
 }
 
@@ -136,6 +153,6 @@ bool os_huge_allowed(uintptr_t addr)
 		allowed = strchr(line, '1');
 		break;
 	}
-	os_close(sm.fd);
+	smaps_close(&sm);
 	return allowed;
 }

@@ -261,11 +261,10 @@ int os_for_each_wiped(uint32_t pid, void (*fn)(void *ctx, uintptr_t start, uintp
 		      void *ctx)
 {
 	/* Nobody asks for MADV_WIPEONFORK here. */
-	(void)pid;
 	(void)fn;
 	(void)ctx;
 	sim_point();
-	return world_fails() ? -EMFILE : 0;
+	return pid && world_fails() ? -EMFILE : 0;
 }
 
 void os_block_signals(uint64_t *saved)

@@ -31,6 +31,7 @@ struct forking {
 	struct mm *parent, *child;
 	struct file *map[MAX_UFFDS][2];
 	unsigned nr;
+	bool runs; /* else the child is memory only, to be looked at */
 };
 
 static unsigned char unsettled(const struct mm *mm, size_t i)
@@ -128,7 +129,8 @@ static int copy_process(struct forking *f, bool with_library)
 	mm->forking = true;
 	mm->copied = 0;
 	copy_mappings(f, with_library);
-	files_fork(mm, f->child);
+	if (f->runs)
+		files_fork(mm, f->child);
 	mm->forking = false;
 	/* With the library in it a child can tell by what its copy of it knows. */
 	f->child->parent = with_library ? NULL : mm;
@@ -169,7 +171,7 @@ static void lead(struct thread *t, uint64_t stream)
 
 int sim_fork(void (*fn)(void *arg), void *arg)
 {
-	struct forking f = { .parent = here() };
+	struct forking f = { .parent = here(), .runs = fn };
 	uint64_t stream = sim_random();
 	int r;
 
@@ -203,7 +205,7 @@ static void newborn_main(void *arg)
 
 int sim_fork_libc(const struct sim_atfork *handlers, void (*fn)(void *arg), void *arg)
 {
-	struct forking f = { .parent = here() };
+	struct forking f = { .parent = here(), .runs = true };
 	uint64_t stream = sim_random();
 	struct newborn *n;
 	int r;

@@ -87,7 +87,7 @@ int os_for_each_registered(uint32_t pid,
 	unsigned i;
 
 	sim_point();
-	if (world_fails())
+	if (pid && world_fails())
 		return -EMFILE;
 	for (i = 0; (mm = mm_at(i)); i++) {
 		const struct vma *vma;

@@ -462,7 +462,8 @@ TEST(what_is_registered_is_told)
 	CHECK_EQ(os_for_each_registered(0, note_registered, at), 0);
 	CHECK_EQ(at[1], 1);
 	refuse(SYS_openat, 2, LOOKS, EMFILE);
-	CHECK_EQ(os_for_each_registered(0, note_registered, at), -EMFILE);
+	CHECK_EQ(os_for_each_registered((uint32_t)getpid(), note_registered, at),
+		 -EMFILE);
 	os_uffd_close(uffd);
 }
 
@@ -546,7 +547,11 @@ TEST(what_a_child_finds_empty_is_told)
 	p[PAGE] = 1;
 	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_wiped, at), 0);
 	CHECK_EQ(at[1], 2);
+	/* Of others it takes a descriptor, of oneself none. */
+	CHECK_EQ(os_attach(), 0);
 	refuse(SYS_openat, 2, LOOKS, EMFILE);
-	CHECK_EQ(os_for_each_wiped(0, note_wiped, at), -EMFILE);
+	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_wiped, at), -EMFILE);
 	CHECK_EQ(at[1], 2);
+	CHECK_EQ(os_for_each_wiped(0, note_wiped, at), 0);
+	CHECK_EQ(at[1], 3);
 }
