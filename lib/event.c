@@ -532,8 +532,7 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 	struct os_event ev[32];
 	int n, i;
 
-	landed_look(&b->landed, event_gone, sp);
-	n = os_uffd_read(sp->uffd, ev, b->landed.nr ? 1 : 32);
+	n = landed_read(&b->landed, sp->uffd, ev, 32, event_gone, sp);
 	for (i = 0; i < n; i++) {
 		if (ev[i].kind == OS_EVENT_FAULT) {
 			if (b->nr_faults < EVENTS_MAX)

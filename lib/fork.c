@@ -241,8 +241,7 @@ static void read_parent_locked(struct uhmm_space *sp)
 	bool structural = false;
 	int n, i;
 
-	landed_look(&fs->landed, frozen_gone, fs->log);
-	n = os_uffd_read(sp->uffd, ev, fs->landed.nr ? 1 : 32);
+	n = landed_read(&fs->landed, sp->uffd, ev, 32, frozen_gone, fs->log);
 	if (n < 0)
 		os_die("the userfaultfd cannot be read any more");
 	/*

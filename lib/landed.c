@@ -31,7 +31,7 @@ static bool find_hole(uintptr_t start, uintptr_t end, struct range *hole)
 	return start < end && (r == 0 || r == -ENOENT);
 }
 
-void landed_look(struct range_set *landed,
+static void look(struct range_set *landed,
 		 void (*gone)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
 {
 	struct range piece, hole;
@@ -45,4 +45,15 @@ void landed_look(struct range_set *landed,
 		gone(ctx, hole.start, hole.end);
 		at = hole.end;
 	}
+}
+
+int landed_read(struct range_set *landed, int uffd, struct os_event *ev, int nr,
+		void (*gone)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
+{
+	if (!landed->nr)
+		return os_uffd_read(uffd, ev, nr);
+	if (os_wait_fds(&uffd, 1, 0) <= 0)
+		return 0;
+	look(landed, gone, ctx);
+	return os_uffd_read(uffd, ev, 1);
 }

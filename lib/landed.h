@@ -7,7 +7,7 @@
  * mapping that was shrunk may have grown again, of which the kernel tells nobody, and
  * then it is there and empty. So it is asked before each read: who unmaps does nothing
  * else until we have read of it. What is seen as a hole then is gone, whatever grows
- * there.
+ * there. What is read is what was queued when we looked: one event, if there was one.
  *
  * (A hole that another thread closes before we look, by growing the same mapping that the
  * first is still in the middle of shrinking, is not seen.)
@@ -19,8 +19,11 @@
 
 /* Something was moved to [start, end). */
 void landed_add(struct range_set *landed, uintptr_t start, uintptr_t end);
-/* Calls gone for what is not mapped any more; once for each place. */
-void landed_look(struct range_set *landed,
-		 void (*gone)(void *ctx, uintptr_t start, uintptr_t end), void *ctx);
+/*
+ * As os_uffd_read(), with a look at those places before: gone is called for what is not
+ * mapped any more, once for each place.
+ */
+int landed_read(struct range_set *landed, int uffd, struct os_event *ev, int nr,
+		void (*gone)(void *ctx, uintptr_t start, uintptr_t end), void *ctx);
 
 #endif

@@ -376,6 +376,9 @@ static void check_let_go(const struct file *uffd)
 
 	if (mm == here() || mm->dead || !others || others & 1u << mm->index)
 		return;
+	for (i = 0; mm_at(i); i++)
+		if (others & 1u << i && mm_at(i)->whole)
+			return; /* who fills it has it open */
 	for (i = 0; i < mm->nr; i++)
 		if (mm->vma[i].uffd == uffd)
 			sim_fail("%lx of a child stays registered: another child has its "

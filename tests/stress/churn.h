@@ -117,6 +117,8 @@ void pages_zero(struct region *r, size_t first, size_t nr);
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 /* The line of /proc/self/maps that has addr; empty if there is none. */
 void mapping_of(uintptr_t addr, char *text, size_t size);
+/* Of /proc/self/pagemap. */
+uint64_t pagemap_of(uintptr_t addr);
 void constants_init(void);
 void constants_check(uint64_t choice);
 void commons_use(struct churn *c);

@@ -107,7 +107,7 @@ void mapping_of(uintptr_t addr, char *text, size_t size)
 	text[strcspn(text, "\n")] = '\0';
 }
 
-static uint64_t pagemap_of(uintptr_t addr)
+uint64_t pagemap_of(uintptr_t addr)
 {
 	uint64_t entry = 0;
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -372,9 +372,10 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 	}
 	mapping_of((uintptr_t)info->si_addr, mapping, sizeof(mapping));
 	mapping_of(instruction(context), code, sizeof(code));
-	fail("unexpected signal %d, code %d, at %p; mapping %s; by the instruction at "
-	     "%#lx of %s",
+	fail("unexpected signal %d, code %d, at %p; mapping %s, pagemap %016llx; by the "
+	     "instruction at %#lx of %s",
 	     sig, info->si_code, info->si_addr, mapping,
+	     (unsigned long long)pagemap_of((uintptr_t)info->si_addr),
 	     (unsigned long)instruction(context), code);
 }
 
