@@ -400,7 +400,12 @@ static bool arrived(const struct event_batch *b, uintptr_t start, uintptr_t end)
 	return false;
 }
 
-/* Moves away from what an UNMAP frees, said after it, happened before it. */
+/*
+ * Moves away from what an UNMAP frees, said after it, happened before it: somebody has
+ * mapped where something had just been moved away, and unmapped that with what was beside
+ * it. Not so where only a part of what is moved was unmapped: then a mapping was shrunk,
+ * has grown again, and was moved.
+ */
 static void apply_moves_before(struct uhmm_space *sp, const struct os_event *unmap)
 {
 	struct event_batch *b = sp->batch;
@@ -412,7 +417,7 @@ static void apply_moves_before(struct uhmm_space *sp, const struct os_event *unm
 		const struct os_event *ev = &b->event[i];
 
 		if (!b->applied[i] && ev->kind == OS_EVENT_REMAP &&
-		    frees(ev, unmap->from, unmap->end) &&
+		    ev->from >= unmap->from && ev->from + ev->len <= unmap->end &&
 		    !arrived(b, ev->from, ev->from + ev->len))
 			apply_one(sp, i);
 	}
@@ -506,7 +511,14 @@ void event_add(struct uhmm_space *sp, const struct os_event *ev)
 	if (ev->kind != OS_EVENT_REMAP)
 		return;
 	landed_add(&b->landed, ev->to, ev->to + ev->len);
-	if (range_remove(&b->gone, ev->to, ev->to + ev->len))
+	event_came(sp, ev);
+}
+
+void event_came(struct uhmm_space *sp, const struct os_event *remap)
+{
+	struct event_batch *b = sp->batch;
+
+	if (range_remove(&b->gone, remap->to, remap->to + remap->len))
 		b->gone.nr = 0; /* no room to say what remains */
 }
 

@@ -37,5 +37,7 @@ void event_add(struct uhmm_space *sp, const struct os_event *ev);
 void event_apply_batch(struct uhmm_space *sp);
 /* Of sp->batch: what was moved to [start, end) is not there any more. ctx: the space. */
 void event_gone(void *ctx, uintptr_t start, uintptr_t end);
+/* And by this REMAP something has come there. */
+void event_came(struct uhmm_space *sp, const struct os_event *remap);
 
 #endif

@@ -388,8 +388,10 @@ void fork_serve(struct uhmm_space *sp)
 	fault_unpark(sp);
 	while (phase_of(sp) != FORK_OVER)
 		serve_once(sp);
+	/* A raw clone's, if libc has made none; or it is dead. */
 	if (fs->child_uffd >= 0)
-		os_uffd_close(fs->child_uffd);
+		fill_known(sp);
+	fs->child_uffd = -1;
 	if (fs->listener >= 0)
 		os_close(fs->listener);
 	/* When the lock is ours who found the space frozen is done; nobody else does. */

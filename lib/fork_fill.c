@@ -39,6 +39,8 @@
  */
 #define FILL_EVENTS 16384u
 #define FILL_CHILDREN 64u
+/* How often a child that goes on moving memory is asked what was wiped. */
+#define WIPED_TRIES 16u
 #define TOO_FAST "memory changes too fast for a child to be filled"
 
 /*
@@ -120,16 +122,20 @@ static void name_it(struct fill *fill, const struct fork_name *maker)
 		fill->waiting[i].maker = fill->who;
 }
 
-/* What the child has moved since it was copied was elsewhere then. */
-static void trace_back(struct fill *fill, struct range_set *wiped)
+static void read_all_of(struct fill *fill)
 {
-	struct range piece;
-	uint32_t i;
-
 	while (os_uffd_probe(fill->uffd, fill->sp->fork.names, PAGE_SIZE) == -EAGAIN)
 		read_events_of(fill);
-	for (i = fill->nr_events; i-- > 0;) {
-		const struct frozen_record *r = &fill->event[i];
+}
+
+/* What the child had moved by then, with the first nr events, was elsewhere before. */
+static void trace_back(struct fill *fill, uint32_t nr)
+{
+	struct range_set *wiped = &fill->wiped;
+	struct range piece;
+
+	while (nr-- > 0) {
+		const struct frozen_record *r = &fill->event[nr];
 		uintptr_t at = r->to, end = r->to + r->len;
 
 		for (;
@@ -148,10 +154,22 @@ static void trace_back(struct fill *fill, struct range_set *wiped)
  */
 static void look_at_wiped(struct fill *fill)
 {
+	unsigned tries = 0;
+	uint32_t nr;
+	int r = -ESRCH;
+
 	fill->wiped_later.nr = 0;
 	name_it(fill, NULL);
-	if (fill->who.pid && wipe_list(fill->who.pid, &fill->wiped) == 0)
-		trace_back(fill, &fill->wiped);
+	/* Again if it has moved something meanwhile: before the look, or after it? */
+	do {
+		read_all_of(fill);
+		nr = fill->nr_events;
+		if (fill->who.pid)
+			r = wipe_list(fill->who.pid, &fill->wiped);
+		read_all_of(fill);
+	} while (r == 0 && nr != fill->nr_events && ++tries < WIPED_TRIES);
+	if (r == 0)
+		trace_back(fill, nr);
 	else
 		wipe_list_own(&fill->wiped);
 }
@@ -362,6 +380,39 @@ static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)
 	return fill->moved[i] && addr - ev->from < ev->len;
 }
 
+/* Is it mapped here now, and is that ours? While an event is unread only the former. */
+static bool is_mapped(struct uhmm_space *sp, uintptr_t addr)
+{
+	int r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE);
+	struct os_vma vma;
+
+	if (r == -EAGAIN)
+		return os_vma_next(addr, false, &vma) == 0 && vma.start <= addr;
+	return r == 0;
+}
+
+/*
+ * What an UNMAP of the batch, read before the child, took away: is there another mapping
+ * now, which has grown there in place? Of that the kernel tells nobody. It counts as
+ * grown before the child's copy was taken: who shrinks a mapping, lets it grow and clones
+ * must find it empty. (If another thread does that just after the copy, the child lacks
+ * the page.)
+ */
+static bool has_grown(struct fill *fill, uintptr_t addr, bool arrived)
+{
+	struct event_batch *b = fill->sp->batch;
+	struct range piece;
+	uint32_t i;
+
+	if (arrived && !range_clip(&b->gone, true, addr, addr + PAGE_SIZE, &piece))
+		return false; /* the UNMAP may have happened before it arrived */
+	for (i = 0; !arrived && i < b->nr; i++)
+		if (b->event[i].kind == OS_EVENT_REMAP &&
+		    addr - b->event[i].to < b->event[i].len)
+			return false; /* what is there was moved there */
+	return is_mapped(fill->sp, addr);
+}
+
 /*
  * Where the child has the page that is at addr here; false: nowhere. An UNMAP that it may
  * not have seen, or that may have come before the page's arrival, needs no looking: what
@@ -382,6 +433,10 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 		    ((i < fill->settled && fill->epoch[i] != arrived) ||
 		     (arrived == UINT32_MAX &&
 		      touches(&fill->fresh, *addr, *addr + PAGE_SIZE))))
+			return false;
+		if (ev->kind == OS_EVENT_UNMAP && i < fill->after &&
+		    *addr - ev->from < ev->end - ev->from &&
+		    has_grown(fill, *addr, arrived != UINT32_MAX))
 			return false;
 		/* Read before the child: its own thread may have discarded that. */
 		if (ev->kind == OS_EVENT_REMOVE && i < fill->after &&
@@ -501,9 +556,7 @@ static void let_go(struct fill *fill)
 	do {
 		fill->nr_let_go = 0;
 		os_for_each_registered(fill->who.pid, let_go_of, fill);
-		while (os_uffd_probe(fill->uffd, fill->sp->fork.names, PAGE_SIZE) ==
-		       -EAGAIN)
-			read_events_of(fill);
+		read_all_of(fill);
 	} while (fill->nr_let_go && ++rounds < LET_GO_ROUNDS);
 }
 
@@ -528,8 +581,9 @@ static void fill_begin(struct uhmm_space *sp, int uffd)
 
 static void fill_run(struct fill *fill)
 {
-	look_at_wiped(fill);
+	/* Ours first, which goes on changing while we wait for the child. */
 	look_at_late(fill);
+	look_at_wiped(fill);
 	look_at_remaps(fill);
 	fill_all(fill, fill->uffd);
 	/*
@@ -574,8 +628,13 @@ static void log_to_batch(struct fill *fill, uint32_t seen)
 			if (i < seen)
 				fill->settled = b->nr;
 		}
+		if (log->record[i].kind == FROZEN_GONE)
+			event_gone(fill->sp, log->record[i].from,
+				   log->record[i].from + log->record[i].len);
 		if (!frozen_to_event(&log->record[i], &ev))
 			continue;
+		if (ev.kind == OS_EVENT_REMAP)
+			event_came(fill->sp, &ev);
 		if (b->nr == EVENTS_MAX)
 			os_die(TOO_FAST);
 		b->applied[b->nr] = false;
@@ -599,7 +658,7 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 		if (frozen_to_event(&done->record[i], &before))
 			note_event_of(fill, &before);
 	fill_run(fill);
-	sp->batch->nr = 0;
+	sp->batch->nr = sp->batch->gone.nr = 0;
 }
 
 /* All of it now: in the middle of a fork somebody may hold the lock that maps memory. */

@@ -102,14 +102,21 @@ static bool wait_to_be_filled(uintptr_t addr)
 	 * signal for that.
 	 */
 	int r = os_populate(addr, PAGE_SIZE, false);
+	unsigned tries;
 
 	if (r == 0 || r == -EHWPOISON)
 		return r == 0;
-	/* All has been filled when it is not registered any more. */
-	if (!is_registered(addr))
-		return os_populate(addr, PAGE_SIZE, false) == 0;
+	/*
+	 * All has been filled when it is not registered any more; which it may become for
+	 * a moment, when that is tried out (fork_fill.c).
+	 */
+	for (tries = 0; tries < 8 && !is_registered(addr); tries++) {
+		if (os_populate(addr, PAGE_SIZE, false) == 0)
+			return true;
+		os_yield();
+	}
 	os_yield();
-	return true;
+	return tries < 8;
 }
 
 /* Resolves a fault that is the space's. False: it is not. */
