@@ -9,7 +9,8 @@
  * and through what the child has done itself. Of our events
  *
  * - an UNMAP that the child has seen needs no following: nothing can be filled there,
- *   unless a mapping that is new there was registered late: see look_at_late();
+ *   unless a mapping that is new there was registered late, see look_at_late(), or has
+ *   grown there, see has_grown();
  * - a REMAP that it has seen is one whose old place the child does not have;
  * - what was read before a moment without unread events, before the child's FORK, it has
  *   seen: there the order of the log is that of what happened;
@@ -24,165 +25,12 @@
 
 #include "lib/event.h"
 #include "lib/fork.h"
-#include "lib/fork_name.h"
+#include "lib/fork_fill.h"
 #include "lib/frozen.h"
 #include "lib/migrate.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/range.h"
-#include "lib/wipe.h"
-
-/*
- * What a child may do before it is filled, and children it may have meanwhile: far more
- * than it has time for. A child of which we cannot tell any more where its pages belong
- * must not run on.
- */
-#define FILL_EVENTS 16384u
-#define FILL_CHILDREN 64u
-/* How often a child that goes on moving memory is asked what was wiped. */
-#define WIPED_TRIES 16u
-#define TOO_FAST "memory changes too fast for a child to be filled"
-
-/*
- * A descendant to be filled, how many of fill->event[] its memory has seen, and who made
- * it.
- */
-struct descendant {
-	int uffd;
-	uint32_t seen;
-	struct fork_name maker;
-};
-
-struct fill {
-	struct uhmm_space *sp;
-	int uffd;
-	uint64_t nr;
-	struct fork_name who; /* the one that is filled */
-	/* Empty in the child, and meant to be: where it had them when it was copied. */
-	struct range_set wiped;
-	struct range_set wiped_later; /* empty in a child of it, where that has them */
-	struct range_set fresh; /* where the child has another mapping, and registered */
-	bool moved[EVENTS_MAX]; /* the child has seen this REMAP of sp->batch */
-	uint32_t after;         /* events of sp->batch read before the child's */
-	uint32_t settled;       /* of these, the first that it has certainly seen */
-	/* Events of one epoch may have been read in another order than they happened. */
-	uint32_t epoch[EVENTS_MAX];
-	uint32_t nr_events, nr_waiting, nr_let_go;
-	struct descendant waiting[FILL_CHILDREN];
-	/* What the child has done to its memory meanwhile; it runs while it is filled. */
-	struct frozen_record event[FILL_EVENTS];
-};
-
-static void note_event_of(struct fill *fill, const struct os_event *ev)
-{
-	struct frozen_record *r = &fill->event[fill->nr_events];
-
-	if (ev->kind == OS_EVENT_FAULT)
-		return; /* woken when the page is filled, or when its uffd is closed */
-	if (ev->kind == OS_EVENT_FORK) {
-		if (fill->nr_waiting == FILL_CHILDREN)
-			os_die("a child has more children than can be followed");
-		fill->waiting[fill->nr_waiting++] =
-			(struct descendant){ ev->child, fill->nr_events, fill->who };
-		return;
-	}
-	if (fill->nr_events == FILL_EVENTS)
-		os_die("a child changes its memory faster than it can be followed");
-	*r = (struct frozen_record){ .from = ev->from, .len = ev->end - ev->from };
-	r->kind = ev->kind == OS_EVENT_REMOVE ? FROZEN_REMOVE : FROZEN_UNMAP;
-	if (ev->kind == OS_EVENT_REMAP)
-		*r = (struct frozen_record){ FROZEN_REMAP, 0, ev->from, ev->to, ev->len };
-	fill->nr_events++;
-}
-
-/* The child has changed its memory: until we have read of it we cannot fill any. */
-static void read_events_of(struct fill *fill)
-{
-	struct os_event ev[32];
-	int n = os_uffd_read(fill->uffd, ev, 32), i;
-
-	if (n <= 0)
-		os_yield();
-	for (i = 0; i < n; i++)
-		note_event_of(fill, &ev[i]);
-}
-
-static void read_events(void *ctx)
-{
-	read_events_of(ctx);
-}
-
-/* Those that it makes meanwhile are its children too. */
-static void name_it(struct fill *fill, const struct fork_name *maker)
-{
-	uint32_t i, nr = fill->nr_waiting;
-
-	fill->who = fork_name_child(fill->sp, fill->uffd, maker, read_events, fill);
-	for (i = nr; i < fill->nr_waiting; i++)
-		fill->waiting[i].maker = fill->who;
-}
-
-static void read_all_of(struct fill *fill)
-{
-	while (os_uffd_probe(fill->uffd, fill->sp->fork.names, PAGE_SIZE) == -EAGAIN)
-		read_events_of(fill);
-}
-
-/* What the child had moved by then, with the first nr events, was elsewhere before. */
-static void trace_back(struct fill *fill, uint32_t nr)
-{
-	struct range_set *wiped = &fill->wiped;
-	struct range piece;
-
-	while (nr-- > 0) {
-		const struct frozen_record *r = &fill->event[nr];
-		uintptr_t at = r->to, end = r->to + r->len;
-
-		for (;
-		     r->kind == FROZEN_REMAP && range_clip(wiped, true, at, end, &piece);
-		     at = piece.end)
-			if (range_add(wiped, piece.start - r->to + r->from,
-				      piece.end - r->to + r->from))
-				os_die(TOO_FAST);
-	}
-}
-
-/*
- * The child itself knows which of its mappings were wiped. We do not: the program may
- * have changed ours since. Where the child cannot be found out, or looked at, that is
- * what remains.
- */
-static void look_at_wiped(struct fill *fill)
-{
-	unsigned tries = 0;
-	uint32_t nr;
-	int r = -ESRCH;
-
-	fill->wiped_later.nr = 0;
-	name_it(fill, NULL);
-	/* Again if it has moved something meanwhile: before the look, or after it? */
-	do {
-		read_all_of(fill);
-		nr = fill->nr_events;
-		if (fill->who.pid)
-			r = wipe_list(fill->who.pid, &fill->wiped);
-		read_all_of(fill);
-	} while (r == 0 && nr != fill->nr_events && ++tries < WIPED_TRIES);
-	if (r == 0)
-		trace_back(fill, nr);
-	else
-		wipe_list_own(&fill->wiped);
-}
-
-/* Of a child of the child: also what was wiped when it was made. */
-static void look_at_wiped_later(struct fill *fill, const struct descendant *next)
-{
-	fill->uffd = next->uffd;
-	fill->wiped_later.nr = 0;
-	name_it(fill, &next->maker);
-	if (fill->who.pid)
-		wipe_list(fill->who.pid, &fill->wiped_later);
-}
 
 /* The first page of a move's old place that the child has not taken away itself. */
 static bool untouched_page(const struct fill *fill, const struct os_event *move,
@@ -218,7 +66,7 @@ static bool is_there(struct fill *fill, const struct os_event *move, bool ended)
 			return !ended;
 		r = os_uffd_probe(fill->uffd, addr, PAGE_SIZE);
 		if (r == -EAGAIN)
-			read_events_of(fill);
+			fill_read_events(fill);
 	} while (r == -EAGAIN);
 	return r == 0;
 }
@@ -497,7 +345,7 @@ static void fill_page(struct fill *fill, uintptr_t source)
 			return;
 		r = frozen_copy(fill->sp, fill->uffd, addr, source, fill->sp->reader_buf);
 		if (r == -EAGAIN)
-			read_events_of(fill);
+			fill_read_events(fill);
 		else if (!frozen_may_try_again(r, &tries))
 			break;
 	}
@@ -528,43 +376,11 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 	return 0;
 }
 
-static void let_go_of(void *ctx, uintptr_t start, uintptr_t end)
-{
-	struct fill *fill = ctx;
-
-	/* Refused for what is another userfaultfd's; changes nothing where it is ours. */
-	if (os_uffd_register(fill->uffd, start, end - start) == 0) {
-		os_uffd_unregister(fill->uffd, start, end - start);
-		fill->nr_let_go++;
-	}
-}
-
-/* A mapping that the child moves or splits just now is met the next time. */
-#define LET_GO_ROUNDS 8u
-
-/*
- * Closing its userfaultfd ends what is registered in the child, unless another child has
- * it open: one that a raw clone made while we had it, with a copy of our descriptors. So
- * what is registered there is given up first, and read what it still says.
- */
-static void let_go(struct fill *fill)
-{
-	unsigned rounds = 0;
-
-	if (fill->sp->private_files)
-		return; /* no child has copies of those */
-	do {
-		fill->nr_let_go = 0;
-		os_for_each_registered(fill->who.pid, let_go_of, fill);
-		read_all_of(fill);
-	} while (fill->nr_let_go && ++rounds < LET_GO_ROUNDS);
-}
-
 static void fill_all(struct fill *fill, int uffd)
 {
 	fill->uffd = uffd;
 	page_walk(fill->sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
-	let_go(fill);
+	fill_let_go(fill);
 	os_uffd_close(uffd);
 	fill->uffd = -1;
 }
@@ -583,7 +399,7 @@ static void fill_run(struct fill *fill)
 {
 	/* Ours first, which goes on changing while we wait for the child. */
 	look_at_late(fill);
-	look_at_wiped(fill);
+	fill_look_at_wiped(fill);
 	look_at_remaps(fill);
 	fill_all(fill, fill->uffd);
 	/*
@@ -594,7 +410,7 @@ static void fill_run(struct fill *fill)
 		struct descendant next = fill->waiting[--fill->nr_waiting];
 
 		fill->nr_events = next.seen;
-		look_at_wiped_later(fill, &next);
+		fill_look_at_wiped_later(fill, &next);
 		fill_all(fill, next.uffd);
 	}
 	count(fill->sp, COUNT_FORK_FILLED, fill->nr);
@@ -656,7 +472,7 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 	log_to_batch(fill, seen);
 	for (i = 0; i < nr; i++)
 		if (frozen_to_event(&done->record[i], &before))
-			note_event_of(fill, &before);
+			fill_note_event(fill, &before);
 	fill_run(fill);
 	sp->batch->nr = sp->batch->gone.nr = 0;
 }

@@ -51,13 +51,13 @@ MUTANTS = [
 """, """
 			__atomic_store_n(&m->state, MEMBER_NONE, __ATOMIC_RELEASE);
 """),
-    Mutant("wiped_as_the_parent_has_it", "lib/fork_fill.c",
+    Mutant("wiped_as_the_parent_has_it", "lib/fork_look.c",
            "what a raw clone's child has empty is asked of its parent, later", """
-	if (fill->who.pid && wipe_list(fill->who.pid, &fill->wiped) == 0)
+		if (fill->who.pid)
+			r = wipe_list(fill->who.pid, &fill->wiped);
 """, """
-	if (0)
 """),
-    Mutant("grandchildren_are_not_known", "lib/fork_fill.c",
+    Mutant("grandchildren_are_not_known", "lib/fork_look.c",
            "who is made while a child is looked for has no maker", """
 		fill->waiting[i].maker = fill->who;
 """, """
@@ -78,5 +78,17 @@ MUTANTS = [
 """, """
 			break;
 		case FROZEN_REMAP:
+"""),
+    Mutant("children_are_not_let_go", "lib/fork_look.c",
+           "a child waits for ever where another one has its userfaultfd open", """
+	if (fill->sp->private_files)
+		return;""", """
+	if (fill)
+		return;"""),
+    Mutant("child_has_what_had_shrunk", "lib/fork_fill.c",
+           "a raw clone's child has old bytes where a mapping has grown again", """
+		    has_grown(fill, *addr, arrived != UINT32_MAX))
+""", """
+		    (void)has_grown, 0)
 """),
 ]

@@ -181,9 +181,9 @@ MUTANTS = [
 """),
     Mutant("another_mapping", "lib/register.c",
            "what has come to a mapping's place is registered, and has its pages", """
-	if (r != -EAGAIN && !page_first(sp, vma->start, vma->end, &found)) {
+	if (r != -EAGAIN && !has_pages_elsewhere(sp, vma, start, end)) {
 """, """
-	(void)found;
+	(void)has_pages_elsewhere;
 	if (r != -EAGAIN) {
 """),
     Mutant("came_too_late", "lib/register.c",

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What filling a child (fork_fill.c) and looking at it (fork_look.c) share.
+ */
+#ifndef UHMM_FORK_FILL_H
+#define UHMM_FORK_FILL_H
+
+#include "lib/fork_name.h"
+#include "lib/types.h"
+
+/*
+ * What a child may do before it is filled, and children it may have meanwhile: far more
+ * than it has time for. A child of which we cannot tell any more where its pages belong
+ * must not run on.
+ */
+#define FILL_EVENTS 16384u
+#define FILL_CHILDREN 64u
+#define TOO_FAST "memory changes too fast for a child to be filled"
+
+/*
+ * A descendant to be filled, how many of fill->event[] its memory has seen, and who made
+ * it.
+ */
+struct descendant {
+	int uffd;
+	uint32_t seen;
+	struct fork_name maker;
+};
+
+struct fill {
+	struct uhmm_space *sp;
+	int uffd;
+	uint64_t nr;
+	struct fork_name who; /* the one that is filled */
+	/* Empty in the child, and meant to be: where it had them when it was copied. */
+	struct range_set wiped;
+	struct range_set wiped_later; /* empty in a child of it, where that has them */
+	struct range_set fresh; /* where the child has another mapping, and registered */
+	bool moved[EVENTS_MAX]; /* the child has seen this REMAP of sp->batch */
+	uint32_t after;         /* events of sp->batch read before the child's */
+	uint32_t settled;       /* of these, the first that it has certainly seen */
+	/* Events of one epoch may have been read in another order than they happened. */
+	uint32_t epoch[EVENTS_MAX];
+	uint32_t nr_events, nr_waiting, nr_let_go;
+	struct descendant waiting[FILL_CHILDREN];
+	/* What the child has done to its memory meanwhile; it runs while it is filled. */
+	struct frozen_record event[FILL_EVENTS];
+};
+
+/* Something that the child has done to its memory, or a child of its own. */
+void fill_note_event(struct fill *fill, const struct os_event *ev);
+/* The child has changed its memory: until we have read of it we cannot fill any. */
+void fill_read_events(struct fill *fill);
+/* Finds out which process it is, and which of its memory was wiped. */
+void fill_look_at_wiped(struct fill *fill);
+/* Of a child of the child: also what was wiped when it was made. */
+void fill_look_at_wiped_later(struct fill *fill, const struct descendant *next);
+/* It is filled: nothing of it is registered any more. */
+void fill_let_go(struct fill *fill);
+
+#endif
