@@ -158,7 +158,7 @@ static void make_pid_namespace(void)
 }
 
 /* Under /proc/self. */
-static void count_threads(const char *name)
+static int nr_threads(const char *name)
 {
 	char path[64], word[256];
 	FILE *file;
@@ -178,7 +178,12 @@ static void count_threads(const char *name)
 			&n) != 1)
 		n = -1;
 	fclose(file);
-	printf("threads in %s: %d\n", name, n);
+	return n;
+}
+
+static void count_threads(const char *name)
+{
+	printf("threads in %s: %d\n", name, nr_threads(name));
 }
 
 /* Two links of the directory are its own. */
@@ -223,6 +228,7 @@ int main(int argc, char **argv)
 {
 	size_t bytes;
 	pthread_t thread;
+	int tries;
 
 	own = 1;
 	bytes = argc == 3 ? strtoull(argv[2], NULL, 10) * MIB : 0;
@@ -235,6 +241,9 @@ int main(int argc, char **argv)
 	if (pthread_create(&thread, NULL, fill_and_sum, &bytes))
 		return 1;
 	pthread_join(thread, NULL);
+	/* The kernel wakes who joins it before it counts the thread out. */
+	for (tries = 0; tries < 1000 && nr_threads("stat") != 1; tries++)
+		usleep(1000);
 	count_threads("stat");
 	return 0;
 }
