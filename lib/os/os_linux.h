@@ -41,8 +41,13 @@ extern void (*os_on_die)(const char *message);
 
 /* A file of this process's in /proc, for reading. */
 int os_linux_open_self(const char *path, int flags);
-/* smaps of this process, open for as long as it lives; -1 before os_attach(). */
-int os_linux_kept_smaps(void);
+/*
+ * smaps of this process, which os_attach() opens; -1 before that, and while somebody has
+ * it: of two who read it in turn the kernel would find neither's place again if mappings
+ * change meanwhile.
+ */
+int os_linux_borrow_smaps(void);
+void os_linux_return_smaps(void);
 /* What getdents64() returns, as the kernel has it (include/linux/dirent.h). */
 struct dirent_header {
 	uint64_t ino;

@@ -29,6 +29,7 @@
 static struct {
 	int pid;
 	int maps, pagemap, statm, task, smaps;
+	uint32_t smaps_lent;
 	bool no_query;
 } proc = { .maps = -1, .pagemap = -1, .statm = -1, .task = -1, .smaps = -1 };
 
@@ -71,15 +72,22 @@ int os_attach(void)
 		r = reopen(&proc.smaps, "/proc/thread-self/smaps", 0);
 	if (r)
 		return r;
+	proc.smaps_lent = 0; /* who had borrowed it is not in a child */
 	__atomic_store_n(&proc.pid, pid, __ATOMIC_RELEASE);
 	return 0;
 }
 
-int os_linux_kept_smaps(void)
+int os_linux_borrow_smaps(void)
 {
-	return __atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == (int)os_pid() ?
-		       proc.smaps :
-		       -1;
+	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) != (int)os_pid() ||
+	    __atomic_exchange_n(&proc.smaps_lent, 1, __ATOMIC_ACQUIRE))
+		return -1;
+	return proc.smaps;
+}
+
+void os_linux_return_smaps(void)
+{
+	__atomic_store_n(&proc.smaps_lent, 0, __ATOMIC_RELEASE);
 }
 
 /* ---- mappings --------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
 
 struct smaps {
 	int fd, error; /* of reading */
-	bool kept;     /* the one that os_attach() has opened: stays open */
+	bool borrowed; /* the one that os_attach() has opened */
 	long at;
 	uintptr_t start, end; /* the mapping that the line is of */
 	size_t from, len;
@@ -26,10 +26,9 @@ static int smaps_open(struct smaps *sm, uint32_t pid)
 {
 	struct os_path path;
 
-	/* Whoever reads the kept one keeps his place himself. */
-	sm->fd = pid ? -1 : os_linux_kept_smaps();
-	sm->kept = sm->fd >= 0;
-	if (!sm->kept) {
+	sm->fd = pid ? -1 : os_linux_borrow_smaps();
+	sm->borrowed = sm->fd >= 0;
+	if (!sm->borrowed) {
 		os_linux_path_of(&path, pid, "smaps");
 		sm->fd = os_linux_open_self(path.text, 0);
 	}
@@ -42,7 +41,9 @@ static int smaps_open(struct smaps *sm, uint32_t pid)
 
 static void smaps_close(const struct smaps *sm)
 {
-	if (!sm->kept)
+	if (sm->borrowed)
+		os_linux_return_smaps();
+	else
 		os_close(sm->fd);
 }
 

@@ -436,7 +436,7 @@ TEST(a_child_is_known_by_its_maker)
 		CHECK_EQ(waitpid(pid[i], NULL, 0), pid[i]);
 }
 
-static void note_registered(void *ctx, uintptr_t start, uintptr_t end)
+static void note_page(void *ctx, uintptr_t start, uintptr_t end)
 {
 	uintptr_t *at = ctx;
 
@@ -453,17 +453,16 @@ TEST(what_is_registered_is_told)
 	int uffd = os_uffd_open(OS_UFFD_USER_ONLY);
 
 	CHECK(uffd >= 0);
-	CHECK_EQ(os_for_each_registered(0, note_registered, at), 0);
+	CHECK_EQ(os_for_each_registered(0, note_page, at), 0);
 	CHECK_EQ(at[1], 0);
 	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)p + PAGE, PAGE), 0);
-	CHECK_EQ(os_for_each_registered((uint32_t)getpid(), note_registered, at), 0);
+	CHECK_EQ(os_for_each_registered((uint32_t)getpid(), note_page, at), 0);
 	CHECK_EQ(at[1], 1);
 	CHECK_EQ(os_uffd_unregister(uffd, (uintptr_t)p + PAGE, PAGE), 0);
-	CHECK_EQ(os_for_each_registered(0, note_registered, at), 0);
+	CHECK_EQ(os_for_each_registered(0, note_page, at), 0);
 	CHECK_EQ(at[1], 1);
 	refuse(SYS_openat, 2, LOOKS, EMFILE);
-	CHECK_EQ(os_for_each_registered((uint32_t)getpid(), note_registered, at),
-		 -EMFILE);
+	CHECK_EQ(os_for_each_registered((uint32_t)getpid(), note_page, at), -EMFILE);
 	os_uffd_close(uffd);
 }
 
@@ -522,13 +521,52 @@ TEST(a_child_is_known_by_its_pages)
 		CHECK_EQ(waitpid(pid[i], NULL, 0), pid[i]);
 }
 
-static void note_wiped(void *ctx, uintptr_t start, uintptr_t end)
-{
-	uintptr_t *at = ctx;
+struct asker {
+	pthread_t thread;
+	uintptr_t wiped;
+	uint32_t *stop;
+	uint64_t rounds;
+};
 
-	if (at[0] >= start && at[0] < end) {
-		CHECK_EQ(end - start, PAGE);
-		at[1]++;
+static void *ask_again_and_again(void *arg)
+{
+	struct asker *a = arg;
+
+	for (; !__atomic_load_n(a->stop, __ATOMIC_RELAXED); a->rounds++) {
+		uintptr_t at[2] = { a->wiped };
+
+		CHECK_EQ(os_for_each_wiped(0, note_page, at), 0);
+		CHECK_EQ(at[1], 1);
+	}
+	return NULL;
+}
+
+/* While the mappings before it come and go, and with them its place in the file. */
+TEST(two_who_ask_at_once_are_both_told, .timeout_s = 60)
+{
+	struct asker a[2];
+	uint32_t stop = 0;
+	char *low, *p;
+	int i, rounds = 100;
+
+	low = map(64, PROT_NONE, MAP_PRIVATE);
+	p = map(3, RW, MAP_PRIVATE);
+	CHECK_EQ(madvise(p + PAGE, PAGE, MADV_WIPEONFORK), 0);
+	CHECK_EQ(os_attach(), 0);
+	for (i = 0; i < 2; i++) {
+		a[i] = (struct asker){ .wiped = (uintptr_t)p + PAGE, .stop = &stop };
+		CHECK_EQ(pthread_create(&a[i].thread, NULL, ask_again_and_again, &a[i]),
+			 0);
+	}
+	while (rounds--)
+		for (i = 0; i < 64; i += 2)
+			CHECK_EQ(mprotect(low + i * PAGE, PAGE,
+					  rounds & 1 ? RW : PROT_NONE),
+				 0);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (i = 0; i < 2; i++) {
+		pthread_join(a[i].thread, NULL);
+		CHECK(a[i].rounds);
 	}
 }
 
@@ -539,19 +577,19 @@ TEST(what_a_child_finds_empty_is_told)
 
 	map_long_path();
 	CHECK_EQ(madvise(p + PAGE, PAGE, MADV_WIPEONFORK), 0);
-	CHECK_EQ(os_for_each_wiped(0, note_wiped, at), 0);
+	CHECK_EQ(os_for_each_wiped(0, note_page, at), 0);
 	CHECK_EQ(at[1], 1);
 	/* As of a child: until it has a page there. */
-	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_wiped, at), 0);
+	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_page, at), 0);
 	CHECK_EQ(at[1], 2);
 	p[PAGE] = 1;
-	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_wiped, at), 0);
+	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_page, at), 0);
 	CHECK_EQ(at[1], 2);
 	/* Of others it takes a descriptor, of oneself none. */
 	CHECK_EQ(os_attach(), 0);
 	refuse(SYS_openat, 2, LOOKS, EMFILE);
-	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_wiped, at), -EMFILE);
+	CHECK_EQ(os_for_each_wiped((uint32_t)getpid(), note_page, at), -EMFILE);
 	CHECK_EQ(at[1], 2);
-	CHECK_EQ(os_for_each_wiped(0, note_wiped, at), 0);
+	CHECK_EQ(os_for_each_wiped(0, note_page, at), 0);
 	CHECK_EQ(at[1], 3);
 }
