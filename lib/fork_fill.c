@@ -350,11 +350,12 @@ static void fill_page(struct fill *fill, uintptr_t source)
 			break;
 	}
 	fill->nr += r == 0;
+	fill->dead |= r == -ESRCH;
 	/*
 	 * Not mapped there (MADV_DONTFORK), or there already; else better lost than
 	 * wrong.
 	 */
-	if (r < 0 && r != -ENOENT && r != -EEXIST)
+	if (r < 0 && r != -ENOENT && r != -EEXIST && r != -ESRCH)
 		os_uffd_poison(fill->uffd, addr, PAGE_SIZE);
 }
 
@@ -371,14 +372,16 @@ static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t ad
 	if (entry_state(entry_load(entry)) == PAGE_NONE ||
 	    entry_state(entry_load(entry)) == PAGE_COHERENT)
 		return 0;
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr && !fill->dead; i++)
 		fill_page(fill, addr + i * PAGE_SIZE);
-	return 0;
+	return fill->dead;
 }
 
 static void fill_all(struct fill *fill, int uffd)
 {
 	fill->uffd = uffd;
+	/* It has ended, or executed another program, as many do at once: for nothing. */
+	fill->dead = os_uffd_probe(uffd, fill->sp->fork.names, PAGE_SIZE) == -ESRCH;
 	page_walk(fill->sp, 0, (uintptr_t)1 << ADDRESS_BITS, fill_one, fill);
 	fill_let_go(fill);
 	os_uffd_close(uffd);

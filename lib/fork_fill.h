@@ -32,6 +32,7 @@ struct fill {
 	int uffd;
 	uint64_t nr;
 	struct fork_name who; /* the one that is filled */
+	bool dead;            /* its memory is gone */
 	/* Empty in the child, and meant to be: where it had them when it was copied. */
 	struct range_set wiped;
 	struct range_set wiped_later; /* empty in a child of it, where that has them */
