@@ -73,17 +73,27 @@ static bool is_inline(const struct uhmm_space *sp)
 	return sp && sp->delivery == UHMM_DELIVERY_INLINE && !sp->unusable;
 }
 
+/* Do our tables, as they were copied, have the page? Nothing is locked. */
+static bool was_known(struct uhmm_space *sp, uintptr_t addr)
+{
+	struct chunk *chunk;
+	bool folio;
+	const entry_t *entry = find_entry(sp, addr, &chunk, &folio);
+
+	return entry && entry_state(entry_load(entry)) != PAGE_NONE;
+}
+
 /*
  * Is memory at addr registered with some userfaultfd? Another one is refused there. What
  * /proc would tell is of no use where this is asked: what is open of it is the parent's,
  * and a child may be without.
  */
-static bool is_registered(uintptr_t addr)
+static bool is_registered(struct uhmm_space *sp, uintptr_t addr)
 {
 	int uffd = os_uffd_open(OS_UFFD_USER_ONLY), r;
 
 	if (uffd < 0)
-		return false;
+		return was_known(sp, addr); /* none to be had: then that is what tells */
 	r = os_uffd_register(uffd, addr, PAGE_SIZE);
 	os_uffd_close(uffd);
 	return r == -EBUSY;
@@ -92,10 +102,9 @@ static bool is_registered(uintptr_t addr)
 /*
  * In a child by a raw clone(), whose memory its parent fills and nobody else can: is the
  * page one that is still to be filled? What there is of us was copied in the middle of
- * anything, so nothing is locked, nor looked up: where the page is in our tables, and
- * whether, is not known.
+ * anything, so nothing is locked, and what our tables say may be of before.
  */
-static bool wait_to_be_filled(uintptr_t addr)
+static bool wait_to_be_filled(struct uhmm_space *sp, uintptr_t addr)
 {
 	/*
 	 * Or it was lost there: a kernel without CONFIG_MEMORY_FAILURE raises the same
@@ -110,7 +119,7 @@ static bool wait_to_be_filled(uintptr_t addr)
 	 * All has been filled when it is not registered any more; which it may become for
 	 * a moment, when that is tried out (fork_fill.c).
 	 */
-	for (tries = 0; tries < 8 && !is_registered(addr); tries++) {
+	for (tries = 0; tries < 8 && !is_registered(sp, addr); tries++) {
 		if (os_populate(addr, PAGE_SIZE, false) == 0)
 			return true;
 		os_yield();
@@ -130,7 +139,7 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 	if (fork_frozen_inline(sp, addr))
 		return true;
 	if (!*sp->here)
-		return wait_to_be_filled(addr);
+		return wait_to_be_filled(sp, addr);
 	if (poisoned(sp, addr))
 		return false;
 	if (!fork_enter_inline(sp, addr, &shard))
