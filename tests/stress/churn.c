@@ -5,7 +5,8 @@
  *
  * With -k what hands memory to the kernel is left out: where faults are delivered inline
  * (-i) or to an ordinary user, the kernel cannot fetch what it is to read or write. With
- * -l each child is one of libc's fork(): an ordinary user is not told of others.
+ * -l each child is one of libc's fork(): an ordinary user is not told of others. Inline,
+ * vfork() takes the place of posix_spawn(), which blocks SIGBUS.
  *
  * MIB is what all threads together keep mapped, OPERATIONS what each does; those named
  * after -x are left out, to find out which one it takes to make a failure. At the end
