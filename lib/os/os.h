@@ -104,6 +104,7 @@ void os_uffd_close(int uffd);
  * For missing pages. Idempotent. -EBUSY: somebody else's. -EINVAL: cannot be registered.
  */
 int os_uffd_register(int uffd, uintptr_t start, size_t len);
+/* Wakes who waits there. */
 int os_uffd_unregister(int uffd, uintptr_t start, size_t len);
 
 /*

@@ -87,11 +87,20 @@ int os_uffd_register(int uffd, uintptr_t start, size_t len)
 	return (int)sys3(SYS_ioctl, uffd, UFFDIO_REGISTER, &reg);
 }
 
+/*
+ * Linux 6.18 wakes who waits there and gives the mapping up afterwards. Who faults in
+ * between, holding the lock of the mapping alone, is told of the userfaultfd and waits
+ * for ever (fs/userfaultfd.c, userfaultfd_unregister(): no vma_start_write() before
+ * wake_userfault()): 38 of 35,869 times with one thread that touches pages. So they are
+ * woken again when nobody can come any more.
+ */
 int os_uffd_unregister(int uffd, uintptr_t start, size_t len)
 {
 	struct uffdio_range range = { .start = start, .len = len };
+	int r = (int)sys3(SYS_ioctl, uffd, UFFDIO_UNREGISTER, &range);
 
-	return (int)sys3(SYS_ioctl, uffd, UFFDIO_UNREGISTER, &range);
+	os_uffd_wake(uffd, start, len);
+	return r;
 }
 
 /* Bytes done, or why nothing was. */

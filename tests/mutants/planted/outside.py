@@ -19,6 +19,13 @@ MUTANTS = [
 	if (ret == -EAGAIN && field > 0)
 		return (int64_t)len;
 """),
+    Mutant("unregistered_under_a_fault", "lib/os/os_linux_uffd.c",
+           "who faults while a registration ends is forgotten, as the kernel does", """
+	os_uffd_wake(uffd, start, len);
+	return r;
+""", """
+	return r;
+"""),
     Mutant("deaf_to_discards", "lib/os/os_linux_uffd.c",
            "the kernel is not asked to tell of MADV_DONTNEED", """
 		api.features |= UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |

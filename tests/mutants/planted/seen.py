@@ -52,6 +52,7 @@ SEEN = {
     "the_dead_keep_their_pages": "test_api_shared",
     "torn_folio_loses_a_page": "orders",
     "uncounted_pages_are_lost": "test_move",
+    "unregistered_under_a_fault": "test_os_files",
     "wake_too_early": "orders",
     "wiped_as_the_parent_has_it": "test_api_fork",
 }

@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -109,6 +110,64 @@ TEST(a_registration_is_made_and_taken_back)
 	CHECK_EQ(os_uffd_probe(fd, at, PAGE), -ENOENT);
 	CHECK_EQ(madvise(p, PAGE, MADV_DONTNEED), 0);
 	CHECK_EQ(*p, 0);
+}
+
+struct touched {
+	char *p;
+	uint64_t nr;
+	uint32_t stop;
+};
+
+#define TOUCHED 4096u
+
+static void *touch_again_and_again(void *arg)
+{
+	struct touched *t = arg;
+
+	while (!__atomic_load_n(&t->stop, __ATOMIC_RELAXED)) {
+		size_t i = __atomic_fetch_add(&t->nr, 1, __ATOMIC_RELAXED) % TOUCHED;
+
+		if (i == 0)
+			CHECK_EQ(madvise(t->p, TOUCHED * PAGE, MADV_DONTNEED), 0);
+		*(volatile char *)(t->p + i * PAGE) = 1;
+	}
+	return NULL;
+}
+
+/* Has it touched two pages more? Ten seconds are for ever. */
+static bool goes_on(struct touched *t)
+{
+	uint64_t was = __atomic_load_n(&t->nr, __ATOMIC_RELAXED);
+	uint64_t start = os_now_ns();
+
+	while (__atomic_load_n(&t->nr, __ATOMIC_RELAXED) < was + 2)
+		if (os_now_ns() - start > UINT64_C(10000000000))
+			return false;
+	return true;
+}
+
+/* Linux 6.18 alone forgets one in a thousand. */
+TEST(nobody_waits_where_nothing_is_registered_any_more)
+{
+	struct touched t = { .p = map(TOUCHED) };
+	uintptr_t at = (uintptr_t)t.p;
+	int fd = uffd_or_skip(OS_UFFD_USER_ONLY);
+	uint32_t seed = 1, rounds = 10000, pause;
+	pthread_t thread;
+
+	CHECK_EQ(madvise(t.p, TOUCHED * PAGE, MADV_NOHUGEPAGE), 0);
+	CHECK_EQ(pthread_create(&thread, NULL, touch_again_and_again, &t), 0);
+	while (rounds--) {
+		CHECK_EQ(os_uffd_register(fd, at, TOUCHED * PAGE), 0);
+		seed = seed * 1664525 + 1013904223;
+		for (pause = seed >> 24; pause; pause--)
+			__asm__ volatile("");
+		CHECK_EQ(os_uffd_unregister(fd, at, TOUCHED * PAGE), 0);
+		CHECK(goes_on(&t), "page %llu", (unsigned long long)(t.nr - 1) % TOUCHED);
+	}
+	__atomic_store_n(&t.stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	os_uffd_close(fd);
 }
 
 TEST(a_copy_ends_at_what_is_there)
