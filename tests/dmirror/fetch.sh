@@ -13,6 +13,7 @@
 # Exit status 77: no archive can be reached, or sid has gone on to another version; 1:
 # something else is wrong. The last line says why.
 set -euo pipefail
+. "$(dirname "$0")/../archive.sh"
 
 version=$1 dir=$2
 name=linux-source-$version
@@ -36,15 +37,13 @@ download()
 		ls "$name"_*.deb >/dev/null 2>&1
 }
 
-# Where Debian's packages come from here.
-archive()
+# Where Debian's packages come from here, or else do for everybody.
+place()
 {
-	local uri
+	local known
 
-	uri=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' \
-		'Created-By: Packages' 2>>log |
-		sed -n 's/^Debian \(.*\/debian\/\)$/\1/p' | head -n 1)
-	echo "${uri:-http://deb.debian.org/debian/}"
+	known=$(archive 2>>log)
+	echo "${known:-http://deb.debian.org/debian/}" | cut -d ' ' -f 1
 }
 
 # With lists of our own, of that release alone.
@@ -55,7 +54,7 @@ download_from_release()
 	[ -r "$keyring" ] || skip "there is no $keyring: Debian's archive is signed by it"
 	mkdir -p "$root/lists/partial" "$root/cache/archives/partial"
 	: >"$root/status"
-	echo "deb [signed-by=$keyring] $(archive) $suite main" >"$root/sources.list"
+	echo "deb [signed-by=$keyring] $(place) $suite main" >"$root/sources.list"
 	own=(-o "Dir::Etc::sourcelist=$root/sources.list" -o Dir::Etc::sourceparts=-
 		-o "Dir::State::lists=$root/lists" -o "Dir::State::status=$root/status"
 		-o "Dir::Cache=$root/cache" -o Acquire::Languages=none)
@@ -71,7 +70,7 @@ cd "$dir/$name.part"
 : >log
 # Not both: what is asked for by FETCH_RELEASE=1 is to be the second.
 { [ -z "${FETCH_RELEASE:-}" ] && download; } || download_from_release || {
-	why="$name cannot be had from $(archive): $(sed -n '/^[EW]:/p' log | tail -n 1)"
+	why="$name cannot be had from $(place): $(sed -n '/^[EW]:/p' log | tail -n 1)"
 	# The archive has answered, so it is not the network.
 	if ls apt/lists/*_Packages* >/dev/null 2>&1 && [ "$suite" != sid ]; then
 		echo "$why"

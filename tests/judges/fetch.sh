@@ -13,6 +13,7 @@
 # Exit status 77: it cannot be had here; 1: something else is wrong. The last line says
 # why.
 set -euo pipefail
+. "$(dirname "$0")/../archive.sh"
 
 package=$1 dir=$2
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -22,14 +23,6 @@ skip()
 {
 	echo "$1"
 	exit 77
-}
-
-# Where Debian's packages come from here, and of which release they are.
-archive()
-{
-	apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(RELEASE)' \
-		'Created-By: Packages' |
-		sed -n 's/^Debian \(.*\/debian\/ [a-z]*\)$/\1/p' | head -n 1
 }
 
 apt_get()

@@ -9,6 +9,7 @@ is TAP, a point for each part of a suite; --short runs those that take little ti
 import argparse
 import fnmatch
 import os
+import subprocess
 import sys
 
 import compressors
@@ -34,7 +35,7 @@ def run(name, parts, bench, cache, tap):
         for part in parts:
             tap.skip(f"{name} {part}", why)
         return
-    except judge.Broken as why:
+    except (judge.Broken, OSError, subprocess.TimeoutExpired) as why:
         for part in parts:
             tap.point(f"{name} {part}", False, str(why), [])
         return
@@ -44,6 +45,8 @@ def run(name, parts, bench, cache, tap):
             tap.point(f"{name} {part}", *bench.judge(name, suite.part(part, source)))
         except judge.Skip as why:
             tap.skip(f"{name} {part}", why)
+        except OSError as why:  # the disk is full, say: the others may still pass
+            tap.point(f"{name} {part}", False, f"could not be judged: {why}", [])
 
 
 def main():
