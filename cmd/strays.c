@@ -30,6 +30,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/policy.h"
@@ -37,7 +38,7 @@
 /* Between two looks: short at first, for programs that are soon gone. */
 #define REST_MIN_NS UINT64_C(250000000)
 #define REST_MAX_NS UINT64_C(1000000000)
-/* The same, in units of what a look takes. */
+/* The same, in units of the time that a look takes. */
 #define REST 100
 /* Looks that must find a process without a slot. */
 #define SEEN 2
@@ -291,6 +292,15 @@ static void tell(struct tree *tree, const struct process *process)
 	ctl_message_put(tree->ctl, process->pid, text);
 }
 
+/* Of the processor: what a look waits for one, on a busy machine, is not its price. */
+static uint64_t thread_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 static void look(struct tree *tree)
 {
 	struct tree_strays *s = tree->strays;
@@ -333,14 +343,15 @@ void tree_strays_start(struct tree *tree, uint32_t program)
 void tree_strays_look(struct tree *tree)
 {
 	struct tree_strays *s = tree->strays;
-	uint64_t before = monotonic_ns(), cost;
+	uint64_t now = monotonic_ns(), cost;
 
-	if (!s || before < s->due_ns)
+	if (!s || now < s->due_ns)
 		return;
+	cost = thread_ns();
 	look(tree);
-	cost = monotonic_ns() - before;
+	cost = thread_ns() - cost;
 	s->rest_ns = s->rest_ns * 2 < REST_MAX_NS ? s->rest_ns * 2 : REST_MAX_NS;
-	s->due_ns = before + (cost * REST > s->rest_ns ? cost * REST : s->rest_ns);
+	s->due_ns = now + (cost * REST > s->rest_ns ? cost * REST : s->rest_ns);
 }
 
 uint64_t tree_strays(const struct tree *tree, int64_t *peak_pages)
