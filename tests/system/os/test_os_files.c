@@ -140,9 +140,11 @@ static bool goes_on(struct touched *t)
 	uint64_t was = __atomic_load_n(&t->nr, __ATOMIC_RELAXED);
 	uint64_t start = os_now_ns();
 
-	while (__atomic_load_n(&t->nr, __ATOMIC_RELAXED) < was + 2)
+	while (__atomic_load_n(&t->nr, __ATOMIC_RELAXED) < was + 2) {
 		if (os_now_ns() - start > UINT64_C(10000000000))
 			return false;
+		os_yield();
+	}
 	return true;
 }
 
@@ -152,12 +154,13 @@ TEST(nobody_waits_where_nothing_is_registered_any_more)
 	struct touched t = { .p = map(TOUCHED) };
 	uintptr_t at = (uintptr_t)t.p;
 	int fd = uffd_or_skip(OS_UFFD_USER_ONLY);
-	uint32_t seed = 1, rounds = 10000, pause;
+	uint64_t end = os_now_ns() + UINT64_C(2000000000);
+	uint32_t seed = 1, pause;
 	pthread_t thread;
 
 	CHECK_EQ(madvise(t.p, TOUCHED * PAGE, MADV_NOHUGEPAGE), 0);
 	CHECK_EQ(pthread_create(&thread, NULL, touch_again_and_again, &t), 0);
-	while (rounds--) {
+	while (os_now_ns() < end) {
 		CHECK_EQ(os_uffd_register(fd, at, TOUCHED * PAGE), 0);
 		seed = seed * 1664525 + 1013904223;
 		for (pause = seed >> 24; pause; pause--)
