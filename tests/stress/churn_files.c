@@ -27,6 +27,7 @@
 #define FILE_PAGES 256
 #define RUN_MAX 16 /* pages read or written at once */
 #define BUFFERS 16 /* registered, RUN_MAX pages each */
+#define CANCELLED_MAX 100u
 
 struct files {
 	int fd;
@@ -122,23 +123,45 @@ static void prepare(struct files *f, struct io_uring_sqe *sqe)
 		io_uring_prep_write(sqe, f->fd, addr, len, at);
 }
 
-static void ring_end(struct files *f)
+static void submit(struct files *f)
 {
-	struct page *in_buffer = f->in_buffer + f->in_flight * RUN_MAX;
+	prepare(f, io_uring_get_sqe(&f->ring));
+	if (io_uring_submit(&f->ring) != 1)
+		fail("io_uring_submit: %m");
+}
+
+static int wait_for_result(struct files *f)
+{
 	struct io_uring_cqe *cqe;
 	int r;
 
-	if (f->in_flight < 0)
-		return;
 	do
 		r = io_uring_wait_cqe(&f->ring, &cqe);
 	while (r == -EINTR);
 	if (r != 0)
 		fail("io_uring_wait_cqe: %s", strerror(-r));
-	if (cqe->res != (int)(f->nr * PAGE))
-		fail("io_uring: %s of %zu pages: %d", f->reading ? "read" : "write",
-		     f->nr, cqe->res);
+	r = cqe->res;
 	io_uring_cqe_seen(&f->ring, cqe);
+	return r;
+}
+
+static void ring_end(struct files *f)
+{
+	struct page *in_buffer = f->in_buffer + f->in_flight * RUN_MAX;
+	unsigned cancelled = 0;
+	int r;
+
+	if (f->in_flight < 0)
+		return;
+	/*
+	 * The kernel cancels what waits for a worker of its own that signals have kept it
+	 * from starting a few times (io_uring/io-wq.c, WORKER_INIT_LIMIT), uhmm or not.
+	 */
+	while ((r = wait_for_result(f)) == -ECANCELED && ++cancelled < CANCELLED_MAX)
+		submit(f);
+	if (r != (int)(f->nr * PAGE))
+		fail("io_uring: %s of %zu pages: %d", f->reading ? "read" : "write",
+		     f->nr, r);
 	if (f->reading)
 		memcpy(in_buffer, f->stored + f->slot, f->nr * sizeof(*in_buffer));
 	else
@@ -152,9 +175,7 @@ static void ring_begin(struct files *f, uint64_t how, uint64_t at)
 	f->reading = how >> 8 & 1;
 	f->nr = 1 + (how >> 16) % RUN_MAX;
 	f->slot = at % (FILE_PAGES - f->nr + 1);
-	prepare(f, io_uring_get_sqe(&f->ring));
-	if (io_uring_submit(&f->ring) != 1)
-		fail("io_uring_submit: %m");
+	submit(f);
 }
 
 /* What was begun the last time ends; all is checked, some written; something begins. */

@@ -41,6 +41,10 @@ CGROUP_BYTES = 256 << 20
 COUNTS = re.compile(r"(\d+) pages (?:moved|stored)")
 
 
+class Broken(Exception):
+    """What a run is compared with does not work either."""
+
+
 class Skip(Exception):
     """This machine cannot do it that way, and why."""
 
@@ -179,7 +183,7 @@ class Torture:
         if key not in self.digests:
             status, out, err = self.go(self.command("churn", seed, *more))
             if status:
-                raise RuntimeError(f"churn by itself: status {status}\n{err}")
+                raise Broken(f"churn by itself, without uhmm: status {status}\n{err}")
             self.digests[key] = out.split("\n")[-2]
         return self.digests[key]
 
@@ -290,6 +294,8 @@ def one(torture, report, way, seed):
     except Skip as skip:
         torture.skipped[way] = str(skip)
         return
+    except Broken as broken:
+        wrong = str(broken)
     report.note(way, seed, wrong)
 
 
