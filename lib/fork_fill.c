@@ -199,21 +199,37 @@ static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr
 	return false;
 }
 
+/* Does the child have there what a later move has brought, one that it has seen? */
+static bool is_taken_again(const struct fill *fill, uint32_t i)
+{
+	const struct event_batch *b = fill->sp->batch;
+	uintptr_t start = b->event[i].from, end = start + b->event[i].len;
+
+	for (i++; i < b->nr; i++) {
+		const struct os_event *later = &b->event[i];
+
+		if (fill->moved[i] && later->to < end && start < later->to + later->len)
+			return true;
+	}
+	return false;
+}
+
 /*
- * Had the child's memory been moved? Then there is nothing at the old place. A move that
- * leaves a mapping behind (MREMAP_DONTUNMAP) cannot be told in that way; if it was read
- * before the child it counts as before it.
+ * Had the child's memory been moved? Then there is nothing at the old place, or what was
+ * moved there afterwards: so the last one is looked at first. A move that leaves a
+ * mapping behind (MREMAP_DONTUNMAP) cannot be told in that way; if it was read before the
+ * child it counts as before it.
  */
 static void look_at_remaps(struct fill *fill)
 {
 	struct event_batch *b = fill->sp->batch;
 	uint32_t i;
 
-	for (i = 0; i < b->nr; i++) {
+	for (i = b->nr; i-- > 0;) {
 		bool ended = frees_old_place(b, i, fill->after);
 
 		fill->moved[i] = !b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
-				 (i < fill->settled ||
+				 (i < fill->settled || is_taken_again(fill, i) ||
 				  touches(&fill->fresh, b->event[i].from,
 					  b->event[i].from + b->event[i].len) ||
 				  !is_there(fill, &b->event[i], ended) ||
