@@ -247,3 +247,35 @@ SCENE(nothing_leaves_what_came_too_late_to_be_registered, SEEDS)
 	look(0, 32);
 	end();
 }
+
+/* ---- the children of raw clones ---------------------------------------------------- */
+
+static void looks_where_both_are(void *arg __attribute__((unused)))
+{
+	look(0, 16);
+	look(32, 16);
+}
+
+/*
+ * What the child has moved has left a place where something else has come, before it was
+ * copied: its old place is mapped and registered, as if nothing had been moved.
+ */
+SCENE(a_raw_clone_has_what_gave_its_place_to_another, SEEDS)
+{
+	start("ram");
+	map(0, 16, SIM_RW);
+	map(64, 16, SIM_RW);
+	fill(0, 16, 'a');
+	fill(64, 16, 'A');
+	migrate(0, 16, device);
+	migrate(64, 16, device);
+	CHECK_EQ(sim_mremap(at(0), 16 * SIM_PAGE, at(32), 16 * SIM_PAGE, false), 0);
+	CHECK_EQ(sim_mremap(at(64), 16 * SIM_PAGE, at(0), 16 * SIM_PAGE, sim_below(2)),
+		 0);
+	CHECK_EQ(sim_fork(looks_where_both_are, NULL), 0);
+	look(0, 16);
+	look(32, 16);
+	while (!sim_children_filled())
+		sim_sleep(20000);
+	end();
+}

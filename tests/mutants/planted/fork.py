@@ -3,6 +3,12 @@
 from .mutant import Mutant
 
 MUTANTS = [
+    Mutant("taken_again_is_not_moved", "lib/fork_fill.c",
+           "a move is not seen in a raw clone's child if another has filled its place", """
+				 (i < fill->settled || is_taken_again(fill, i) ||
+""", """
+				 (i < fill->settled || (0 && is_taken_again(fill, i)) ||
+"""),
     # ---- fork -------------------------------------------------------------------------
     Mutant("fork_in_an_open_world", "lib/fork.c",
            "the child's memory is copied while others change states", """

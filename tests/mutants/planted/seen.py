@@ -50,6 +50,7 @@ SEEN = {
     "stays_writable": "test_api_serve",
     "stored_folio_stays_busy": "orders",
     "the_dead_keep_their_pages": "test_api_shared",
+    "taken_again_is_not_moved": "orders",
     "torn_folio_loses_a_page": "orders",
     "uncounted_pages_are_lost": "test_move",
     "unregistered_under_a_fault": "test_os_files",
