@@ -4,7 +4,7 @@ from .mutant import Mutant
 
 MUTANTS = [
     Mutant("taken_again_is_not_moved", "lib/fork_fill.c",
-           "a move is not seen in a raw clone's child if another has filled its place", """
+           "a raw clone has not seen a move whose old place is taken again", """
 				 (i < fill->settled || is_taken_again(fill, i) ||
 """, """
 				 (i < fill->settled || (0 && is_taken_again(fill, i)) ||
