@@ -199,51 +199,6 @@ static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr
 	return false;
 }
 
-/* Does the child have there what a later move has brought, one that it has seen? */
-static bool is_taken_again(const struct fill *fill, uint32_t i)
-{
-	const struct event_batch *b = fill->sp->batch;
-	uintptr_t start = b->event[i].from, end = start + b->event[i].len;
-
-	for (i++; i < b->nr; i++) {
-		const struct os_event *later = &b->event[i];
-
-		if (fill->moved[i] && later->to < end && start < later->to + later->len)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Had the child's memory been moved? Then there is nothing at the old place, or what was
- * moved there afterwards: so the last one is looked at first. A move that leaves a
- * mapping behind (MREMAP_DONTUNMAP) cannot be told in that way; if it was read before the
- * child it counts as before it.
- */
-static void look_at_remaps(struct fill *fill)
-{
-	struct event_batch *b = fill->sp->batch;
-	uint32_t i;
-
-	for (i = b->nr; i-- > 0;) {
-		bool ended = frees_old_place(b, i, fill->after);
-
-		fill->moved[i] = !b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
-				 (i < fill->settled || is_taken_again(fill, i) ||
-				  touches(&fill->fresh, b->event[i].from,
-					  b->event[i].from + b->event[i].len) ||
-				  !is_there(fill, &b->event[i], ended) ||
-				  (i < fill->after && !frees_old_place(b, i, b->nr)));
-	}
-}
-
-static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)
-{
-	const struct os_event *ev = &fill->sp->batch->event[i];
-
-	return fill->moved[i] && addr - ev->from < ev->len;
-}
-
 /* Is it mapped here now, and is that ours? While an event is unread only the former. */
 static bool is_mapped(struct uhmm_space *sp, uintptr_t addr)
 {
@@ -256,7 +211,7 @@ static bool is_mapped(struct uhmm_space *sp, uintptr_t addr)
 }
 
 /*
- * What an UNMAP of the batch, read before the child, took away: is there another mapping
+ * What an event of the batch, read before the child, took away: is there another mapping
  * now, which has grown there in place? Of that the kernel tells nobody. It counts as
  * grown before the child's copy was taken: who shrinks a mapping, lets it grow and clones
  * must find it empty. (If another thread does that just after the copy, the child lacks
@@ -275,6 +230,52 @@ static bool has_grown(struct fill *fill, uintptr_t addr, bool arrived)
 		    addr - b->event[i].to < b->event[i].len)
 			return false; /* what is there was moved there */
 	return is_mapped(fill->sp, addr);
+}
+
+/* Does the child have there what a later move has brought, one that it has seen? */
+static bool is_taken_again(const struct fill *fill, uint32_t i)
+{
+	const struct event_batch *b = fill->sp->batch;
+	uintptr_t start = b->event[i].from, end = start + b->event[i].len;
+
+	for (i++; i < b->nr; i++) {
+		const struct os_event *later = &b->event[i];
+
+		if (fill->moved[i] && later->to < end && start < later->to + later->len)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Had the child's memory been moved? Then there is nothing at the old place, or what was
+ * moved there afterwards (so the last one is looked at first), or has grown there. A move
+ * that leaves a mapping behind (MREMAP_DONTUNMAP) cannot be told in that way; if it was
+ * read before the child it counts as before it.
+ */
+static void look_at_remaps(struct fill *fill)
+{
+	struct event_batch *b = fill->sp->batch;
+	uint32_t i;
+
+	for (i = b->nr; i-- > 0;) {
+		bool ended = frees_old_place(b, i, fill->after);
+
+		fill->moved[i] = !b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
+				 (i < fill->settled || is_taken_again(fill, i) ||
+				  touches(&fill->fresh, b->event[i].from,
+					  b->event[i].from + b->event[i].len) ||
+				  !is_there(fill, &b->event[i], ended) ||
+				  (ended && has_grown(fill, b->event[i].from, false)) ||
+				  (i < fill->after && !frees_old_place(b, i, b->nr)));
+	}
+}
+
+static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)
+{
+	const struct os_event *ev = &fill->sp->batch->event[i];
+
+	return fill->moved[i] && addr - ev->from < ev->len;
 }
 
 /*

@@ -279,3 +279,29 @@ SCENE(a_raw_clone_has_what_gave_its_place_to_another, SEEDS)
 		sim_sleep(20000);
 	end();
 }
+
+static void looks_at_both(void *arg __attribute__((unused)))
+{
+	look(0, 32);
+	look(64, 16);
+}
+
+/* A neighbour has grown into that place, of which the kernel tells nobody. */
+SCENE(a_raw_clone_has_what_gave_its_place_to_a_neighbour, SEEDS)
+{
+	start("ram");
+	map(0, 16, SIM_RW);
+	fill(0, 16, 'a');
+	migrate(0, 16, device);
+	map(16, 16, SIM_RW);
+	fill(16, 16, 'A');
+	migrate(16, 16, device);
+	CHECK_EQ(sim_mremap(at(16), 16 * SIM_PAGE, at(64), 16 * SIM_PAGE, false), 0);
+	CHECK_EQ(sim_mremap(at(0), 16 * SIM_PAGE, at(0), 32 * SIM_PAGE, false), 0);
+	CHECK_EQ(sim_fork(looks_at_both, NULL), 0);
+	look(0, 32);
+	look(64, 16);
+	while (!sim_children_filled())
+		sim_sleep(20000);
+	end();
+}
