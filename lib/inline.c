@@ -16,7 +16,7 @@
  *
  * A space that ends is out of the registry before its userfaultfd is closed, and its
  * memory is freed when no handler can have it in hand any more. A fault that no space
- * claims is repeated while one ends, and once more afterwards.
+ * claims is repeated while one ends, and once more after each end.
  */
 #include "lib/inline.h"
 
@@ -226,6 +226,8 @@ void inline_ended(bool was_inline)
 {
 	if (!was_inline)
 		return;
+	/* A fault that was repeated once may be one of this space as well. */
+	__atomic_store_n(&last_unclaimed, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&ended, 1, __ATOMIC_RELEASE);
 	__atomic_fetch_sub(&ending, 1, __ATOMIC_ACQ_REL);
 }
