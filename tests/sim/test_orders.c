@@ -9,9 +9,10 @@
 #include "tests/test.h"
 #include "uhmm/uhmm.h"
 
-/* Where there is a huge page a seed takes long. */
+/* Where there is a huge page a seed takes long, and where there is a child. */
 #define SEEDS 1000
 #define HUGE_SEEDS 100
+#define CHILD_SEEDS 200
 #define CHUNK 512u /* pages of a huge page */
 
 static struct uhmm_space *space;
@@ -260,7 +261,7 @@ static void looks_where_both_are(void *arg __attribute__((unused)))
  * What the child has moved has left a place where something else has come, before it was
  * copied: its old place is mapped and registered, as if nothing had been moved.
  */
-SCENE(a_raw_clone_has_what_gave_its_place_to_another, SEEDS)
+SCENE(a_raw_clone_has_what_gave_its_place_to_another, CHILD_SEEDS)
 {
 	start("ram");
 	map(0, 16, SIM_RW);
@@ -287,7 +288,7 @@ static void looks_at_both(void *arg __attribute__((unused)))
 }
 
 /* A neighbour has grown into that place, of which the kernel tells nobody. */
-SCENE(a_raw_clone_has_what_gave_its_place_to_a_neighbour, SEEDS)
+SCENE(a_raw_clone_has_what_gave_its_place_to_a_neighbour, CHILD_SEEDS)
 {
 	start("ram");
 	map(0, 16, SIM_RW);
