@@ -306,3 +306,27 @@ SCENE(a_raw_clone_has_what_gave_its_place_to_a_neighbour, CHILD_SEEDS)
 		sim_sleep(20000);
 	end();
 }
+
+static void looks_at_the_third_place(void *arg __attribute__((unused)))
+{
+	look(32, 16);
+}
+
+/* What is moved over something else, and on from there, takes nothing of that along. */
+SCENE(a_raw_clone_has_nothing_of_what_was_moved_over, CHILD_SEEDS)
+{
+	start("ram");
+	map(0, 16, SIM_RW);
+	map(64, 16, SIM_RW);
+	fill(0, 16, 'a');
+	fill(64, 16, 'A');
+	migrate(0, 16, device);
+	migrate(64, 16, device);
+	CHECK_EQ(sim_mremap(at(64), 16 * SIM_PAGE, at(0), 16 * SIM_PAGE, false), 0);
+	CHECK_EQ(sim_mremap(at(0), 16 * SIM_PAGE, at(32), 16 * SIM_PAGE, false), 0);
+	CHECK_EQ(sim_fork(looks_at_the_third_place, NULL), 0);
+	look(32, 16);
+	while (!sim_children_filled())
+		sim_sleep(20000);
+	end();
+}
