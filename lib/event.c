@@ -374,6 +374,23 @@ static bool to_be_replaced(struct uhmm_space *sp, uintptr_t addr)
 	return false;
 }
 
+/*
+ * Those of whom was read. What leaves the table after that they could not be given any
+ * more: it has come to this process, and their memory was copied before.
+ */
+static void fill_children(struct uhmm_space *sp)
+{
+	struct event_batch *b = sp->batch;
+	uint32_t c;
+
+	if (b->nr_filled < b->nr_children)
+		coherent_forked(sp);
+	while (b->nr_filled < b->nr_children) {
+		c = b->nr_filled++;
+		fork_fill(sp, b->child[c].uffd, b->child[c].after);
+	}
+}
+
 /* Is a page that arrived in this batch still where it arrived? It is filled if it is. */
 static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 {
@@ -381,8 +398,10 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	 * If something else was moved there since, it is gone, and a copy would hit that.
 	 */
 	while (!to_be_replaced(sp, addr) && !is_gone(sp->batch, addr) &&
-	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN)
+	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN) {
 		event_gather(sp);
+		fill_children(sp);
+	}
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
 }
 
@@ -457,7 +476,7 @@ static void apply_one(struct uhmm_space *sp, uint32_t i)
 	struct os_event ev = sp->batch->event[i];
 	bool told;
 
-	sp->batch->applied[i] = true;
+	sp->batch->applied[i] = EVENT_APPLYING;
 	switch (ev.kind) {
 	case OS_EVENT_REMAP:
 		count(sp, COUNT_EVENT_REMAP, 1);
@@ -477,26 +496,24 @@ static void apply_one(struct uhmm_space *sp, uint32_t i)
 		notifier_end(sp, told);
 		break;
 	}
+	/* Unless the batch was full, and its place is another's by now. */
+	if (sp->batch->applied[i] == EVENT_APPLYING)
+		sp->batch->applied[i] = EVENT_APPLIED;
 }
 
 void event_apply_batch(struct uhmm_space *sp)
 {
 	struct event_batch *b = sp->batch;
-	uint32_t i, c;
+	uint32_t i;
 
-	if (b->nr_children)
-		coherent_forked(sp);
-	/* What was applied they could not be given any more. */
-	for (c = 0; c < b->nr_children; c++)
-		fork_fill(sp, b->child[c].uffd, b->child[c].after);
 	/* Both may grow meanwhile: see drop_if_gone(). */
-	for (i = 0; i < b->nr || c < b->nr_children; i++) {
-		for (; c < b->nr_children && b->child[c].after <= i; c++)
-			fork_fill(sp, b->child[c].uffd, b->child[c].after);
-		if (i < b->nr && !b->applied[i])
+	fill_children(sp);
+	for (i = 0; i < b->nr; i++) {
+		if (!b->applied[i])
 			apply_one(sp, i);
+		fill_children(sp);
 	}
-	b->nr = b->nr_arrived = b->nr_children = 0;
+	b->nr = b->nr_arrived = b->nr_children = b->nr_filled = 0;
 	b->landed.nr = b->gone.nr = 0;
 }
 
@@ -506,7 +523,7 @@ void event_add(struct uhmm_space *sp, const struct os_event *ev)
 
 	if (b->nr == EVENTS_MAX)
 		event_apply_batch(sp);
-	b->applied[b->nr] = false;
+	b->applied[b->nr] = EVENT_READ;
 	b->event[b->nr++] = *ev;
 	if (ev->kind != OS_EVENT_REMAP)
 		return;

@@ -86,7 +86,7 @@ static bool taken_by(const struct event_batch *b, uint32_t i, struct range *gone
 	*gone = (struct range){ ev->from, ev->end };
 	if (ev->kind == OS_EVENT_REMAP)
 		gone->end = ev->from + ev->len;
-	return !b->applied[i] && ev->kind != OS_EVENT_REMOVE;
+	return b->applied[i] != EVENT_APPLIED && ev->kind != OS_EVENT_REMOVE;
 }
 
 /* Of [start, end): what is registered here, by whole mappings. */
@@ -261,7 +261,8 @@ static void look_at_remaps(struct fill *fill)
 	for (i = b->nr; i-- > 0;) {
 		bool ended = frees_old_place(b, i, fill->after);
 
-		fill->moved[i] = !b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
+		fill->moved[i] = b->applied[i] != EVENT_APPLIED &&
+				 b->event[i].kind == OS_EVENT_REMAP &&
 				 (i < fill->settled || is_taken_again(fill, i) ||
 				  touches(&fill->fresh, b->event[i].from,
 					  b->event[i].from + b->event[i].len) ||
@@ -279,6 +280,31 @@ static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)
 }
 
 /*
+ * The move away from addr that came before event i, a move to there, and was told of
+ * after it; b->nr: none.
+ */
+static uint32_t moved_before(const struct event_batch *b, uint32_t i, uintptr_t addr)
+{
+	for (i++; i < b->nr; i++)
+		if (b->applied[i] != EVENT_APPLIED &&
+		    b->event[i].kind == OS_EVENT_REMAP &&
+		    addr - b->event[i].from < b->event[i].len)
+			break;
+	return i;
+}
+
+/* Where a move of the batch that was applied has led. */
+static bool touches_arrived(const struct event_batch *b, uintptr_t addr)
+{
+	uint32_t i;
+
+	for (i = 0; i < b->nr_arrived; i++)
+		if (addr - b->arrived[i].start < b->arrived[i].end - b->arrived[i].start)
+			return true;
+	return false;
+}
+
+/*
  * Where the child has the page that is at addr here; false: nowhere. An UNMAP that it may
  * not have seen, or that may have come before the page's arrival, needs no looking: what
  * is unmapped there cannot be filled. One that it has seen does: a mapping beside it may
@@ -288,12 +314,20 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 {
 	struct event_batch *b = fill->sp->batch;
 	uint32_t i, j, arrived = UINT32_MAX;
+	bool unmapped = false;
 
 	for (i = 0; i < b->nr; i++) {
 		const struct os_event *ev = &b->event[i];
 
-		if (b->applied[i])
+		if (b->applied[i] == EVENT_APPLIED)
 			continue;
+		if (b->applied[i] == EVENT_APPLYING && ev->kind == OS_EVENT_UNMAP &&
+		    touches_arrived(b, *addr)) {
+			/* It is still to be found out whether that is gone. */
+			if (touches(&b->gone, *addr, *addr + PAGE_SIZE))
+				return false;
+			continue;
+		}
 		if (ev->kind == OS_EVENT_UNMAP && *addr - ev->from < ev->end - ev->from &&
 		    ((i < fill->settled && fill->epoch[i] != arrived) ||
 		     (arrived == UINT32_MAX &&
@@ -303,6 +337,8 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 		    *addr - ev->from < ev->end - ev->from &&
 		    has_grown(fill, *addr, arrived != UINT32_MAX))
 			return false;
+		unmapped |= ev->kind == OS_EVENT_UNMAP && i < fill->after &&
+			    *addr - ev->from < ev->end - ev->from;
 		/* Read before the child: its own thread may have discarded that. */
 		if (ev->kind == OS_EVENT_REMOVE && i < fill->after &&
 		    *addr - ev->from < ev->end - ev->from)
@@ -310,14 +346,15 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 		if (moves(fill, i, *addr)) {
 			*addr = *addr - ev->from + ev->to;
 			arrived = fill->epoch[i];
+			unmapped = false;
 		} else if (fill->moved[i] && *addr - ev->to < ev->len) {
 			/* Something else was moved there, so it had gone before. */
-			for (j = i + 1; j < b->nr && !moves(fill, j, *addr); j++)
-				;
+			j = unmapped ? b->nr : moved_before(b, i, *addr);
 			if (j == b->nr)
 				return false;
 			*addr = *addr - b->event[j].from + b->event[j].to;
 			arrived = fill->epoch[j];
+			i = j;
 		}
 	}
 	return true;
@@ -473,7 +510,7 @@ static void log_to_batch(struct fill *fill, uint32_t seen)
 			event_came(fill->sp, &ev);
 		if (b->nr == EVENTS_MAX)
 			os_die(TOO_FAST);
-		b->applied[b->nr] = false;
+		b->applied[b->nr] = EVENT_READ;
 		fill->epoch[b->nr] = epoch;
 		b->event[b->nr++] = ev;
 		if (i < seen)

@@ -486,12 +486,19 @@ struct fork_state {
  */
 #define EVENTS_MAX 8192u
 
+/* Applying an event may take reading others, and filling a child that is among them. */
+enum event_progress {
+	EVENT_READ,
+	EVENT_APPLYING,
+	EVENT_APPLIED,
+};
+
 /* What was read with the gate closed; the reader's. */
 struct event_batch {
 	uint32_t nr, nr_faults, nr_arrived;
 	struct os_event event[EVENTS_MAX]; /* structural, in the order they were read */
-	bool applied[EVENTS_MAX];
-	struct range arrived[EVENTS_MAX]; /* where this batch's REMAPs led */
+	uint8_t applied[EVENTS_MAX];       /* enum event_progress */
+	struct range arrived[EVENTS_MAX];  /* where this batch's REMAPs led */
 	/* The same of what was read, and what of it was seen as a hole: lib/landed.h. */
 	struct range_set landed, gone;
 	struct os_event fault[EVENTS_MAX];
@@ -500,7 +507,7 @@ struct event_batch {
 		int uffd;
 		uint32_t after; /* events read before it */
 	} child[64];
-	uint32_t nr_children;
+	uint32_t nr_children, nr_filled;
 };
 
 /* ---- discards (lib/zap.h) --------------------------------------------------------- */

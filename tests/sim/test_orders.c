@@ -251,10 +251,41 @@ SCENE(nothing_leaves_what_came_too_late_to_be_registered, SEEDS)
 
 /* ---- the children of raw clones ---------------------------------------------------- */
 
-static void looks_where_both_are(void *arg __attribute__((unused)))
+static void looks_at_all_places(void *arg __attribute__((unused)))
 {
-	look(0, 16);
-	look(32, 16);
+	unsigned page;
+
+	for (page = 0; page < 80; page += 16)
+		if (sim_mapped(at(page)))
+			look(page, 16);
+}
+
+/* Two mappings of 16 pages, all of them on the device. */
+static void start_with_two(unsigned first, unsigned second)
+{
+	start("ram");
+	map(first, 16, SIM_RW);
+	fill(first, 16, 'a');
+	migrate(first, 16, device);
+	map(second, 16, SIM_RW);
+	fill(second, 16, 'A');
+	migrate(second, 16, device);
+}
+
+static void move(unsigned from, unsigned nr, unsigned to, unsigned nr_then)
+{
+	CHECK_EQ(sim_mremap(at(from), nr * SIM_PAGE, at(to), nr_then * SIM_PAGE, false),
+		 0);
+}
+
+/* All that is there has the same bytes in the child. */
+static void clone_and_end(void)
+{
+	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
+	looks_at_all_places(NULL);
+	while (!sim_children_filled())
+		sim_sleep(20000);
+	end();
 }
 
 /*
@@ -263,70 +294,46 @@ static void looks_where_both_are(void *arg __attribute__((unused)))
  */
 SCENE(a_raw_clone_has_what_gave_its_place_to_another, CHILD_SEEDS)
 {
-	start("ram");
-	map(0, 16, SIM_RW);
-	map(64, 16, SIM_RW);
-	fill(0, 16, 'a');
-	fill(64, 16, 'A');
-	migrate(0, 16, device);
-	migrate(64, 16, device);
-	CHECK_EQ(sim_mremap(at(0), 16 * SIM_PAGE, at(32), 16 * SIM_PAGE, false), 0);
+	start_with_two(0, 64);
+	move(0, 16, 32, 16);
 	CHECK_EQ(sim_mremap(at(64), 16 * SIM_PAGE, at(0), 16 * SIM_PAGE, sim_below(2)),
 		 0);
-	CHECK_EQ(sim_fork(looks_where_both_are, NULL), 0);
-	look(0, 16);
-	look(32, 16);
-	while (!sim_children_filled())
-		sim_sleep(20000);
-	end();
-}
-
-static void looks_at_both(void *arg __attribute__((unused)))
-{
-	look(0, 32);
-	look(64, 16);
+	clone_and_end();
 }
 
 /* A neighbour has grown into that place, of which the kernel tells nobody. */
 SCENE(a_raw_clone_has_what_gave_its_place_to_a_neighbour, CHILD_SEEDS)
 {
-	start("ram");
-	map(0, 16, SIM_RW);
-	fill(0, 16, 'a');
-	migrate(0, 16, device);
-	map(16, 16, SIM_RW);
-	fill(16, 16, 'A');
-	migrate(16, 16, device);
-	CHECK_EQ(sim_mremap(at(16), 16 * SIM_PAGE, at(64), 16 * SIM_PAGE, false), 0);
-	CHECK_EQ(sim_mremap(at(0), 16 * SIM_PAGE, at(0), 32 * SIM_PAGE, false), 0);
-	CHECK_EQ(sim_fork(looks_at_both, NULL), 0);
-	look(0, 32);
-	look(64, 16);
-	while (!sim_children_filled())
-		sim_sleep(20000);
-	end();
-}
-
-static void looks_at_the_third_place(void *arg __attribute__((unused)))
-{
-	look(32, 16);
+	start_with_two(0, 16);
+	move(16, 16, 64, 16);
+	move(0, 16, 0, 32);
+	clone_and_end();
 }
 
 /* What is moved over something else, and on from there, takes nothing of that along. */
 SCENE(a_raw_clone_has_nothing_of_what_was_moved_over, CHILD_SEEDS)
 {
-	start("ram");
-	map(0, 16, SIM_RW);
-	map(64, 16, SIM_RW);
-	fill(0, 16, 'a');
-	fill(64, 16, 'A');
-	migrate(0, 16, device);
-	migrate(64, 16, device);
-	CHECK_EQ(sim_mremap(at(64), 16 * SIM_PAGE, at(0), 16 * SIM_PAGE, false), 0);
-	CHECK_EQ(sim_mremap(at(0), 16 * SIM_PAGE, at(32), 16 * SIM_PAGE, false), 0);
-	CHECK_EQ(sim_fork(looks_at_the_third_place, NULL), 0);
-	look(32, 16);
-	while (!sim_children_filled())
-		sim_sleep(20000);
-	end();
+	start_with_two(0, 64);
+	move(64, 16, 0, 16);
+	move(0, 16, 32, 16);
+	clone_and_end();
+}
+
+static void moves_into_what_is_left(void *arg __attribute__((unused)))
+{
+	while (sim_mapped(at(0)))
+		sim_point();
+	move(64, 16, 0, 16);
+}
+
+/* The second of two moves may be told of before the first. */
+SCENE(a_raw_clone_has_what_gave_its_place_to_another_threads, CHILD_SEEDS)
+{
+	uint32_t tid;
+
+	start_with_two(0, 64);
+	tid = sim_spawn("follow", moves_into_what_is_left, NULL);
+	move(0, 16, 32, 16);
+	sim_join(tid);
+	clone_and_end();
 }

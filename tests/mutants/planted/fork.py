@@ -3,13 +3,33 @@
 from .mutant import Mutant
 
 MUTANTS = [
+    # ---- fork -------------------------------------------------------------------------
     Mutant("taken_again_is_not_moved", "lib/fork_fill.c",
            "a raw clone has not seen a move whose old place is taken again", """
 				 (i < fill->settled || is_taken_again(fill, i) ||
 """, """
 				 (i < fill->settled || (0 && is_taken_again(fill, i)) ||
 """),
-    # ---- fork -------------------------------------------------------------------------
+    Mutant("grown_into_is_not_moved", "lib/fork_fill.c",
+           "a raw clone has not seen a move into whose old place a neighbour has grown", """
+				  (ended && has_grown(fill, b->event[i].from, false)) ||
+""", ""),
+    Mutant("told_later_is_forgotten", "lib/fork_fill.c",
+           "a raw clone lacks what was moved before, and told of after, another move", """
+			j = unmapped ? b->nr : moved_before(b, i, *addr);
+""", """
+			j = b->nr;
+			(void)moved_before, (void)unmapped;
+"""),
+    Mutant("left_before_the_child_has_it", "lib/event.c",
+           "what a batch brings back meanwhile a raw clone does not get", """
+		event_gather(sp);
+		fill_children(sp);
+	}
+""", """
+		event_gather(sp);
+	}
+"""),
     Mutant("fork_in_an_open_world", "lib/fork.c",
            "the child's memory is copied while others change states", """
 	gate_close(&sp->world);

@@ -148,7 +148,7 @@ static bool goes_on(struct touched *t)
 	return true;
 }
 
-/* Linux 6.18 alone forgets one in a thousand. */
+/* Linux 6.18 alone forgets some. */
 TEST(nobody_waits_where_nothing_is_registered_any_more)
 {
 	struct touched t = { .p = map(TOUCHED) };
