@@ -30,7 +30,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/policy.h"
@@ -292,15 +291,6 @@ static void tell(struct tree *tree, const struct process *process)
 	ctl_message_put(tree->ctl, process->pid, text);
 }
 
-/* Of the processor: what a look waits for one, on a busy machine, is not its price. */
-static uint64_t thread_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 static void look(struct tree *tree)
 {
 	struct tree_strays *s = tree->strays;
@@ -347,9 +337,10 @@ void tree_strays_look(struct tree *tree)
 
 	if (!s || now < s->due_ns)
 		return;
-	cost = thread_ns();
+	/* What it waits for a processor, on a busy machine, is not its price. */
+	cost = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	look(tree);
-	cost = thread_ns() - cost;
+	cost = clock_ns(CLOCK_THREAD_CPUTIME_ID) - cost;
 	s->rest_ns = s->rest_ns * 2 < REST_MAX_NS ? s->rest_ns * 2 : REST_MAX_NS;
 	s->due_ns = now + (cost * REST > s->rest_ns ? cost * REST : s->rest_ns);
 }

@@ -22,6 +22,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <time.h>
 
 /* Messages remembered, so that they are printed once. */
 #define TREE_SAID 16
@@ -119,6 +120,7 @@ void tree_leave(struct tree *tree);
 /* Removes the file now. */
 void tree_remove(struct tree *tree);
 
+uint64_t clock_ns(clockid_t clock);
 uint64_t monotonic_ns(void);
 
 #endif

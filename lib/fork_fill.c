@@ -11,7 +11,10 @@
  * - an UNMAP that the child has seen needs no following: nothing can be filled there,
  *   unless a mapping that is new there was registered late, see look_at_late(), or has
  *   grown there, see has_grown();
- * - a REMAP that it has seen is one whose old place the child does not have;
+ * - a REMAP that it has seen is one whose old place the child does not have, or where
+ *   something else is by then, see look_at_remaps();
+ * - an event that is being applied, while others are read, is in the table in part: see
+ *   child_address();
  * - what was read before a moment without unread events, before the child's FORK, it has
  *   seen: there the order of the log is that of what happened;
  * - a REMOVE leaves nothing to see. What was read before the child counts as before it,

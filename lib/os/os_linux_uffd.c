@@ -91,8 +91,8 @@ int os_uffd_register(int uffd, uintptr_t start, size_t len)
  * Linux 6.18 wakes who waits there and gives the mapping up afterwards. Who faults in
  * between, holding the lock of the mapping alone, is told of the userfaultfd and waits
  * for ever (fs/userfaultfd.c, userfaultfd_unregister(): no vma_start_write() before
- * wake_userfault()); tests/system/os/test_os_files sees it within a second or two. So they
- * are woken again when nobody can come any more.
+ * wake_userfault(); tests/system/os/test_os_files sees it within seconds). So they are
+ * woken again when nobody can come any more.
  */
 int os_uffd_unregister(int uffd, uintptr_t start, size_t len)
 {

@@ -86,7 +86,7 @@ MUTANTS = [
 """),
    Mutant("coherent_after_a_clone", "lib/event.c",
            "after a raw clone a coherent page counts as one that only we have", """
-	if (b->nr_children)
+	if (b->nr_filled < b->nr_children)
 		coherent_forked(sp);
 """, """
 """),

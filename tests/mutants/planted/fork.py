@@ -11,7 +11,7 @@ MUTANTS = [
 				 (i < fill->settled || (0 && is_taken_again(fill, i)) ||
 """),
     Mutant("grown_into_is_not_moved", "lib/fork_fill.c",
-           "a raw clone has not seen a move into whose old place a neighbour has grown", """
+           "a raw clone has not seen a move whose old place a neighbour took", """
 				  (ended && has_grown(fill, b->event[i].from, false)) ||
 """, ""),
     Mutant("told_later_is_forgotten", "lib/fork_fill.c",
@@ -58,12 +58,10 @@ MUTANTS = [
 """),
     Mutant("raw_child_is_empty", "lib/event.c",
            "a raw clone's child gets nothing of what was migrated", """
-	for (c = 0; c < b->nr_children; c++)
 		fork_fill(sp, b->child[c].uffd, b->child[c].after);
-	/* Both may grow""", """
-	for (c = 0; c < b->nr_children; c++)
+""", """
 		os_uffd_close(b->child[c].uffd);
-	/* Both may grow"""),
+"""),
    Mutant("forget_the_childs_reference", "lib/pagemap_share.c",
            "a page of a shared page map is freed while a child has it", """
 		for (; left; left &= left - 1)
