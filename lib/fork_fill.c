@@ -14,7 +14,7 @@
  * - a REMAP that it has seen is one whose old place the child does not have, or where
  *   something else is by then, see look_at_remaps();
  * - an event that is being applied, while others are read, is in the table in part: see
- *   child_address();
+ *   is_taken_away();
  * - what was read before a moment without unread events, before the child's FORK, it has
  *   seen: there the order of the log is that of what happened;
  * - a REMOVE leaves nothing to see. What was read before the child counts as before it,
@@ -307,12 +307,34 @@ static bool touches_arrived(const struct event_batch *b, uintptr_t addr)
 	return false;
 }
 
+/* [ev->from, ev->end), of an UNMAP or a REMOVE. */
+static bool covers(const struct os_event *ev, uintptr_t addr)
+{
+	return addr - ev->from < ev->end - ev->from;
+}
+
 /*
- * Where the child has the page that is at addr here; false: nowhere. An UNMAP that it may
- * not have seen, or that may have come before the page's arrival, needs no looking: what
- * is unmapped there cannot be filled. One that it has seen does: a mapping beside it may
- * have grown into its place.
+ * Does event i, an UNMAP, keep the page at addr, there since that epoch, from the child?
+ * One that it may not have seen, or that may have come before the page's arrival, needs
+ * no looking: what is unmapped there cannot be filled. One that it has seen does: a
+ * mapping beside it may have grown into its place.
  */
+static bool is_taken_away(struct fill *fill, uint32_t i, uintptr_t addr, uint32_t arrived)
+{
+	struct event_batch *b = fill->sp->batch;
+	bool has_arrived = arrived != UINT32_MAX;
+
+	/* Just now it is found out whether what is here is gone. */
+	if (b->applied[i] == EVENT_APPLYING && touches_arrived(b, addr))
+		return touches(&b->gone, addr, addr + PAGE_SIZE);
+	if (i < fill->settled && fill->epoch[i] != arrived)
+		return true;
+	if (!has_arrived && touches(&fill->fresh, addr, addr + PAGE_SIZE))
+		return true;
+	return i < fill->after && has_grown(fill, addr, has_arrived);
+}
+
+/* Where the child has the page that is at addr here; false: nowhere. */
 static bool child_address(struct fill *fill, uintptr_t *addr)
 {
 	struct event_batch *b = fill->sp->batch;
@@ -324,27 +346,13 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 
 		if (b->applied[i] == EVENT_APPLIED)
 			continue;
-		if (b->applied[i] == EVENT_APPLYING && ev->kind == OS_EVENT_UNMAP &&
-		    touches_arrived(b, *addr)) {
-			/* It is still to be found out whether that is gone. */
-			if (touches(&b->gone, *addr, *addr + PAGE_SIZE))
+		if (ev->kind == OS_EVENT_UNMAP && covers(ev, *addr)) {
+			if (is_taken_away(fill, i, *addr, arrived))
 				return false;
-			continue;
+			unmapped |= i < fill->after;
 		}
-		if (ev->kind == OS_EVENT_UNMAP && *addr - ev->from < ev->end - ev->from &&
-		    ((i < fill->settled && fill->epoch[i] != arrived) ||
-		     (arrived == UINT32_MAX &&
-		      touches(&fill->fresh, *addr, *addr + PAGE_SIZE))))
-			return false;
-		if (ev->kind == OS_EVENT_UNMAP && i < fill->after &&
-		    *addr - ev->from < ev->end - ev->from &&
-		    has_grown(fill, *addr, arrived != UINT32_MAX))
-			return false;
-		unmapped |= ev->kind == OS_EVENT_UNMAP && i < fill->after &&
-			    *addr - ev->from < ev->end - ev->from;
 		/* Read before the child: its own thread may have discarded that. */
-		if (ev->kind == OS_EVENT_REMOVE && i < fill->after &&
-		    *addr - ev->from < ev->end - ev->from)
+		if (ev->kind == OS_EVENT_REMOVE && covers(ev, *addr) && i < fill->after)
 			return false;
 		if (moves(fill, i, *addr)) {
 			*addr = *addr - ev->from + ev->to;
