@@ -23,6 +23,7 @@
 #include "lib/notifier.h"
 #include "lib/page.h"
 #include "lib/pagemap.h"
+#include "lib/pagemap_fault.h"
 #include "lib/unshare.h"
 #include "lib/zap.h"
 
@@ -202,10 +203,14 @@ static bool is_destination(struct uhmm_space *sp, uhmm_pfn_t dst)
 /* Taken: a destination serves one page. */
 static void take_destination(struct uhmm_space *sp, uhmm_pfn_t dst, uintptr_t addr)
 {
-	if (pfn_device(dst))
-		pagemap_set_owner(pagemap_at(sp, pfn_device(dst)), pfn_page(dst), addr);
-	else
+	struct uhmm_pagemap *map = pagemap_at(sp, pfn_device(dst));
+
+	if (map) {
+		map_faults_expire(map, addr, 1);
+		pagemap_set_owner(map, pfn_page(dst), addr);
+	} else {
 		frame_set_owner(sp, pfn_page(dst), addr);
+	}
 }
 
 static bool is_zero_page(uintptr_t addr)

@@ -17,6 +17,7 @@
 #include "lib/migrate_range.h"
 #include "lib/migration_folio.h"
 #include "lib/page.h"
+#include "lib/pagemap_fault.h"
 #include "lib/unshare.h"
 #include "lib/zap.h"
 
@@ -57,10 +58,14 @@ void migration_folio_drop(struct uhmm_space *sp, uhmm_pfn_t pfn)
 
 static void set_owner(struct uhmm_space *sp, uhmm_pfn_t pfn, uintptr_t addr)
 {
-	if (in_frame(pfn))
+	struct uhmm_pagemap *map = pagemap_at(sp, pfn_device(pfn));
+
+	if (map) {
+		map_faults_expire(map, addr, CHUNK_PAGES);
+		pagemap_set_owner(map, pfn_page(pfn), addr);
+	} else {
 		frame_set_owner(sp, pfn_page(pfn), addr);
-	else
-		pagemap_set_owner(pagemap_at(sp, pfn_device(pfn)), pfn_page(pfn), addr);
+	}
 }
 
 /* ---- sources ---------------------------------------------------------------------- */

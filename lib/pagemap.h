@@ -66,7 +66,7 @@ struct map_page {
 
 /* See pagemap_fault.h. */
 struct map_faults {
-	struct uhmm_lock lock; /* of first, nr, addr */
+	struct uhmm_lock lock; /* of first, nr, addr; nr is read without as well */
 	uint32_t first, nr;
 	uintptr_t addr[MAP_FAULTS_MAX];
 	uint32_t work; /* futex: the thread's bell */

@@ -24,14 +24,28 @@ static void ring(struct map_faults *mf)
 	os_wake(&mf->work, 1);
 }
 
-static bool is_queued(const struct map_faults *mf, uintptr_t addr)
+/* Of a request: the page has been in memory since, so who touched it has been served. */
+#define IS_STALE 1u
+
+/* The i-th of those that wait, the one that is being served first. */
+static uintptr_t *request(struct map_faults *mf, uint32_t i)
+{
+	return &mf->addr[(mf->first + i) % MAP_FAULTS_MAX];
+}
+
+static bool is_queued(struct map_faults *mf, uintptr_t addr)
 {
 	uint32_t i;
 
 	for (i = 0; i < mf->nr; i++)
-		if (mf->addr[(mf->first + i) % MAP_FAULTS_MAX] == addr)
+		if (*request(mf, i) == addr)
 			return true;
 	return false;
+}
+
+static void set_nr(struct map_faults *mf, uint32_t nr)
+{
+	__atomic_store_n(&mf->nr, nr, __ATOMIC_RELEASE);
 }
 
 bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
@@ -48,7 +62,8 @@ bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
 	uhmm_lock(&mf->lock);
 	queued = running(mf) && is_queued(mf, addr);
 	if (!queued && running(mf) && mf->nr < MAP_FAULTS_MAX) {
-		mf->addr[(mf->first + mf->nr++) % MAP_FAULTS_MAX] = addr;
+		*request(mf, mf->nr) = addr;
+		set_nr(mf, mf->nr + 1);
 		queued = true;
 	}
 	uhmm_unlock(&mf->lock);
@@ -57,22 +72,51 @@ bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
 	return queued;
 }
 
-static bool next(struct map_faults *mf, uintptr_t *addr)
+void map_faults_expire(struct uhmm_pagemap *map, uintptr_t addr, size_t nr)
+{
+	struct map_faults *mf = &map->faults;
+	uint32_t i;
+
+	if (!__atomic_load_n(&mf->nr, __ATOMIC_ACQUIRE))
+		return;
+	uhmm_lock(&mf->lock);
+	for (i = 0; i < mf->nr; i++)
+		if (*request(mf, i) - addr < nr * PAGE_SIZE)
+			*request(mf, i) |= IS_STALE;
+	uhmm_unlock(&mf->lock);
+}
+
+/* The one that has waited longest: it waits until it is done with. False: nobody does. */
+static bool first_of(struct map_faults *mf, uintptr_t *addr)
 {
 	bool any;
 
 	uhmm_lock(&mf->lock);
 	any = mf->nr;
-	if (any) {
-		*addr = mf->addr[mf->first];
-		mf->first = (mf->first + 1) % MAP_FAULTS_MAX;
-		mf->nr--;
-	}
+	if (any)
+		*addr = *request(mf, 0);
 	uhmm_unlock(&mf->lock);
 	return any;
 }
 
+/* From here on who touches the page asks anew. */
+static void done_with_first(struct map_faults *mf)
+{
+	uhmm_lock(&mf->lock);
+	mf->first = (mf->first + 1) % MAP_FAULTS_MAX;
+	set_nr(mf, mf->nr - 1);
+	uhmm_unlock(&mf->lock);
+}
+
 /* ---- the thread ------------------------------------------------------------------- */
+
+/* Looked at after the page's entry: what is on the device by then is what was touched. */
+static bool is_stale(struct map_faults *mf)
+{
+	uintptr_t addr;
+
+	return !first_of(mf, &addr) || addr & IS_STALE;
+}
 
 /* What there is to say of the page, if it is on the device still. */
 static bool describe(struct uhmm_pagemap *map, uintptr_t addr, struct uhmm_fault *fault)
@@ -92,7 +136,7 @@ static bool describe(struct uhmm_pagemap *map, uintptr_t addr, struct uhmm_fault
 	if (folio)
 		e = folio_page(e, page_index(addr));
 	is = entry_state(e) == PAGE_DEVICE && entry_device(e) == map->number &&
-	     migration_mapping(addr, addr + PAGE_SIZE, &vma);
+	     !is_stale(&map->faults) && migration_mapping(addr, addr + PAGE_SIZE, &vma);
 	gate_leave(&sp->gate, shard);
 	gate_end_visit(&sp->world, &visit);
 	if (is)
@@ -120,6 +164,7 @@ static void serve(struct uhmm_pagemap *map, uintptr_t addr)
 	gate_visit(&sp->world, &visit);
 	if (r < 0)
 		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
+	done_with_first(&map->faults);
 	os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
 	gate_end_visit(&sp->world, &visit);
 	__atomic_fetch_add(&sp->migration_done, 1, __ATOMIC_SEQ_CST);
@@ -140,8 +185,8 @@ static void thread_main(void *arg)
 	os_wake(&mf->tid, INT_MAX);
 	while (running(mf)) {
 		seen = __atomic_load_n(&mf->work, __ATOMIC_ACQUIRE);
-		if (next(mf, &addr))
-			serve(map, addr);
+		if (first_of(mf, &addr))
+			serve(map, addr & ~(uintptr_t)IS_STALE);
 		else
 			os_wait(&mf->work, seen, -1);
 	}
@@ -182,8 +227,8 @@ void map_faults_stop(struct uhmm_pagemap *map)
 	uhmm_unlock(&mf->lock);
 	ring(mf);
 	os_thread_join(&mf->thread);
-	while (next(mf, &addr))
-		os_uffd_wake(map->sp->uffd, addr, PAGE_SIZE);
+	for (; first_of(mf, &addr); done_with_first(mf))
+		os_uffd_wake(map->sp->uffd, addr & ~(uintptr_t)IS_STALE, PAGE_SIZE);
 }
 
 static void forget(struct uhmm_pagemap *map)

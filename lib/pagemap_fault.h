@@ -26,5 +26,12 @@ int map_faults_start_all(struct uhmm_space *sp);
  * has too much to do, or that is who asks. Any thread; takes a leaf lock.
  */
 bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid);
+/*
+ * nr pages from addr on go to this page map. A request for one of them that still waits
+ * is of before, and was served by whatever brought the page into memory: the driver is
+ * not to bring it back again. Before their entries say so, the gate entered or closed;
+ * takes a leaf lock.
+ */
+void map_faults_expire(struct uhmm_pagemap *map, uintptr_t addr, size_t nr);
 
 #endif

@@ -235,7 +235,9 @@ struct uhmm_pagemap_ops {
 	 * the page map that may do anything, one page at a time; who touched the page
 	 * sleeps. 0: if the page is still on the device it is touched again. -errno: it
 	 * is fetched by copy_to_ram(). May be NULL: always copy_to_ram(), which costs
-	 * less.
+	 * less. A touch that was served is not asked for once more when the page has gone
+	 * to the device again; except, with UHMM_DELIVERY_THREAD, one that the kernel
+	 * told of and that nobody has looked at since.
 	 */
 	int (*migrate_to_ram)(void *ctx, const struct uhmm_fault *fault);
 	/*

@@ -161,11 +161,13 @@ static void *read_all(void *p)
 API_TEST(several_threads_touch_the_same_pages, .timeout_s = 60)
 {
 	struct board *b = board_open_serving(delivery, bring_sixteen);
-	char *p = api_map(NR);
+	char *pages = api_map(10 * NR), *p;
 	pthread_t thread[4];
 	int round, i;
 
 	for (round = 0; round < 10; round++) {
+		/* Others each time: a fault may be read late, and is of before. */
+		p = pages + round * NR * PAGE;
 		api_fill(p, NR, 1);
 		board_take(b, p, NR);
 		for (i = 0; i < 4; i++)
@@ -174,6 +176,71 @@ API_TEST(several_threads_touch_the_same_pages, .timeout_s = 60)
 			pthread_join(thread[i], NULL);
 		CHECK_SOON(api_stats(b->space).now_device == 0);
 	}
+	board_close(b);
+}
+
+static uint32_t busy; /* is the driver with the first page? Until it is let go. */
+static uint32_t let_go;
+
+static int first_is_slow(struct board *b, const struct uhmm_fault *fault)
+{
+	if (fault->addr == (uintptr_t)other) {
+		__atomic_store_n(&busy, 1, __ATOMIC_RELEASE);
+		while (!__atomic_load_n(&let_go, __ATOMIC_ACQUIRE))
+			sched_yield();
+	}
+	return bring(b, fault, 1);
+}
+
+static void *touch(void *p)
+{
+	api_check(p, 1, p == other ? 1 : 2);
+	return NULL;
+}
+
+/* The program itself brings nr pages from p on into memory. */
+static void bring_back(struct board *b, char *p, size_t nr)
+{
+	struct steps s;
+
+	CHECK_EQ(steps_setup(&s, b, p, nr, UHMM_SELECT_DEVICE_PRIVATE), 0);
+	steps_copy(&s, true);
+	steps_end(&s);
+	CHECK_EQ(steps_moved(&s), nr);
+}
+
+/*
+ * A page is touched while the driver has another to serve. Until it comes to that one,
+ * the page has been in memory, where it was read, and is on the device again.
+ */
+API_TEST(a_touch_that_was_answered_brings_nothing_back, .timeout_s = 60)
+{
+	struct board *b = board_open_serving(delivery, first_is_slow);
+	char *p = api_map(2);
+	pthread_t thread[2];
+	struct steps s;
+
+	api_fill(p, 2, 1);
+	other = p;
+	busy = let_go = 0;
+	board_take(b, p, 2);
+	CHECK_EQ(pthread_create(&thread[0], NULL, touch, p), 0);
+	CHECK_SOON(__atomic_load_n(&busy, __ATOMIC_ACQUIRE));
+	CHECK_EQ(pthread_create(&thread[1], NULL, touch, p + PAGE), 0);
+	usleep(50000); /* that it has asked the driver is not to be seen */
+	bring_back(b, p + PAGE, 1);
+	pthread_join(thread[1], NULL);
+	CHECK_EQ(api_stats(b->space).now_device, 1);
+	CHECK_EQ(steps_setup(&s, b, p + PAGE, 1, UHMM_SELECT_SYSTEM), 0);
+	steps_copy(&s, false);
+	steps_end(&s);
+	__atomic_store_n(&let_go, 1, __ATOMIC_RELEASE);
+	pthread_join(thread[0], NULL);
+	usleep(20000);
+	CHECK_EQ(api_stats(b->space).now_device, 1);
+	CHECK_EQ(board_faults(b), 1);
+	api_check(p, 2, 1);
+	CHECK_EQ(board_faults(b), 2);
 	board_close(b);
 }
 

@@ -75,4 +75,10 @@ MUTANTS = [
 	if (w->seen[i] & OS_PAGE_ZERO)
 		return false;
 """),
+    Mutant("served_touch_is_served_again", "lib/pagemap_fault.c",
+           "a driver brings back what was touched before it took the page", """
+			*request(mf, i) |= IS_STALE;
+""", """
+			*request(mf, i) |= 0;
+"""),
 ]
