@@ -386,7 +386,7 @@ static void fill_children(struct uhmm_space *sp)
 	if (b->nr_filled < b->nr_children)
 		coherent_forked(sp);
 	while (b->nr_filled < b->nr_children) {
-		c = b->nr_filled++;
+		c = b->nr_filled++ % EVENT_CHILDREN_MAX;
 		fork_fill(sp, b->child[c].uffd, b->child[c].after);
 	}
 }
@@ -399,7 +399,7 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	 */
 	while (!to_be_replaced(sp, addr) && !is_gone(sp->batch, addr) &&
 	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN) {
-		event_gather(sp);
+		event_read_or_yield(sp);
 		fill_children(sp);
 	}
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
@@ -496,9 +496,7 @@ static void apply_one(struct uhmm_space *sp, uint32_t i)
 		notifier_end(sp, told);
 		break;
 	}
-	/* Unless the batch was full, and its place is another's by now. */
-	if (sp->batch->applied[i] == EVENT_APPLYING)
-		sp->batch->applied[i] = EVENT_APPLIED;
+	sp->batch->applied[i] = EVENT_APPLIED;
 }
 
 void event_apply_batch(struct uhmm_space *sp)
@@ -506,6 +504,8 @@ void event_apply_batch(struct uhmm_space *sp)
 	struct event_batch *b = sp->batch;
 	uint32_t i;
 
+	assert_always(!b->applying);
+	b->applying = true;
 	/* Both may grow meanwhile: see drop_if_gone(). */
 	fill_children(sp);
 	for (i = 0; i < b->nr; i++) {
@@ -515,6 +515,7 @@ void event_apply_batch(struct uhmm_space *sp)
 	}
 	b->nr = b->nr_arrived = b->nr_children = b->nr_filled = 0;
 	b->landed.nr = b->gone.nr = 0;
+	b->applying = false;
 }
 
 void event_add(struct uhmm_space *sp, const struct os_event *ev)
@@ -554,14 +555,49 @@ bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end)
 		overlap(ev->to, ev->to + ev->len, start, end));
 }
 
+static void add_child(struct uhmm_space *sp, int uffd)
+{
+	struct event_batch *b = sp->batch;
+	uint32_t c = b->nr_children++ % EVENT_CHILDREN_MAX;
+
+	__atomic_store_n(&sp->filling, true, __ATOMIC_RELAXED);
+	b->child[c].uffd = uffd;
+	b->child[c].after = b->nr;
+}
+
+/* Events of one read. */
+#define READ_MAX 32u
+
+static bool has_room(const struct event_batch *b, uint32_t part)
+{
+	return b->nr + READ_MAX <= EVENTS_MAX / part &&
+	       b->nr_children - b->nr_filled + READ_MAX <= EVENT_CHILDREN_MAX / part;
+}
+
+bool event_is_due(const struct event_batch *b)
+{
+	return !has_room(b, 2);
+}
+
+static void make_room(struct uhmm_space *sp)
+{
+	const struct event_batch *b = sp->batch;
+
+	if (b->applying && !has_room(b, 1))
+		os_die("memory is mapped and unmapped faster than can be followed");
+	if (!b->applying && event_is_due(b))
+		event_apply_batch(sp);
+}
+
 /* One read. The number of events, or -errno; *structural if one was. */
 static int read_some(struct uhmm_space *sp, bool *structural)
 {
 	struct event_batch *b = sp->batch;
-	struct os_event ev[32];
+	struct os_event ev[READ_MAX];
 	int n, i;
 
-	n = landed_read(&b->landed, sp->uffd, ev, 32, event_gone, sp);
+	make_room(sp);
+	n = landed_read(&b->landed, sp->uffd, ev, READ_MAX, event_gone, sp);
 	for (i = 0; i < n; i++) {
 		if (ev[i].kind == OS_EVENT_FAULT) {
 			if (b->nr_faults < EVENTS_MAX)
@@ -569,11 +605,7 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 			else
 				os_uffd_wake(sp->uffd, ev[i].addr, PAGE_SIZE);
 		} else if (ev[i].kind == OS_EVENT_FORK) {
-			if (b->nr_children == sizeof(b->child) / sizeof(b->child[0]))
-				event_apply_batch(sp);
-			__atomic_store_n(&sp->filling, true, __ATOMIC_RELAXED);
-			b->child[b->nr_children].uffd = ev[i].child;
-			b->child[b->nr_children++].after = b->nr;
+			add_child(sp, ev[i].child);
 			*structural = true;
 		} else {
 			event_add(sp, &ev[i]);
@@ -583,20 +615,20 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 	return n;
 }
 
-int event_read(struct uhmm_space *sp)
+void event_read_or_yield(struct uhmm_space *sp)
 {
 	bool structural;
 
-	return read_some(sp, &structural);
+	if (read_some(sp, &structural) <= 0)
+		os_yield();
 }
 
 void event_gather(struct uhmm_space *sp)
 {
 	uint64_t until = os_now_ns() + GATHER_NS;
 
-	while (event_unread(sp) && os_now_ns() < until)
-		if (event_read(sp) <= 0)
-			os_yield();
+	while (event_unread(sp) && !event_is_due(sp->batch) && os_now_ns() < until)
+		event_read_or_yield(sp);
 }
 
 void event_repeat_faults(struct uhmm_space *sp)

@@ -23,10 +23,21 @@ int event_read_and_apply(struct uhmm_space *sp);
  * raised again.
  */
 void event_repeat_faults(struct uhmm_space *sp);
-/* The gate is closed: reads on, into sp->batch, until nothing is unread. */
+/*
+ * The gate is closed: reads on, into sp->batch, until nothing is unread or the batch is
+ * due.
+ */
 void event_gather(struct uhmm_space *sp);
-/* The same, one read: the number of events, or -errno. */
-int event_read(struct uhmm_space *sp);
+/*
+ * The same, one read, for who fills memory and was told that something is unread. A batch
+ * that is due is applied first; one that is being applied only grows.
+ */
+void event_read_or_yield(struct uhmm_space *sp);
+/*
+ * Is it time to apply the batch? What comes in the middle of an event cannot be applied
+ * before that one's end, so only half of it is filled before.
+ */
+bool event_is_due(const struct event_batch *b);
 /* Does a structural event say something of [start, end)? */
 bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end);
 /*

@@ -106,7 +106,7 @@ static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
 		stop = vma.end < end ? vma.end : end;
 		r = os_uffd_probe(sp->uffd, start, PAGE_SIZE);
 		if (r == -EAGAIN) {
-			event_gather(sp); /* and look again: it may have changed */
+			event_read_or_yield(sp); /* and look again: it may have changed */
 			continue;
 		}
 		if (r == 0 && range_add(&fill->fresh, start, stop))
@@ -537,12 +537,14 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 	struct os_event before;
 
 	fill_begin(sp, child_uffd);
+	sp->batch->applying = true;
 	log_to_batch(fill, seen);
 	for (i = 0; i < nr; i++)
 		if (frozen_to_event(&done->record[i], &before))
 			fill_note_event(fill, &before);
 	fill_run(fill);
 	sp->batch->nr = sp->batch->gone.nr = 0;
+	sp->batch->applying = false;
 }
 
 /* All of it now: in the middle of a fork somebody may hold the lock that maps memory. */

@@ -125,7 +125,7 @@ static bool concerned(const struct event_batch *b, uint32_t *i, uintptr_t start,
 	for (; *i < b->nr; ++*i)
 		if (event_concerns(&b->event[*i], start, end))
 			return true;
-	return b->nr_children || b->nr > EVENTS_MAX / 2;
+	return b->nr_children || event_is_due(b);
 }
 
 static void load_run(struct uhmm_space *sp, struct run *run, uintptr_t end)
@@ -211,8 +211,7 @@ static int patiently(struct uhmm_space *sp, struct run *run, uintptr_t start,
 		r = fill(sp, run);
 		if (r != -EAGAIN || os_now_ns() >= until)
 			return r;
-		if (event_read(sp) <= 0)
-			os_yield();
+		event_read_or_yield(sp);
 	}
 }
 

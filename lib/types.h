@@ -485,6 +485,8 @@ struct fork_state {
  * once.
  */
 #define EVENTS_MAX 8192u
+/* Children of raw clones that are read of before one is filled. */
+#define EVENT_CHILDREN_MAX 1024u
 
 /* Applying an event may take reading others, and filling a child that is among them. */
 enum event_progress {
@@ -502,12 +504,13 @@ struct event_batch {
 	/* The same of what was read, and what of it was seen as a hole: lib/landed.h. */
 	struct range_set landed, gone;
 	struct os_event fault[EVENTS_MAX];
-	/* Children of raw clones whose memory is to be filled in. */
+	/* Children of raw clones whose memory is to be filled in; a ring. */
 	struct {
 		int uffd;
 		uint32_t after; /* events read before it */
-	} child[64];
+	} child[EVENT_CHILDREN_MAX];
 	uint32_t nr_children, nr_filled;
+	bool applying;
 };
 
 /* ---- discards (lib/zap.h) --------------------------------------------------------- */

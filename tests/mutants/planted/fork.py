@@ -23,11 +23,11 @@ MUTANTS = [
 """),
     Mutant("left_before_the_child_has_it", "lib/event.c",
            "what a batch brings back meanwhile a raw clone does not get", """
-		event_gather(sp);
+		event_read_or_yield(sp);
 		fill_children(sp);
 	}
 """, """
-		event_gather(sp);
+		event_read_or_yield(sp);
 	}
 """),
     Mutant("fork_in_an_open_world", "lib/fork.c",
