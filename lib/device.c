@@ -246,20 +246,30 @@ int device_after_fork(struct uhmm_device *dev)
 	return r;
 }
 
+/* Of a layer alone. */
+static void layer_stat(struct uhmm_device *dev, struct uhmm_device_stat *stat)
+{
+	*stat = (struct uhmm_device_stat){ .size = sizeof(*stat) };
+	if (DRIVER_HAS(dev->driver, stat))
+		dev->driver->stat(dev->impl, stat);
+}
+
 void device_stat(struct uhmm_device *dev, struct uhmm_device_stat *out)
 {
-	struct uhmm_device_stat stat = { .size = sizeof(stat) }, below;
+	struct uhmm_device_stat stat, below;
 	size_t size = out->size < sizeof(stat) ? out->size : sizeof(stat);
+	uint64_t resident, metadata;
 
-	if (DRIVER_HAS(dev->driver, stat))
-		dev->driver->stat(dev->impl, &stat);
+	layer_stat(dev, &stat);
 	for (dev = dev->next; dev; dev = dev->next) {
-		below = (struct uhmm_device_stat){ .size = sizeof(below) };
-		if (DRIVER_HAS(dev->driver, stat))
-			dev->driver->stat(dev->impl, &below);
+		layer_stat(dev, &below);
+		resident = stat.bytes_resident + below.bytes_resident;
+		metadata = stat.bytes_metadata + below.bytes_metadata;
+		if (!stat.stores && !stat.pages)
+			stat = below; /* what is above passes pages through */
 		stat.bytes_stored = below.bytes_stored;
-		stat.bytes_resident += below.bytes_resident;
-		stat.bytes_metadata += below.bytes_metadata;
+		stat.bytes_resident = resident;
+		stat.bytes_metadata = metadata;
 	}
 	stat.size = out->size;
 	memcpy(out, &stat, size);

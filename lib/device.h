@@ -58,8 +58,8 @@ int device_flush(struct uhmm_device *dev);
 /* In a forked child, before anything else, with no batch in flight. */
 int device_after_fork(struct uhmm_device *dev);
 /*
- * Counts of the top layer, memory of all of them. stat->size is set by the caller, as in
- * <uhmm/device.h>.
+ * Counts of the top layer that counts what is stored, memory of all of them. stat->size
+ * is set by the caller, as in <uhmm/device.h>.
  */
 void device_stat(struct uhmm_device *dev, struct uhmm_device_stat *stat);
 

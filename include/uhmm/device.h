@@ -167,6 +167,10 @@ struct uhmm_driver {
 	 * do. -errno: the child cannot go on and is ended.
 	 */
 	int (*after_fork)(void *dev);
+	/*
+	 * A layer that passes pages through as they are says bytes_resident and
+	 * bytes_metadata alone: what is stored is counted below. May be NULL.
+	 */
 	void (*stat)(void *dev, struct uhmm_device_stat *stat);
 };
 

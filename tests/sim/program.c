@@ -8,7 +8,11 @@
  */
 #include <string.h>
 
+#include "lib/device.h"
+#include "lib/fault_internal.h"
 #include "lib/host.h"
+#include "lib/page.h"
+#include "lib/pagemap.h"
 #include "tests/sim/program.h"
 #include "uhmm/uhmm.h"
 
@@ -117,12 +121,46 @@ void read_all(struct program *p)
 			check("read", sim_read(ARENA_BASE + i * SIM_PAGE, buf, SIM_PAGE));
 }
 
+/* Is the page at addr on a device that things are stored on? */
+static bool is_stored(struct uhmm_space *sp, uintptr_t addr)
+{
+	struct chunk *chunk;
+	bool folio;
+	entry_t *entry = find_entry(sp, addr, &chunk, &folio);
+	entry_t e = entry ? entry_load(entry) : 0;
+
+	return entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e));
+}
+
+/* Each page that a device keeps is one that the table names. */
+static void check_devices(struct uhmm_space *sp)
+{
+	struct uhmm_device_stat d;
+	uint64_t named = 0, kept = 0;
+	uintptr_t at = 0;
+	unsigned i;
+
+	for (; page_first(sp, at, UINT64_C(1) << ADDRESS_BITS, &at); at += SIM_PAGE)
+		named += is_stored(sp, at);
+	for (i = 1; i < SPACE_DEVICES; i++) {
+		if (sp->device[i] && !pagemap_at(sp, i)) {
+			d = (struct uhmm_device_stat){ .size = sizeof(d) };
+			device_stat(sp->device[i], &d);
+			kept += d.pages;
+		}
+	}
+	if (named != kept)
+		sim_fail("devices keep %lu pages, of which %lu are the program's", kept,
+			 named);
+}
+
 static void check_stats(struct program *p)
 {
 	struct uhmm_stats s = { .size = sizeof(s) };
 
 	/* Copies of pages that came back are freed after who waited for them went on. */
 	sim_sleep(50000000);
+	check_devices(p->space);
 	check("uhmm_stats_get", uhmm_stats_get(p->space, &s));
 	if (s.load_failed)
 		sim_fail("%lu loads failed", s.load_failed);

@@ -123,6 +123,14 @@ static void layer_stat(void *dev, struct uhmm_device_stat *stat)
 	stat->bytes_metadata = 4;
 }
 
+/* Of a layer that passes pages through. */
+static void through_stat(void *dev, struct uhmm_device_stat *stat)
+{
+	CHECK(dev != journal);
+	stat->bytes_resident = 500;
+	stat->bytes_metadata = 5;
+}
+
 static void *complete_later(void *arg)
 {
 	usleep(2000);
@@ -167,6 +175,18 @@ static const struct uhmm_driver layer = {
 	.stat = layer_stat,
 };
 
+static const struct uhmm_driver through = {
+	.size = sizeof(through),
+	.name = "through",
+	.flags = UHMM_DRIVER_LAYER | UHMM_DRIVER_MEMORY,
+	.thread_model = UHMM_THREAD_PARALLEL,
+	.batch = 32,
+	.open = layer_open,
+	.close = layer_close,
+	.submit = layer_submit,
+	.stat = through_stat,
+};
+
 /*
  * Built against a header that ended with submit: what follows is not its own, and calling
  * it would end the test.
@@ -185,7 +205,8 @@ static const struct uhmm_driver later = {
 	.stat = (void (*)(void *, struct uhmm_device_stat *))(uintptr_t)8,
 };
 
-static const struct uhmm_driver *const drivers[] = { &bottom, &later, &layer, NULL };
+static const struct uhmm_driver *const drivers[] = { &bottom, &later, &layer, &through,
+						     NULL };
 
 static struct uhmm_device *open_stack(const char *spec)
 {
@@ -247,6 +268,19 @@ TEST(statistics_of_a_stack)
 	CHECK_EQ(stat.bytes_stored, 100);
 	CHECK_EQ(stat.bytes_resident, 8192 + 4096);
 	CHECK_EQ(stat.bytes_metadata, 100);
+	device_close(dev);
+}
+
+TEST(what_passes_pages_through_counts_none)
+{
+	struct uhmm_device *dev = open_stack("through+bottom");
+	struct uhmm_device_stat stat = { .size = sizeof(stat) };
+
+	device_stat(dev, &stat);
+	CHECK_EQ(stat.pages, 10);
+	CHECK_EQ(stat.bytes_stored, 100);
+	CHECK_EQ(stat.bytes_resident, 500 + 4096);
+	CHECK_EQ(stat.bytes_metadata, 5 + 96);
 	device_close(dev);
 }
 
