@@ -223,6 +223,13 @@ class Sim(Unit):
         return [int(seed) for seed in seeds], hangs
 
 
+class Scenes(Unit):
+    """What else runs on the simulated machine."""
+
+    def wanted(self, clean):
+        return [program for program in super().wanted(clean) if program.name != "sim"]
+
+
 class One(Tests):
     """A test program by itself, of whatever layer."""
 
@@ -242,5 +249,5 @@ def program_of(tree, name):
 def layers_of(tree, seeds, names):
     """In the order they are tried in; only those with a name of these, if there are."""
     layers = [Unit(tree, "unit", ["unit", "device"]), Sim(tree, "sim", ["sim"], seeds),
-              Tests(tree, "system", ["system", "dmirror"])]
+              Scenes(tree, "sim", ["sim"]), Tests(tree, "system", ["system", "dmirror"])]
     return [layer for layer in layers if not names or layer.name in names]

@@ -13,7 +13,8 @@
 #define SEEDS 1000
 #define HUGE_SEEDS 100
 #define CHILD_SEEDS 200
-#define CHUNK 512u /* pages of a huge page */
+#define CHUNK 512u  /* pages of a huge page */
+#define PAGES 960u /* more than a budget that the library itself fits in */
 
 static struct uhmm_space *space;
 static struct uhmm_device *device;
@@ -40,6 +41,12 @@ static void fill(unsigned page, unsigned nr, char with)
 {
 	for (; nr; nr--, page++, with++)
 		CHECK_EQ(sim_write(at(page) + page % 500, &with, 1), 0);
+}
+
+static void move(unsigned from, unsigned nr, unsigned to, unsigned nr_then)
+{
+	CHECK_EQ(sim_mremap(at(from), nr * SIM_PAGE, at(to), nr_then * SIM_PAGE, false),
+		 0);
 }
 
 /* The world compares what is read. */
@@ -249,6 +256,74 @@ SCENE(nothing_leaves_what_came_too_late_to_be_registered, SEEDS)
 	end();
 }
 
+/* ---- in frames, and at fork() ------------------------------------------------------ */
+
+static uint64_t in_frames(void)
+{
+	struct uhmm_stats stats = { .size = sizeof(stats) };
+
+	CHECK_EQ(uhmm_stats_get(space, &stats), 0);
+	return stats.now_probation;
+}
+
+/* A frame is stored by where its page is, and that changes. */
+SCENE(what_has_moved_in_its_frame_is_stored, HUGE_SEEDS)
+{
+	struct uhmm_stats stats = { .size = sizeof(stats) };
+	unsigned tries = 0;
+
+	start("delay+lz4");
+	CHECK_EQ(uhmm_stats_get(space, &stats), 0);
+	map(0, PAGES, SIM_RW);
+	CHECK_EQ(uhmm_manage(space, (void *)at(0), 2 * PAGES * SIM_PAGE), 0);
+	CHECK_EQ(uhmm_budget_set(space,
+				 stats.rss_anon_bytes +
+					 (BUDGET_OWN_PAGES + PAGES / 4) * SIM_PAGE),
+		 0);
+	fill(0, PAGES, 'a');
+	for (; !in_frames(); tries++) {
+		CHECK_GT(PAGES / 16, tries);
+		look(tries * 16, 16);
+		sim_sleep(1000000);
+	}
+	CHECK_EQ(uhmm_budget_set(space, 0), 0);
+	move(PAGES / 2, PAGES / 2, PAGES, PAGES / 2);
+	migrate(PAGES, PAGES / 2, device);
+	migrate(0, PAGES / 2, device);
+	CHECK_EQ(in_frames(), 0);
+	look(0, PAGES / 2);
+	look(PAGES, PAGES / 2);
+	end();
+}
+
+static void moves_and_grows(void *arg __attribute__((unused)))
+{
+	move(0, 16, 32, 16);
+	move(32, 16, 32, 8);
+	move(32, 8, 32, 16);
+	look(32, 16);
+}
+
+static void ends(void *arg __attribute__((unused)))
+{
+}
+
+/* In the middle of a fork this is only written down, and what is touched is copied. */
+SCENE(what_grows_where_it_was_moved_to_is_empty_at_a_fork, SEEDS)
+{
+	uint32_t tid;
+
+	start("ram");
+	map(0, 16, SIM_RW);
+	fill(0, 16, 'a');
+	CHECK_EQ(migrate(0, 16, device), 16);
+	tid = sim_spawn("grow", moves_and_grows, NULL);
+	CHECK_EQ(sim_fork_libc(&library_atfork, ends, NULL), 0);
+	sim_join(tid);
+	look(32, 16);
+	end();
+}
+
 /* ---- the children of raw clones ---------------------------------------------------- */
 
 static void looks_at_all_places(void *arg __attribute__((unused)))
@@ -270,12 +345,6 @@ static void start_with_two(unsigned first, unsigned second)
 	map(second, 16, SIM_RW);
 	fill(second, 16, 'A');
 	migrate(second, 16, device);
-}
-
-static void move(unsigned from, unsigned nr, unsigned to, unsigned nr_then)
-{
-	CHECK_EQ(sim_mremap(at(from), nr * SIM_PAGE, at(to), nr_then * SIM_PAGE, false),
-		 0);
 }
 
 /* All that is there has the same bytes in the child. */
