@@ -237,6 +237,17 @@ static void unmaps_add(struct unmaps *u, struct file *uffd, uintptr_t start,
 	uffd->changing++;
 }
 
+/* Who is interrupted between a change and telling of it stays so for as long. */
+#define LATE_NS 300000u
+
+/* The address space is let go of, and nobody has been told of the change yet. */
+static void before_telling(void)
+{
+	sim_point();
+	if (sim_chance(sim_config.late_event))
+		sim_sleep(world_below(LATE_NS));
+}
+
 static void unmaps_complete(struct unmaps *u)
 {
 	unsigned i;
@@ -289,7 +300,7 @@ int sim_munmap(uintptr_t addr, size_t len)
 		return -EBUSY;
 	unmap(mm, addr, addr + len, &u);
 	sim_trace("munmap", (int64_t)addr, (int64_t)(addr + len), 0, 0);
-	sim_point();
+	before_telling();
 	unmaps_complete(&u);
 	return 0;
 }
@@ -309,7 +320,7 @@ int sim_mmap(uintptr_t addr, size_t len, unsigned prot)
 	unmap(mm, addr, addr + len, &u);
 	vma_insert(mm, vma);
 	sim_trace("mmap", (int64_t)addr, (int64_t)(addr + len), prot, 0);
-	sim_point();
+	before_telling();
 	unmaps_complete(&u);
 	return 0;
 }
@@ -380,7 +391,7 @@ static int resize(struct mm *mm, uintptr_t addr, size_t old_len, size_t new_len)
 		return 0;
 	}
 	unmap(mm, addr + new_len, addr + old_len, &u);
-	sim_point();
+	before_telling();
 	unmaps_complete(&u);
 	return 0;
 }
@@ -411,7 +422,7 @@ static int move_mapping(struct mm *mm, uintptr_t from, size_t old_len, uintptr_t
 	if (!keep_old)
 		unmap(mm, from, from + old_len, &late);
 	vma_merge(mm);
-	sim_point();
+	before_telling();
 	unmaps_complete(&early);
 	if (vma.uffd)
 		uffd_event(vma.uffd,

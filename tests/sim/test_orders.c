@@ -70,7 +70,7 @@ static size_t migrate(unsigned page, unsigned nr, struct uhmm_device *to)
 
 static void run(void (*fn)(void *), unsigned seeds)
 {
-	struct sim_config config = { .seed = 1 };
+	struct sim_config config = { .seed = 1, .late_event = 4 };
 
 	for (; config.seed <= seeds; config.seed++)
 		sim_run(&config, fn, NULL);
@@ -405,4 +405,22 @@ SCENE(a_raw_clone_has_what_gave_its_place_to_another_threads, CHILD_SEEDS)
 	move(0, 16, 32, 16);
 	sim_join(tid);
 	clone_and_end();
+}
+
+static void moves_16(void *arg __attribute__((unused)))
+{
+	move(0, 16, 32, 16);
+}
+
+/* What was moved before fork() copied it may be told of when the child has begun. */
+SCENE(a_child_learns_of_what_was_told_late, CHILD_SEEDS)
+{
+	uint32_t tid;
+
+	start_with_two(0, 64);
+	tid = sim_spawn("move", moves_16, NULL);
+	CHECK_EQ(sim_fork_libc(&library_atfork, looks_at_all_places, NULL), 0);
+	sim_join(tid);
+	looks_at_all_places(NULL);
+	end();
 }

@@ -33,6 +33,7 @@ SEEN = {
     "grown_into_is_not_moved": "orders",
     "left_before_the_child_has_it": "orders",
     "load_is_not_told": "test_api_exclusive",
+    "hand_over_too_early": "orders",
     "lost_page_is_zeros": "test_api_steps",
     "lz4_almost_the_same": "test_device",
     "lz4_does_not_compare": "test_device_claims",
