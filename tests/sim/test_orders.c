@@ -388,6 +388,25 @@ SCENE(a_raw_clone_has_nothing_of_what_was_moved_over, CHILD_SEEDS)
 	clone_and_end();
 }
 
+/* Where a mapping has shrunk and grown again is nothing, of which nobody is told. */
+SCENE(a_raw_clone_has_nothing_where_a_mapping_grew_again, CHILD_SEEDS)
+{
+	start_with_two(0, 64);
+	move(0, 16, 0, 8);
+	move(0, 8, 0, 16);
+	clone_and_end();
+}
+
+/* And the same where it was moved to. */
+SCENE(a_raw_clone_has_nothing_where_what_moved_grew_again, CHILD_SEEDS)
+{
+	start_with_two(0, 64);
+	move(0, 16, 32, 16);
+	move(32, 16, 32, 8);
+	move(32, 8, 32, 16);
+	clone_and_end();
+}
+
 static void moves_into_what_is_left(void *arg __attribute__((unused)))
 {
 	while (sim_mapped(at(0)))
