@@ -61,9 +61,8 @@ struct sim_config {
 	uint32_t short_move; /* 1 in so many batches ends early; 0: none */
 	uint32_t busy_move;  /* 1 in so many MOVEs finds its page busy; 0: none */
 	uint32_t no_memory;  /* 1 in so many has no memory for a page table; 0: none */
-	uint32_t
-		late_event; /* 1 in so many is told of a while after the change; 0: none */
-	uint32_t rss_late;  /* the library's own memory is counted each so manyth time */
+	uint32_t late_event; /* 1 in so many changes is told of late; 0: none */
+	uint32_t rss_late;   /* the library's own memory is counted each so manyth time */
 	/*
 	 * The so many-th call of those that may fail for want of memory, descriptors or
 	 * threads does; 0: none. And all behind it, if it persists.
