@@ -84,10 +84,9 @@ static void to_none(struct uhmm_space *sp, entry_t *entry, uintptr_t addr, entry
 	assert_always(page_change(sp, entry, addr, &e, entry_make(PAGE_NONE, 0, 0)));
 }
 
-/* Who sleeps on it finds out what is there now. */
+/* It was a migration's. Who sleeps on it finds out what is there now. */
 static void take_from_migration(struct uhmm_space *sp, uintptr_t addr, entry_t e)
 {
-	migration_disown(sp, e);
 	if (e & ENTRY_WANTED)
 		os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
 }
@@ -121,7 +120,6 @@ static void discard_folio(struct discard *d, struct chunk *chunk, uintptr_t addr
 		give_up_device(d, entry_device(f), entry_payload(f));
 		break;
 	default:
-		migration_disown(d->sp, f);
 		if (f & ENTRY_WANTED)
 			os_uffd_wake(d->sp->uffd, addr, CHUNK_SIZE);
 	}

@@ -96,11 +96,6 @@ void migration_follow(struct uhmm_space *sp, entry_t e, uintptr_t to)
 		pagemap_set_owner(map, entry_payload(e), to);
 }
 
-void migration_disown(struct uhmm_space *sp, entry_t e)
-{
-	migration_follow(sp, e, 0);
-}
-
 static bool is_source(entry_t e, uhmm_pfn_t src)
 {
 	return entry_state(e) == PAGE_MIGRATING && entry_payload(e) == pfn_page(src) &&

@@ -5,8 +5,8 @@
  * A page between setup and finalize is MIGRATING. That is no busy state: its holder is a
  * driver, which may take long and may itself touch memory, so nobody waits for it but
  * threads of the program that touch the page. Everybody else may take such a page away
- * from the migration, with the gate closed: its source is then *disowned* (its owner is
- * 0) and belongs to the migration alone, which drops it at the end.
+ * from the migration, with the gate closed: the entry does not name the source any more,
+ * which then belongs to the migration alone and is dropped at the end.
  *
  * What a migration knows of a page is its source, a frame or a page of a page map; where
  * the program has it is the source's owner, so that it may move meanwhile.
@@ -85,9 +85,7 @@ void migration_free(struct migration *mg);
  */
 entry_t *migration_entry(struct uhmm_space *sp, uhmm_pfn_t src, uintptr_t *addr);
 
-/* With the gate closed: the page of a MIGRATING entry is the migration's alone now. */
-void migration_disown(struct uhmm_space *sp, entry_t e);
-/* The same, of any entry: the program has the page at another address now. */
+/* With the gate closed, of any entry: the program has the page at another address now. */
 void migration_follow(struct uhmm_space *sp, entry_t e, uintptr_t to);
 
 /* In a forked child, whose threads are not in the middle of any. */

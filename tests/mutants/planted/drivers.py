@@ -16,10 +16,12 @@ MUTANTS = [
 """, """
 		return map != NULL;
 """),
-    Mutant("disowned_is_settled", "lib/event.c",
+    Mutant("taken_is_settled", "lib/migration.c",
            "a page that was unmapped during a migration comes back at its end", """
-	migration_disown(sp, e);
+	return entry && is_source(entry_load(entry), src) ? entry : NULL;
 """, """
+	(void)is_source;
+	return entry;
 """),
     Mutant("end_without_waking", "lib/notifier.c",
            "who waits for the end of an invalidation sleeps on", """
