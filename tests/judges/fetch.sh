@@ -39,6 +39,16 @@ why()
 	sed -n '/^[EW]:/p' log | head -n 1
 }
 
+# What apt says of the network when the disk is full too.
+unreachable()
+{
+	if grep -q 'No space left' log; then
+		echo "the disk is full: $dir"
+		exit 1
+	fi
+	skip "$1: $(why)"
+}
+
 [ ! -e "$dir/source-$package/complete" ] || exit 0
 command -v apt-get >/dev/null && command -v dpkg-source >/dev/null ||
 	skip "there is no apt-get or no dpkg-source here: $package is a package of Debian"
@@ -54,9 +64,9 @@ rm -rf "$part"
 mkdir -p "$part"
 cd "$part"
 apt_get update >log 2>&1 && ls "$apt"/lists/*_Sources* >/dev/null 2>&1 ||
-	skip "$from cannot be reached: $(why)"
+	unreachable "$from cannot be reached"
 apt_get source --download-only "$package" >>log 2>&1 ||
-	skip "the source of $package cannot be had from $from: $(why)"
+	unreachable "the source of $package cannot be had from $from"
 dpkg-source --no-check -x ./*.dsc src >>log 2>&1 || {
 	echo "$package does not unpack: $(tail -n 1 log)"
 	exit 1
