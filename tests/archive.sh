@@ -11,3 +11,9 @@ archive()
 		'Created-By: Packages' |
 		sed -n 's/^Debian \(.*\/debian\/ [a-z]*\)$/\1/p' | head -n 1
 }
+
+# Does what apt wrote to LOG say so? Its last word is of the archive then too.
+disk_is_full()
+{
+	grep -q 'No space left' "$1"
+}

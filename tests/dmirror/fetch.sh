@@ -70,6 +70,10 @@ cd "$dir/$name.part"
 : >log
 # Not both: what is asked for by FETCH_RELEASE=1 is to be the second.
 { [ -z "${FETCH_RELEASE:-}" ] && download; } || download_from_release || {
+	if disk_is_full log; then
+		echo "the disk is full: $dir"
+		exit 1
+	fi
 	why="$name cannot be had from $(place): $(sed -n '/^[EW]:/p' log | tail -n 1)"
 	# The archive has answered, so it is not the network.
 	if ls apt/lists/*_Packages* >/dev/null 2>&1 && [ "$suite" != sid ]; then

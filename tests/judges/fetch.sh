@@ -39,10 +39,9 @@ why()
 	sed -n '/^[EW]:/p' log | head -n 1
 }
 
-# What apt says of the network when the disk is full too.
 unreachable()
 {
-	if grep -q 'No space left' log; then
+	if disk_is_full log; then
 		echo "the disk is full: $dir"
 		exit 1
 	fi
