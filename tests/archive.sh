@@ -12,8 +12,15 @@ archive()
 		sed -n 's/^Debian \(.*\/debian\/ [a-z]*\)$/\1/p' | head -n 1
 }
 
-# Does what apt wrote to LOG say so? Its last word is of the archive then too.
+# Is that why it failed? What apt wrote to LOG says so, or nothing can be written there.
 disk_is_full()
 {
-	grep -q 'No space left' "$1"
+	local is=1
+
+	if grep -q 'No space left' "$1" ||
+		! head -c 65536 /dev/zero 2>/dev/null >"$1.room"; then
+		is=0
+	fi
+	rm -f "$1.room"
+	return $is
 }
