@@ -497,6 +497,24 @@ static void apply_one(struct uhmm_space *sp, uint32_t i)
 	sp->batch->applied[i] = EVENT_APPLIED;
 }
 
+static void empty(struct event_batch *b)
+{
+	b->nr = b->nr_arrived = b->nr_children = b->nr_filled = 0;
+	b->landed.nr = b->gone.nr = 0;
+	b->applying = false;
+}
+
+void event_after_fork(struct uhmm_space *sp)
+{
+	struct event_batch *b = sp->batch;
+
+	empty(b);
+	b->nr_faults = 0;
+	range_reset(&b->landed);
+	range_reset(&b->gone);
+	range_reset(&sp->late);
+}
+
 void event_apply_batch(struct uhmm_space *sp)
 {
 	struct event_batch *b = sp->batch;
@@ -511,9 +529,7 @@ void event_apply_batch(struct uhmm_space *sp)
 			apply_one(sp, i);
 		fill_children(sp);
 	}
-	b->nr = b->nr_arrived = b->nr_children = b->nr_filled = 0;
-	b->landed.nr = b->gone.nr = 0;
-	b->applying = false;
+	empty(b);
 }
 
 void event_add(struct uhmm_space *sp, const struct os_event *ev)

@@ -38,6 +38,11 @@ void event_read_or_yield(struct uhmm_space *sp);
  * before that one's end, so only half of it is filled before.
  */
 bool event_is_due(const struct event_batch *b);
+/*
+ * In a forked child: while its memory was copied the parent's reader may have been
+ * filling the child of a raw clone, with a batch of its own.
+ */
+void event_after_fork(struct uhmm_space *sp);
 /* Does a structural event say something of [start, end)? */
 bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end);
 /*

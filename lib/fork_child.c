@@ -9,6 +9,7 @@
 #include <limits.h>
 
 #include "lib/device.h"
+#include "lib/event.h"
 #include "lib/fork.h"
 #include "lib/frame.h"
 #include "lib/frozen.h"
@@ -19,6 +20,7 @@
 #include "lib/pagemap_fault.h"
 #include "lib/pagemap_share.h"
 #include "lib/page.h"
+#include "lib/range.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
 #include "lib/space.h"
@@ -230,7 +232,8 @@ int fork_child(struct uhmm_space *sp)
 	sp->fence.nr = 0;
 	fs->log->lock = (struct uhmm_lock){ 0 };
 	fs->frozen_lock = (struct uhmm_lock){ 0 };
-	fs->landed.lock = (struct uhmm_lock){ 0 };
+	range_reset(&fs->landed);
+	event_after_fork(sp);
 	gate_after_fork(&sp->world, true); /* by us, in fork_prepare() */
 	gate_after_fork(&sp->gate, false);
 	sp->device_lock = (struct uhmm_lock){ 0 };

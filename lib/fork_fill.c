@@ -460,6 +460,10 @@ static void fill_begin(struct uhmm_space *sp, int uffd)
 	fill->sp = sp;
 	fill->uffd = uffd;
 	fill->nr = fill->nr_events = fill->nr_waiting = 0;
+	/* We may have been copied by fork() in the middle of another one. */
+	range_reset(&fill->wiped);
+	range_reset(&fill->wiped_later);
+	range_reset(&fill->fresh);
 	fill->who = (struct fork_name){ 0 };
 }
 

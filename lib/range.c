@@ -77,6 +77,12 @@ int range_remove(struct range_set *set, uintptr_t start, uintptr_t end)
 	return r;
 }
 
+void range_reset(struct range_set *set)
+{
+	set->lock = (struct uhmm_lock){ 0 };
+	set->nr = 0;
+}
+
 void range_add_or_all(struct range_set *set, uintptr_t start, uintptr_t end)
 {
 	static const uintptr_t all = (uintptr_t)1 << ADDRESS_BITS;

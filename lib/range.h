@@ -14,6 +14,11 @@ int range_add(struct range_set *set, uintptr_t start, uintptr_t end);
 void range_add_or_all(struct range_set *set, uintptr_t start, uintptr_t end);
 int range_remove(struct range_set *set, uintptr_t start, uintptr_t end);
 /*
+ * Empty, and nobody at it: of a set that the calling thread alone uses, or that fork()
+ * has copied while somebody was.
+ */
+void range_reset(struct range_set *set);
+/*
  * The first piece of [start, end) that is inside the set (or outside it). False: none.
  */
 bool range_clip(struct range_set *set, bool inside, uintptr_t start, uintptr_t end,
