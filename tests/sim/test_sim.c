@@ -48,7 +48,6 @@ static void run_one(uint64_t seed, uint32_t schedule, bool trace)
 	if (seed % 4 != 0) {
 		config.spurious = 40;
 		config.short_move = 30;
-		config.late_event = 20;
 		config.busy_move = seed % 4 == 1 ? 60 : 0;
 		config.no_memory = seed % 4 == 2 ? 200 : 0;
 	}
