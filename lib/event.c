@@ -398,6 +398,8 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	while (!to_be_replaced(sp, addr) && !is_gone(sp->batch, addr) &&
 	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN) {
 		event_read_or_yield(sp);
+		/* A child may have seen what is told of after it. */
+		event_gather(sp);
 		fill_children(sp);
 	}
 	event_discard(sp, addr, addr + PAGE_SIZE, false);

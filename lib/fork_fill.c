@@ -541,6 +541,7 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 	struct os_event before;
 
 	fill_begin(sp, child_uffd);
+	/* It is there to be looked at: whoever reads on is not to apply it. */
 	sp->batch->applying = true;
 	log_to_batch(fill, seen);
 	for (i = 0; i < nr; i++)

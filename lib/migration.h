@@ -88,6 +88,12 @@ entry_t *migration_entry(struct uhmm_space *sp, uhmm_pfn_t src, uintptr_t *addr)
 /* With the gate closed, of any entry: the program has the page at another address now. */
 void migration_follow(struct uhmm_space *sp, entry_t e, uintptr_t to);
 
+/*
+ * The page (a frame, or a page of a page map), or the first of a folio, is that of addr
+ * from now on: a destination serves once. nr: pages of it.
+ */
+void migration_take(struct uhmm_space *sp, uhmm_pfn_t pfn, uintptr_t addr, size_t nr);
+
 /* In a forked child, whose threads are not in the middle of any. */
 void migration_after_fork(struct uhmm_space *sp);
 /* The same where the space is good for nothing. */

@@ -200,16 +200,15 @@ static bool is_destination(struct uhmm_space *sp, uhmm_pfn_t dst)
 	       frame_is_lent(sp, pfn_page(dst));
 }
 
-/* Taken: a destination serves one page. */
-static void take_destination(struct uhmm_space *sp, uhmm_pfn_t dst, uintptr_t addr)
+void migration_take(struct uhmm_space *sp, uhmm_pfn_t pfn, uintptr_t addr, size_t nr)
 {
-	struct uhmm_pagemap *map = pagemap_at(sp, pfn_device(dst));
+	struct uhmm_pagemap *map = pagemap_at(sp, pfn_device(pfn));
 
 	if (map) {
-		map_faults_expire(map, addr, 1);
-		pagemap_set_owner(map, pfn_page(dst), addr);
+		map_faults_expire(map, addr, nr);
+		pagemap_set_owner(map, pfn_page(pfn), addr);
 	} else {
-		frame_set_owner(sp, pfn_page(dst), addr);
+		frame_set_owner(sp, pfn_page(pfn), addr);
 	}
 }
 
@@ -258,7 +257,7 @@ static bool insert_locked(struct window *w, struct chunk *chunk, uintptr_t addr,
 	if (empty) {
 		if (moved)
 			w->drop[w->nr_drop++] = pfn_make(0, slot);
-		take_destination(sp, dst, addr);
+		migration_take(sp, dst, addr, 1);
 		to = to_device(w, addr, dst);
 	} else if (moved) {
 		to = entry_make(PAGE_PROBATION, slot, 0);
@@ -342,7 +341,7 @@ static bool commit_page(struct window *w, const struct migration_item *item)
 	bool alive = migration_entry(w->mg->sp, item->src, &addr);
 
 	if (alive && uhmm_pfn_is_valid(item->dst))
-		take_destination(w->mg->sp, item->dst, addr);
+		migration_take(w->mg->sp, item->dst, addr, 1);
 	return alive;
 }
 
@@ -459,7 +458,7 @@ static entry_t outcome(struct window *w, const struct migration_item *item,
 	if (at & UHMM_PFN_ERROR)
 		return entry_make(PAGE_POISONED, 0, 0);
 	if (at != item->src)
-		take_destination(w->mg->sp, at, addr); /* it may have moved */
+		migration_take(w->mg->sp, at, addr, 1); /* it may have moved */
 	if (pfn_device(at))
 		return to_device(w, addr, at);
 	bring_back(w, addr, pfn_page(at));

@@ -17,7 +17,6 @@
 #include "lib/migrate_range.h"
 #include "lib/migration_folio.h"
 #include "lib/page.h"
-#include "lib/pagemap_fault.h"
 #include "lib/unshare.h"
 #include "lib/zap.h"
 
@@ -54,18 +53,6 @@ void migration_folio_drop(struct uhmm_space *sp, uhmm_pfn_t pfn)
 		frame_folio_drop(sp, group_of(pfn));
 	else
 		device_forget(sp, pfn_device(pfn), pfn_page(pfn));
-}
-
-static void set_owner(struct uhmm_space *sp, uhmm_pfn_t pfn, uintptr_t addr)
-{
-	struct uhmm_pagemap *map = pagemap_at(sp, pfn_device(pfn));
-
-	if (map) {
-		map_faults_expire(map, addr, CHUNK_PAGES);
-		pagemap_set_owner(map, pfn_page(pfn), addr);
-	} else {
-		frame_set_owner(sp, pfn_page(pfn), addr);
-	}
 }
 
 /* ---- sources ---------------------------------------------------------------------- */
@@ -212,7 +199,7 @@ static bool insert_locked(struct uhmm_space *sp, struct chunk *chunk,
 		frame_folio_close(sp, in->group, in->addr);
 	}
 	if (empty) {
-		set_owner(sp, in->dst, in->addr);
+		migration_take(sp, in->dst, in->addr, CHUNK_PAGES);
 		to = entry_make(PAGE_DEVICE, pfn_page(in->dst), pfn_device(in->dst));
 		if (moved)
 			frame_folio_drop(sp, in->group);
@@ -328,7 +315,7 @@ static bool commit_inside(struct migration *mg, size_t at, uhmm_pfn_t dst, bool 
 			item->dst = UHMM_PFN_ERROR;
 		} else if (goes_whole(sp, dst)) {
 			/* Of what is left of it there is a copy there. */
-			set_owner(sp, dst, CHUNK_SIZE);
+			migration_take(sp, dst, CHUNK_SIZE, CHUNK_PAGES);
 			item->dst = dst;
 		}
 		split_items(mg, at);
@@ -338,7 +325,7 @@ static bool commit_inside(struct migration *mg, size_t at, uhmm_pfn_t dst, bool 
 	if (chunk && dst & UHMM_PFN_ERROR) {
 		item->dst = UHMM_PFN_ERROR;
 	} else if (chunk && goes_whole(sp, dst)) {
-		set_owner(sp, dst, addr);
+		migration_take(sp, dst, addr, CHUNK_PAGES);
 		item->dst = dst;
 	} else if (chunk && any && !(dst & UHMM_PFN_COMPOUND)) {
 		split_source(mg, at, chunk, addr, rest);
@@ -395,7 +382,7 @@ static entry_t outcome(struct uhmm_space *sp, const struct migration_item *item,
 		poison(sp, chunk, addr);
 		return entry_make(PAGE_NONE, 0, 0);
 	}
-	set_owner(sp, at, addr); /* it may have moved */
+	migration_take(sp, at, addr, CHUNK_PAGES); /* it may have moved */
 	if (pfn_device(at))
 		return entry_make(PAGE_DEVICE, pfn_page(at), pfn_device(at));
 	rest->back = addr;

@@ -23,12 +23,17 @@ MUTANTS = [
 """),
     Mutant("left_before_the_child_has_it", "lib/event.c",
            "what a batch brings back meanwhile a raw clone does not get", """
-		event_read_or_yield(sp);
+		event_gather(sp);
 		fill_children(sp);
 	}
 """, """
-		event_read_or_yield(sp);
+		event_gather(sp);
 	}
+"""),
+    Mutant("batch_outlives_a_fork", "lib/fork_child.c",
+           "a forked child has the batch that its parent's reader was at", """
+	event_after_fork(sp);
+""", """
 """),
     Mutant("fork_in_an_open_world", "lib/fork.c",
            "the child's memory is copied while others change states", """

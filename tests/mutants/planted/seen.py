@@ -6,6 +6,7 @@ is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
     "another_mapping": "orders",
+    "batch_outlives_a_fork": "test_api_fork",
     "budget_raised_twice": "test_budget",
     "came_too_late": "orders",
     "child_has_what_had_shrunk": "orders",
