@@ -199,12 +199,12 @@ static void set_outcome(struct uhmm_space *sp, uint32_t outcome)
 	os_wake(&sp->fork.shared->outcome, INT_MAX);
 }
 
-/* The child that is being served. */
-static void fill_known(struct uhmm_space *sp)
+static void add_later(struct fork_state *fs, int uffd, uint32_t seen)
 {
-	struct fork_state *fs = &sp->fork;
-
-	fork_fill_frozen(sp, fs->child_uffd, fs->child_seen, &fs->shared->child);
+	if (fs->nr_later == FORK_LATER_MAX)
+		os_die("too many children at a time to be filled");
+	fs->later[fs->nr_later].uffd = uffd;
+	fs->later[fs->nr_later++].seen = seen;
 }
 
 static void child_appeared(struct uhmm_space *sp, int uffd)
@@ -225,12 +225,7 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 	if (fs->nr_children == 1)
 		return;
 	/* A raw clone at the same time: which is which cannot be told. Both get all. */
-	fork_fill_frozen(sp, uffd, seen, NULL);
-	if (fs->child_uffd >= 0) {
-		fill_known(sp);
-		fs->child_uffd = -1;
-		set_outcome(sp, FORK_FILLED);
-	}
+	add_later(fs, uffd, seen);
 }
 
 /* The program's own events and faults. */
@@ -276,6 +271,52 @@ static void read_parent(struct uhmm_space *sp)
 	uhmm_unlock(&sp->fork.frozen_lock);
 }
 
+/* Who has changed memory before a child's was copied may tell of it after that. */
+static void gather(struct uhmm_space *sp)
+{
+	while (event_unread(sp)) {
+		read_parent(sp);
+		os_yield();
+	}
+}
+
+static void fill(struct uhmm_space *sp, int uffd, uint32_t seen,
+		 const struct frozen_log *done)
+{
+	uhmm_lock(&sp->fork.frozen_lock);
+	fork_fill_frozen(sp, uffd, seen, done);
+	uhmm_unlock(&sp->fork.frozen_lock);
+}
+
+/* The child that is being served. */
+static void fill_known(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+
+	gather(sp);
+	fill(sp, fs->child_uffd, fs->child_seen, &fs->shared->child);
+	fs->child_uffd = -1;
+}
+
+/* Those that have appeared beside it; then it is filled too. */
+static void fill_later(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+	uint32_t i;
+
+	if (!fs->nr_later)
+		return;
+	for (; fs->nr_later; fs->nr_later--) {
+		gather(sp); /* there may be more of them */
+		i = fs->nr_later - 1;
+		fill(sp, fs->later[i].uffd, fs->later[i].seen, NULL);
+	}
+	if (fs->child_uffd >= 0) {
+		fill_known(sp);
+		set_outcome(sp, FORK_FILLED);
+	}
+}
+
 /*
  * The child that we have been serving comes from a raw clone: it runs no handler that
  * would take over. Its faults need no answer: they end when its userfaultfd is closed.
@@ -284,10 +325,16 @@ static void fill_impostor(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
-	fill_known(sp);
-	fs->shared->child.nr = 0;
+	uint32_t i = fs->nr_later;
+
+	add_later(fs, fs->child_uffd, fs->child_seen);
+	/* Another one may be the forking thread's, and appear while the rest is read. */
 	fs->child_uffd = -1;
 	fs->nr_children = 0;
+	gather(sp);
+	fill(sp, fs->later[i].uffd, fs->later[i].seen, &fs->shared->child);
+	fs->shared->child.nr = 0;
+	fs->later[i] = fs->later[--fs->nr_later];
 }
 
 /* Does this fault show that the child is not the one that the forking thread makes? */
@@ -334,10 +381,8 @@ static void hand_over(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
-	while (event_unread(sp)) {
-		read_parent(sp);
-		os_yield();
-	}
+	gather(sp);
+	fill_later(sp);
 	if (os_handover_send(fs->listener, fs->child_uffd) == 0 && fs->child_uffd >= 0) {
 		os_uffd_close(fs->child_uffd);
 		fs->child_uffd = -1;
@@ -357,6 +402,7 @@ static void serve_once(struct uhmm_space *sp)
 		os_kick_clear(sp->kicker);
 	if (ready & 1)
 		read_parent(sp);
+	fill_later(sp); /* before anybody takes the known one for an impostor */
 	if (ready & 8 && fs->child_uffd >= 0)
 		read_child(sp);
 	if (ready & 4)
@@ -364,9 +410,9 @@ static void serve_once(struct uhmm_space *sp)
 	if (fs->child_uffd >= 0 &&
 	    __atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) == FORK_UNABLE) {
 		fill_known(sp);
-		fs->child_uffd = -1;
 		set_outcome(sp, FORK_FILLED);
 	}
+	fill_later(sp);
 }
 
 void fork_serve(struct uhmm_space *sp)
@@ -381,7 +427,7 @@ void fork_serve(struct uhmm_space *sp)
 	reader_drain(sp);
 	fs->listener = sp->fork_events ? os_handover_listen(&fs->shared->name) : -1;
 	fs->child_uffd = -1;
-	fs->nr_children = 0;
+	fs->nr_children = fs->nr_later = 0;
 	fs->landed.nr = 0;
 	set_phase(sp, FORK_FROZEN);
 	/* Who waits for room may hold a lock of libc that the forking thread needs. */
@@ -391,7 +437,7 @@ void fork_serve(struct uhmm_space *sp)
 	/* A raw clone's, if libc has made none; or it is dead. */
 	if (fs->child_uffd >= 0)
 		fill_known(sp);
-	fs->child_uffd = -1;
+	fill_later(sp);
 	if (fs->listener >= 0)
 		os_close(fs->listener);
 	/* When the lock is ours who found the space frozen is done; nobody else does. */

@@ -581,6 +581,8 @@ void fork_fill_forget(struct uhmm_space *sp)
 	sp->fork.child_uffd = fill->uffd = -1;
 	while (fill->nr_waiting)
 		close_if_open(fill->waiting[--fill->nr_waiting].uffd);
+	while (sp->fork.nr_later)
+		close_if_open(sp->fork.later[--sp->fork.nr_later].uffd);
 }
 
 void fork_fill_fini(struct uhmm_space *sp)

@@ -430,6 +430,9 @@ struct frozen_log {
 	struct frozen_record record[FROZEN_MAX];
 };
 
+/* Children of raw clones beside the child of a fork(), within its milliseconds. */
+#define FORK_LATER_MAX 1024u
+
 /* What parent and child both see from the fork until the child has taken over. */
 struct fork_shared {
 	struct os_handover_name name;
@@ -472,6 +475,12 @@ struct fork_state {
 	uint32_t child_seen; /* records of log from before the child's copy */
 	bool child_known;    /* a fault of it showed that the forking thread made it */
 	unsigned nr_children;
+	/* Children that are filled when all was read that they may have seen. */
+	struct {
+		int uffd;
+		uint32_t seen; /* as child_seen */
+	} later[FORK_LATER_MAX];
+	uint32_t nr_later;
 	/* Children that are filled in, by lib/fork_name.h: where, and how many. */
 	uintptr_t names;
 	uint32_t nr_named;

@@ -13,7 +13,7 @@
 #define SEEDS 1000
 #define HUGE_SEEDS 100
 #define CHILD_SEEDS 200
-#define CHUNK 512u  /* pages of a huge page */
+#define CHUNK 512u /* pages of a huge page */
 #define PAGES 960u /* more than a budget that the library itself fits in */
 
 static struct uhmm_space *space;
@@ -441,5 +441,30 @@ SCENE(a_child_learns_of_what_was_told_late, CHILD_SEEDS)
 	CHECK_EQ(sim_fork_libc(&library_atfork, looks_at_all_places, NULL), 0);
 	sim_join(tid);
 	looks_at_all_places(NULL);
+	end();
+}
+
+static void clones(void *arg __attribute__((unused)))
+{
+	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
+}
+
+/*
+ * fork() may copy the reader while it fills the child of a raw clone, with what was read
+ * by then: that is nothing of the other child's. And what either has seen is read first.
+ */
+SCENE(a_fork_beside_a_raw_clone_has_no_batch, SEEDS)
+{
+	uint32_t tid[2];
+
+	start_with_two(0, 64);
+	tid[0] = sim_spawn("clone", clones, NULL);
+	tid[1] = sim_spawn("move", moves_16, NULL);
+	CHECK_EQ(sim_fork_libc(&library_atfork, looks_at_all_places, NULL), 0);
+	sim_join(tid[0]);
+	sim_join(tid[1]);
+	looks_at_all_places(NULL);
+	while (!sim_children_filled())
+		sim_sleep(20000);
 	end();
 }

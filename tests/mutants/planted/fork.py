@@ -30,6 +30,11 @@ MUTANTS = [
 		event_gather(sp);
 	}
 """),
+    Mutant("beside_a_fork_at_once", "lib/fork.c",
+           "a raw clone beside a fork() is filled before all was read that it has seen", """
+		gather(sp); /* there may be more of them */
+""", """
+"""),
     Mutant("batch_outlives_a_fork", "lib/fork_child.c",
            "a forked child has the batch that its parent's reader was at", """
 	event_after_fork(sp);

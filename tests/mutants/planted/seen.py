@@ -6,7 +6,8 @@ is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
     "another_mapping": "orders",
-    "batch_outlives_a_fork": "test_api_fork",
+    "batch_outlives_a_fork": "orders",
+    "beside_a_fork_at_once": "orders",
     "budget_raised_twice": "test_budget",
     "came_too_late": "orders",
     "child_has_what_had_shrunk": "orders",
