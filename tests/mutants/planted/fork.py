@@ -31,7 +31,7 @@ MUTANTS = [
 	}
 """),
     Mutant("beside_a_fork_at_once", "lib/fork.c",
-           "a raw clone beside a fork() is filled before all was read that it has seen", """
+           "a raw clone beside a fork() is filled before what it has seen was read", """
 		gather(sp); /* there may be more of them */
 """, """
 """),
