@@ -16,6 +16,7 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/grown.h"
 #include "lib/landed.h"
 #include "lib/migrate.h"
 #include "lib/migration.h"
@@ -318,7 +319,7 @@ void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len
  */
 
 /* How long an event may take from the change to the queue before we go on without it. */
-#define GATHER_NS UINT64_C(50000000)
+#define GATHER_NS UINT64_C(1000000000)
 
 static bool overlap(uintptr_t a, uintptr_t a_end, uintptr_t b, uintptr_t b_end)
 {
@@ -635,8 +636,10 @@ void event_read_or_yield(struct uhmm_space *sp)
 {
 	bool structural;
 
-	if (read_some(sp, &structural) <= 0)
-		os_yield();
+	if (read_some(sp, &structural) > 0)
+		return;
+	grown_idle(sp);
+	os_yield();
 }
 
 void event_gather(struct uhmm_space *sp)

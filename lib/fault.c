@@ -28,6 +28,7 @@
 #include "lib/fault_internal.h"
 #include "lib/frame.h"
 #include "lib/gate.h"
+#include "lib/grown.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/pagemap_fault.h"
@@ -483,6 +484,9 @@ void fault_deliver(struct uhmm_space *sp, const struct os_event *ev,
 	buf->tid = ev->tid;
 	switch (fault_resolve(sp, ev->addr, ev->write, buf)) {
 	case -EAGAIN:
+		if (grown_refused(sp, ev))
+			break;
+		/* fall through */
 	case -ENOENT:
 		os_uffd_wake(sp->uffd, ev->addr, PAGE_SIZE);
 		break;

@@ -15,6 +15,7 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/grown.h"
 #include "lib/landed.h"
 #include "lib/migrate.h"
 #include "lib/notifier.h"
@@ -81,7 +82,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	fs->signals = signals;
 	fs->forker = os_tid();
 	fs->copied = os_thread_copied();
-	fs->ready = 0;
+	fs->ready = fs->returned = 0;
 	fs->early_uffd = -1;
 	__atomic_store_n(&fs->log->nr, 0, __ATOMIC_RELAXED);
 	fs->told = notifier_begin(sp, 0, UINTPTR_MAX, UHMM_EVENT_PROTECTION, NULL);
@@ -120,6 +121,7 @@ void fork_parent(struct uhmm_space *sp)
 
 	if (sp->pid != os_pid() || sp->unusable || !fs->shared)
 		return;
+	__atomic_store_n(&fs->returned, 1, __ATOMIC_RELEASE);
 	wait_for_child(sp);
 	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN)
 		map_shares_disclaim(sp);
@@ -134,11 +136,21 @@ void fork_parent(struct uhmm_space *sp)
 	os_restore_signals(&signals);
 }
 
+/*
+ * A log fills while a child that has no processor does not take over. Who faults, or has
+ * changed memory, can wait for that once nobody needs it for fork() to return.
+ */
+static bool holds_back(const struct fork_state *fs)
+{
+	return frozen_room(fs->log) < FROZEN_MAX / 2 &&
+	       __atomic_load_n(&fs->returned, __ATOMIC_ACQUIRE);
+}
+
 bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 {
 	struct fork_state *fs = &sp->fork;
 	uint32_t phase = phase_of(sp);
-	bool frozen;
+	bool frozen, held;
 
 	if (phase != FORK_FROZEN && phase != FORK_SEEN)
 		return false;
@@ -146,9 +158,12 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 		uhmm_lock(&fs->frozen_lock);
 		phase = phase_of(sp);
 		frozen = phase == FORK_FROZEN || phase == FORK_SEEN;
-		if (frozen)
+		held = frozen && holds_back(fs);
+		if (frozen && !held)
 			frozen_fault(sp, sp->uffd, fs->log, addr, fs->frozen_page);
 		uhmm_unlock(&fs->frozen_lock);
+		if (held)
+			os_wait(&fs->phase, phase, LOOK_NS); /* and faults again */
 		return frozen;
 	}
 	/* Another thread's, by a raw clone() in between: it is filled. */
@@ -228,6 +243,14 @@ static void child_appeared(struct uhmm_space *sp, int uffd)
 	add_later(fs, uffd, seen);
 }
 
+static void answer(struct uhmm_space *sp, const struct os_event *fault)
+{
+	int r = frozen_fill(sp, sp->uffd, sp->fork.log, fault->addr, sp->reader_buf);
+
+	if (r && (r != -EAGAIN || !grown_refused(sp, fault)))
+		os_uffd_wake(sp->uffd, fault->addr, PAGE_SIZE);
+}
+
 /* The program's own events and faults. */
 static void read_parent_locked(struct uhmm_space *sp)
 {
@@ -260,7 +283,7 @@ static void read_parent_locked(struct uhmm_space *sp)
 	}
 	for (i = 0; i < n; i++)
 		if (ev[i].kind == OS_EVENT_FAULT)
-			frozen_fault(sp, sp->uffd, fs->log, ev[i].addr, sp->reader_buf);
+			answer(sp, &ev[i]);
 }
 
 /* What was read is logged before another thread's fault looks into the log. */
@@ -271,10 +294,13 @@ static void read_parent(struct uhmm_space *sp)
 	uhmm_unlock(&sp->fork.frozen_lock);
 }
 
-/* Who has changed memory before a child's was copied may tell of it after that. */
+/*
+ * Who has changed memory before a child's was copied may tell of it after that. Where so
+ * many change theirs that there is always one, we go on.
+ */
 static void gather(struct uhmm_space *sp)
 {
-	while (event_unread(sp)) {
+	while (event_unread(sp) && frozen_room(sp->fork.log) > FROZEN_MAX / 4) {
 		read_parent(sp);
 		os_yield();
 	}
@@ -393,7 +419,8 @@ static void hand_over(struct uhmm_space *sp)
 static void serve_once(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
-	int fds[4] = { sp->uffd, sp->kicker, fs->listener, fs->child_uffd };
+	int fds[4] = { holds_back(fs) ? -1 : sp->uffd, sp->kicker, fs->listener,
+		       fs->child_uffd };
 	int ready = os_wait_fds(fds, 4, LOOK_NS);
 
 	if (ready < 0)

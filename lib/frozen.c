@@ -25,7 +25,6 @@ static struct frozen_record *append(struct frozen_log *log, uint32_t kind, uintp
 
 	uhmm_lock(&log->lock);
 	n = log->nr;
-	/* A few milliseconds' worth of faults and events is far below it. */
 	assert_always(n < FROZEN_MAX);
 	log->record[n] = (struct frozen_record){
 		.kind = kind, .from = from, .to = to, .len = len
@@ -33,6 +32,25 @@ static struct frozen_record *append(struct frozen_log *log, uint32_t kind, uintp
 	__atomic_store_n(&log->nr, n + 1, __ATOMIC_RELEASE);
 	uhmm_unlock(&log->lock);
 	return &log->record[n];
+}
+
+uint32_t frozen_room(const struct frozen_log *log)
+{
+	return FROZEN_MAX - __atomic_load_n(&log->nr, __ATOMIC_RELAXED);
+}
+
+/*
+ * The fill did not come about, and is tried again as often as it takes. A child that is
+ * copied just now may have its record, or the next one in its place: as its log's last.
+ */
+static void withdraw(struct frozen_log *log, struct frozen_record *record)
+{
+	uhmm_lock(&log->lock);
+	if (record == &log->record[log->nr - 1])
+		__atomic_store_n(&log->nr, log->nr - 1, __ATOMIC_RELEASE);
+	else
+		__atomic_store_n(&record->kind, FROZEN_VOID, __ATOMIC_RELEASE);
+	uhmm_unlock(&log->lock);
 }
 
 static bool is_structural(const struct frozen_record *r)
@@ -127,6 +145,8 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 	if (entry_state(e) == PAGE_MIGRATING)
 		e = entry_make(e & ENTRY_FROM_FRAME ? PAGE_PROBATION : PAGE_DEVICE,
 			       entry_payload(e), entry_device(e));
+	/* All are at rest: who holds one has ended first, or is waited for. */
+	assert_always(!entry_busy(e));
 	switch (entry_state(e)) {
 	case PAGE_PROBATION:
 	case PAGE_EXCLUSIVE: /* the child of a raw clone is filled; else there is none */
@@ -155,12 +175,12 @@ bool frozen_may_try_again(int r, unsigned *tries)
 	return true;
 }
 
-void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
-		  char *buf)
+int frozen_fill(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
+		char *buf)
 {
 	struct frozen_record *record;
 	uintptr_t source = addr;
-	int64_t r = 1;
+	int r = 1;
 
 	if (translate(log, &source)) {
 		/*
@@ -170,15 +190,21 @@ void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintp
 		record = append(log, FROZEN_FILL, addr, source, PAGE_SIZE);
 		r = frozen_copy(sp, uffd, addr, source, buf);
 		if (r && r != -EEXIST)
-			__atomic_store_n(&record->kind, FROZEN_VOID, __ATOMIC_RELEASE);
+			withdraw(log, record);
 	}
 	if (r == 1)
 		r = os_uffd_zero(uffd, addr, PAGE_SIZE) > 0 ? 0 : -EAGAIN;
+	return r;
+}
+
+void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
+		  char *buf)
+{
 	/*
 	 * Not mapped any more, there already, or an event is unread: faulting again
 	 * tells.
 	 */
-	if (r)
+	if (frozen_fill(sp, uffd, log, addr, buf))
 		os_uffd_wake(uffd, addr, PAGE_SIZE);
 }
 

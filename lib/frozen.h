@@ -20,10 +20,17 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 /* There was no memory for the copy: is it to be tried again? tries: 0 at first. */
 bool frozen_may_try_again(int r, unsigned *tries);
 
-/* Resolves a fault at addr behind uffd and logs it. buf: a page to load into. */
+/*
+ * Fills the page at addr behind uffd, where a fault was, and logs it. buf: a page to load
+ * into. 0, or -errno: it is to fault again. frozen_fault() sees to that too.
+ */
+int frozen_fill(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
+		char *buf);
 void frozen_fault(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr_t addr,
 		  char *buf);
 void frozen_event(struct frozen_log *log, const struct os_event *ev);
+/* Records that a log has room for. */
+uint32_t frozen_room(const struct frozen_log *log);
 /* No event is unread. */
 void frozen_quiet(struct frozen_log *log);
 /* What was moved to [start, end) is not there any more. ctx: the log. */

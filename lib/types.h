@@ -452,6 +452,7 @@ enum fork_outcome {
 struct fork_state {
 	uint32_t phase;         /* enum fork_phase; futex */
 	uint32_t forker;        /* tid of the forking thread */
+	uint32_t returned;      /* its fork() has, in the parent; atomic */
 	uintptr_t copied;       /* os_thread_copied() of it, and 0 where there is none */
 	uint32_t ready;         /* child: its reader has taken over; futex */
 	bool told;              /* notifiers, that it goes on */
@@ -626,6 +627,7 @@ struct uhmm_space {
 	uint32_t work;        /* futex: the worker's bell */
 	uint32_t inline_room; /* futex: counts when there may be room again */
 	uint32_t nr_refused;  /* times that pages were found pinned or shared */
+	uint32_t nr_unfilled; /* the reader's, for lib/grown.h */
 	/*
 	 * The thread of ours that touches memory of the program; see unshare.h. Held
 	 * while it faults: the reader takes no such lock.

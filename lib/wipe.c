@@ -7,6 +7,8 @@
  */
 #include "lib/wipe.h"
 
+#include <errno.h>
+
 #include "lib/event.h"
 #include "lib/page.h"
 #include "lib/range.h"
@@ -21,9 +23,12 @@
 static bool next_mapping(struct uhmm_space *sp, uintptr_t at, struct os_vma *vma)
 {
 	uintptr_t all = (uintptr_t)1 << ADDRESS_BITS, found, gap;
+	int r;
 
 	while (page_first(sp, at, all, &found)) {
-		gap = os_vma_next(found, false, vma) ? all : vma->start;
+		while ((r = os_vma_next(found, false, vma)) && r != -ENOENT)
+			os_yield();
+		gap = r ? all : vma->start;
 		if (gap <= found)
 			return true;
 		event_discard(sp, found, gap, true);

@@ -336,6 +336,12 @@ uintptr_t os_thread_copied(void);
  */
 bool os_is_child_of(uint32_t maker, uint32_t child);
 /*
+ * By how many bytes the mremap() that a thread of ours is asleep in makes a mapping
+ * longer. 0: it is asleep elsewhere, or there is none; -EAGAIN: it is not asleep; or
+ * another -errno: the system does not say.
+ */
+int64_t os_thread_grows(uint32_t tid);
+/*
  * The process that `maker` (0: this one) has made last, of those that have of
  * OS_NAME_PAGES pages from addr on just those of `name`, or those of `inherited` too: its
  * pid. 0: there is none, or not yet. -errno: of some that is not known.

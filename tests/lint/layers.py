@@ -32,7 +32,7 @@ LAYER = {
     "types": "state", "page": "state", "frame": "state",
     "gate": "state", "notifier": "state", "stat": "state", "trace": "state",
     "budget": "state", "host": "state", "pin": "state", "range": "state",
-    "zap": "state", "landed": "state",
+    "zap": "state", "landed": "state", "grown": "state",
     "device": "device", "store": "device", "pagemap": "device",
     "policy": "policy", "stream": "policy",
     "isolate": "migrate", "migrate": "migrate", "unshare": "migrate",

@@ -5,6 +5,7 @@
  * hardly ever comes to. Each is run with many seeds, and a seed is a schedule.
  */
 #include "lib/host.h"
+#include "lib/types.h"
 #include "tests/sim/program.h"
 #include "tests/test.h"
 #include "uhmm/uhmm.h"
@@ -466,5 +467,32 @@ SCENE(a_fork_beside_a_raw_clone_has_no_batch, SEEDS)
 	looks_at_all_places(NULL);
 	while (!sim_children_filled())
 		sim_sleep(20000);
+	end();
+}
+
+static void looks_at_the_second(void *arg __attribute__((unused)))
+{
+	look(64, 16);
+}
+
+/*
+ * While an event is unread nothing can be filled, and who faults does so again and again:
+ * of that the log of a fork() keeps nothing, or it would be full.
+ */
+SCENE(what_is_refused_while_frozen_is_not_logged, CHILD_SEEDS)
+{
+	const struct frozen_log *log;
+	uint32_t tid[2], i;
+
+	start_with_two(0, 64);
+	tid[0] = sim_spawn("move", moves_16, NULL);
+	tid[1] = sim_spawn("look", looks_at_the_second, NULL);
+	CHECK_EQ(sim_fork_libc(&library_atfork, looks_at_all_places, NULL), 0);
+	log = space->fork.log;
+	for (i = 0; i < log->nr; i++)
+		CHECK(log->record[i].kind != FROZEN_VOID);
+	sim_join(tid[0]);
+	sim_join(tid[1]);
+	looks_at_all_places(NULL);
 	end();
 }

@@ -12,6 +12,7 @@
  */
 #include "churn.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -89,22 +90,41 @@ static void name_owner(const uint64_t *words, char *text, size_t size)
 	snprintf(text, size, "no stamp");
 }
 
+/* The mapping that has addr, and its flags: "um" is a userfaultfd's. */
 void mapping_of(uintptr_t addr, char *text, size_t size)
 {
 	char line[512];
-	FILE *maps = fopen("/proc/self/maps", "re");
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	bool here = false;
 
 	text[0] = '\0';
 	while (maps && fgets(line, sizeof(line), maps)) {
 		unsigned long long start, end;
+		size_t len = strlen(text);
 
-		if (sscanf(line, "%llx-%llx", &start, &end) == 2 && addr >= start &&
-		    addr < end)
-			snprintf(text, size, "%.200s", line);
+		line[strcspn(line, "\n")] = '\0';
+		if (sscanf(line, "%llx-%llx", &start, &end) == 2) {
+			here = addr >= start && addr < end;
+			if (here)
+				snprintf(text, size, "%.150s", line);
+		} else if (here && !strncmp(line, "VmFlags:", 8)) {
+			snprintf(text + len, size - len, ", %.100s", line);
+		}
 	}
 	if (maps)
 		fclose(maps);
-	text[strcspn(text, "\n")] = '\0';
+}
+
+static size_t nr_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	size_t nr = 0;
+
+	while (dir && readdir(dir))
+		nr++;
+	if (dir)
+		closedir(dir);
+	return nr > 2 ? nr - 2 : 0;
 }
 
 uint64_t pagemap_of(uintptr_t addr)
@@ -139,13 +159,13 @@ static void fail_page(struct churn *c, const char *what, uint32_t id, const char
 	fail("wrong bytes in %s %u at %p: serial %u patch %u flags %u: word %zu "
 	     "should be %016llx and is %016llx; on a second look %zu of %zu words "
 	     "differ from the stamp, %zu are zero, contents are %s; mapping "
-	     "%s; pagemap %016llx",
+	     "%s; pagemap %016llx; %zu threads",
 	     what, id, (const void *)addr, p->serial, p->patch, p->flags, word,
 	     (unsigned long long)(p->patch && word == patch_index(p->patch) ?
 					  patch_value(key, p->patch) :
 					  stamp_word(key, word)),
 	     (unsigned long long)words[word], wrong, (size_t)PAGE_WORDS, zero, owner,
-	     mapping, (unsigned long long)pagemap_of((uintptr_t)addr));
+	     mapping, (unsigned long long)pagemap_of((uintptr_t)addr), nr_threads());
 }
 
 /* choice % 4 == 0: the whole page; else the patched word and three others. */

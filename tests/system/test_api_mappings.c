@@ -127,6 +127,30 @@ API_TEST(guards_stay_where_pages_around_them_are_filled)
 	api_destroy(space);
 }
 
+/* The kernel fills what is new before it tells of the move; until then we may not. */
+TEST(what_is_locked_grows_while_it_moves)
+{
+	char *p = stored(UHMM_DELIVERY_THREAD, 1), *there = api_map(5 * NR), *q;
+
+	if (mlock(p, NR * PAGE))
+		SKIP("so much may not be locked here");
+	q = mremap(p, NR * PAGE, 2 * NR * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   there + 64 * PAGE);
+	CHECK_EQ((void *)q, (void *)(there + 64 * PAGE));
+	api_check(q, NR, 1);
+	CHECK_EQ(api_resident(q + NR * PAGE, NR), NR);
+	check_zeros(q + NR * PAGE, NR);
+	/* It is one mapping still: else it could not be moved. */
+	p = mremap(q, 2 * NR * PAGE, 2 * NR * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   there + 64 * PAGE + 2 * NR * PAGE);
+	CHECK_EQ((void *)p, (void *)(q + 2 * NR * PAGE));
+	api_fill(p + NR * PAGE, NR, NR + 1);
+	CHECK_EQ(munlock(p, 2 * NR * PAGE), 0);
+	api_move(space, p, 2 * NR, dev, UHMM_MOVED);
+	api_check(p, 2 * NR, 1);
+	api_destroy(space);
+}
+
 API_TEST(pages_move_with_mremap)
 {
 	char *p = stored(delivery, 1), *there = api_map(2 * NR), *q;

@@ -97,4 +97,19 @@ MUTANTS = [
 	(void)is_gone;
 	while (!to_be_replaced(sp, addr) &&
 """),
+    Mutant("grown_waits_for_itself", "lib/grown.c",
+           "who moves a locked mapping that grows waits for a page for ever", """
+	if (grows <= 0 || os_vma_next(ev->addr, false, &vma) || vma.start > ev->addr)
+		return false;
+""", """
+	if (grows >= 0 || os_vma_next(ev->addr, false, &vma) || vma.start > ev->addr)
+		return false;
+"""),
+    Mutant("grown_is_two_mappings", "lib/grown.c",
+           "what is new of a locked mapping that has grown is not registered again", """
+	while (os_uffd_register(sp->uffd, ev->addr, len) == -ENOMEM)
+		os_yield();
+""", """
+	(void)ENOMEM;
+"""),
 ]

@@ -35,6 +35,13 @@ MUTANTS = [
 		gather(sp); /* there may be more of them */
 """, """
 """),
+    Mutant("refused_fills_are_logged", "lib/frozen.c",
+           "each time that a page cannot be filled while frozen a record is left", """
+	if (record == &log->record[log->nr - 1])
+		__atomic_store_n(&log->nr, log->nr - 1, __ATOMIC_RELEASE);
+	else
+""", """
+"""),
     Mutant("batch_outlives_a_fork", "lib/fork_child.c",
            "a forked child has the batch that its parent's reader was at", """
 	event_after_fork(sp);
@@ -60,7 +67,7 @@ MUTANTS = [
 """),
     Mutant("hand_over_too_early", "lib/fork.c",
            "the child is given its userfaultfd before all events were read", """
-	while (event_unread(sp)) {
+	while (event_unread(sp) && frozen_room(sp->fork.log) > FROZEN_MAX / 4) {
 		read_parent(sp);
 		os_yield();
 	}
