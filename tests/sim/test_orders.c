@@ -14,6 +14,7 @@
 #define SEEDS 1000
 #define HUGE_SEEDS 100
 #define CHILD_SEEDS 200
+#define FORKS_SEEDS 400
 #define CHUNK 512u /* pages of a huge page */
 #define PAGES 960u /* more than a budget that the library itself fits in */
 
@@ -454,7 +455,7 @@ static void clones(void *arg __attribute__((unused)))
  * fork() may copy the reader while it fills the child of a raw clone, with what was read
  * by then: that is nothing of the other child's. And what either has seen is read first.
  */
-SCENE(a_fork_beside_a_raw_clone_has_no_batch, SEEDS)
+SCENE(a_fork_beside_a_raw_clone_has_no_batch, FORKS_SEEDS)
 {
 	uint32_t tid[2];
 
