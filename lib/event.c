@@ -318,8 +318,14 @@ void event_remap(struct uhmm_space *sp, uintptr_t from, uintptr_t to, size_t len
  *   no event.
  */
 
-/* How long an event may take from the change to the queue before we go on without it. */
-#define GATHER_NS UINT64_C(1000000000)
+/*
+ * How long an event may take from the change to the queue before we go on without it, and
+ * so often we have let others run by then. Whoever is between the two may have no
+ * processor for long, and neither may we: where others have much to do, or a container or
+ * the whole machine is stopped for a while.
+ */
+#define GATHER_NS UINT64_C(10000000000)
+#define GATHER_ROUNDS 4096u
 
 static bool overlap(uintptr_t a, uintptr_t a_end, uintptr_t b, uintptr_t b_end)
 {
@@ -645,9 +651,13 @@ void event_read_or_yield(struct uhmm_space *sp)
 void event_gather(struct uhmm_space *sp)
 {
 	uint64_t until = os_now_ns() + GATHER_NS;
+	unsigned rounds;
 
-	while (event_unread(sp) && !event_is_due(sp->batch) && os_now_ns() < until)
+	for (rounds = 0; event_unread(sp) && !event_is_due(sp->batch); rounds++) {
+		if (rounds >= GATHER_ROUNDS && os_now_ns() >= until)
+			break;
 		event_read_or_yield(sp);
+	}
 }
 
 void event_repeat_faults(struct uhmm_space *sp)

@@ -562,10 +562,15 @@ int fork_fill_init(struct uhmm_space *sp)
 	return fork_name_init(sp);
 }
 
-/* Our memory may name one that was closed just before the descriptors were copied. */
-static void close_if_open(int uffd)
+/*
+ * Our memory may name one that was closed just before the descriptors were copied, or
+ * opened just after: that number may be our own userfaultfd's.
+ */
+static void close_if_open(struct uhmm_space *sp, int uffd)
 {
-	int r = uffd >= 0 ? os_uffd_probe(uffd, 0, PAGE_SIZE) : -EBADF;
+	int r = uffd >= 0 && uffd != sp->fork.early_uffd ?
+			os_uffd_probe(uffd, 0, PAGE_SIZE) :
+			-EBADF;
 
 	if (r != -EBADF && r != -ENOTTY)
 		os_uffd_close(uffd);
@@ -576,13 +581,13 @@ void fork_fill_forget(struct uhmm_space *sp)
 	struct fill *fill = sp->fork.fill;
 
 	if (sp->fork.child_uffd != fill->uffd)
-		close_if_open(sp->fork.child_uffd);
-	close_if_open(fill->uffd);
+		close_if_open(sp, sp->fork.child_uffd);
+	close_if_open(sp, fill->uffd);
 	sp->fork.child_uffd = fill->uffd = -1;
 	while (fill->nr_waiting)
-		close_if_open(fill->waiting[--fill->nr_waiting].uffd);
+		close_if_open(sp, fill->waiting[--fill->nr_waiting].uffd);
 	while (sp->fork.nr_later)
-		close_if_open(sp->fork.later[--sp->fork.nr_later].uffd);
+		close_if_open(sp, sp->fork.later[--sp->fork.nr_later].uffd);
 }
 
 void fork_fill_fini(struct uhmm_space *sp)
