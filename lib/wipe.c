@@ -23,11 +23,16 @@
 static bool next_mapping(struct uhmm_space *sp, uintptr_t at, struct os_vma *vma)
 {
 	uintptr_t all = (uintptr_t)1 << ADDRESS_BITS, found, gap;
+	unsigned tries;
 	int r;
 
 	while (page_first(sp, at, all, &found)) {
-		while ((r = os_vma_next(found, false, vma)) && r != -ENOENT)
+		for (tries = 0; (r = os_vma_next(found, false, vma)) && r != -ENOENT;
+		     tries++) {
+			if (tries == LIST_TRIES)
+				os_die("the mappings of a forked child cannot be read");
 			os_yield();
+		}
 		gap = r ? all : vma->start;
 		if (gap <= found)
 			return true;
