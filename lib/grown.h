@@ -4,10 +4,10 @@
  *
  * mremap() of a mapping that is locked (mlock) faults in the pages by which it has grown,
  * and then tells of the move; from the move until that is read nothing can be filled,
- * -EAGAIN. So who waits for such a page waits for ever (Linux, up to 6.18 at least:
- * ARCHITECTURE.md, *The gate*). The way out: what is new, where nothing of ours can be, is let go
- * of while the kernel fills it, and registered again before the event is read. Left in
- * two parts, one registered and one not, the program could not move it any more.
+ * -EAGAIN. So who waits for such a page waits for ever (Linux 6.18; see ARCHITECTURE.md,
+ * The gate). The way out: what is new, where nothing of ours can be, is let go of while
+ * the kernel fills it, and registered again before the event is read. Left in two parts,
+ * one registered and one not, the program could not move it any more.
  *
  * The reader's.
  */
