@@ -122,7 +122,12 @@ bool frame_folio_is_here(struct uhmm_space *sp, uint32_t group, uintptr_t owner)
 void frame_folio_release(struct uhmm_space *sp, uint32_t group);
 /* What is in its place is not needed any more; or is what kept it from coming. */
 void frame_folio_drop(struct uhmm_space *sp, uint32_t group);
-/* The same, and it is not kept for later. */
+/*
+ * Before it is split: pages that its parts will not have are dropped. mask has a word for
+ * each of its groups.
+ */
+void frame_folio_drop_some(struct uhmm_space *sp, uint32_t group, const uint64_t *mask);
+/* What is in its place is not needed any more, and it is not kept for later. */
 void frame_folio_empty(struct uhmm_space *sp, uint32_t group);
 /* Its pages [from, to) become single pages, in groups on the probation list, or lent. */
 void frame_folio_split(struct uhmm_space *sp, uint32_t group, uintptr_t owner,

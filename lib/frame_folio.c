@@ -131,6 +131,17 @@ void frame_folio_drop(struct uhmm_space *sp, uint32_t g)
 	folio_gone(sp, g, keep);
 }
 
+void frame_folio_drop_some(struct uhmm_space *sp, uint32_t g, const uint64_t *mask)
+{
+	uintptr_t at = frame_addr(sp, (uint64_t)g * GROUP_PAGES);
+	bool executable = group_is_executable(&sp->frames, g);
+	unsigned i;
+
+	for (i = 0; i < BLOCK_GROUPS; i++)
+		if (mask[i])
+			trash_pages(sp, at + i * GROUP_SIZE, mask[i], executable);
+}
+
 void frame_folio_empty(struct uhmm_space *sp, uint32_t g)
 {
 	trash_folio(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES));

@@ -385,12 +385,24 @@ unsigned restore_run(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsig
 	return done;
 }
 
+/* Pages of a folio that are in the program's memory, and in their frames still. */
+struct copied {
+	uint64_t of_group[BLOCK_GROUPS];
+	bool any;
+};
+
+static void note_copied(struct copied *copied, size_t at)
+{
+	copied->of_group[at / GROUP_SIZE] |= UINT64_C(1) << at / PAGE_SIZE % GROUP_PAGES;
+	copied->any = true;
+}
+
 /*
  * As fill_from_frame(), for all pages of a folio that is LOADING|FROM_FRAME. Returns how
- * many bytes were filled; *copied if a page was not moved but copied, and is still there.
+ * many bytes were filled.
  */
 static size_t fill_folio(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
-			 bool *copied)
+			 struct copied *copied)
 {
 	size_t done = 0;
 
@@ -407,11 +419,12 @@ static size_t fill_folio(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
 		if (r == -EBUSY || r == -EINVAL) {
 			r = os_uffd_copy(sp->uffd, addr + done, frame_bytes(sp, at),
 					 PAGE_SIZE);
-			*copied = true;
+			if (r > 0)
+				note_copied(copied, done);
 		}
 		if (r == -EEXIST) {
 			r = PAGE_SIZE;
-			*copied = true;
+			note_copied(copied, done);
 		}
 		if (r <= 0)
 			break;
@@ -425,18 +438,22 @@ static entry_t fill_held_folio(struct uhmm_space *sp, struct chunk *chunk, uintp
 			       uint64_t slot)
 {
 	uint32_t group = (uint32_t)(slot / GROUP_PAGES);
-	bool copied = false;
+	struct copied copied = { .any = false };
 	size_t done = fill_folio(sp, addr, slot, &copied);
 
-	if (done == 0 && !copied)
+	if (done == 0)
 		return entry_make(PAGE_PROBATION, slot, 0);
-	if (done < CHUNK_SIZE)
+	if (done < CHUNK_SIZE) {
+		/* Frames that hold a page are not free. */
+		if (copied.any)
+			frame_folio_drop_some(sp, group, copied.of_group);
 		folio_split(sp, chunk, addr, entry_make(PAGE_PROBATION, slot, 0),
 			    (unsigned)(done >> PAGE_SHIFT), CHUNK_PAGES);
-	else if (copied)
+	} else if (copied.any) {
 		frame_folio_drop(sp, group);
-	else
+	} else {
 		frame_folio_release(sp, group);
+	}
 	return entry_with_hot(entry_make(PAGE_NONE, 0, 0), 3);
 }
 
