@@ -18,6 +18,7 @@
 #include "lib/gate.h"
 #include "lib/grown.h"
 #include "lib/landed.h"
+#include "lib/message.h"
 #include "lib/migrate.h"
 #include "lib/migration.h"
 #include "lib/notifier.h"
@@ -588,13 +589,10 @@ static void add_child(struct uhmm_space *sp, int uffd)
 	b->child[c].after = b->nr;
 }
 
-/* Events of one read. */
-#define READ_MAX 32u
-
 static bool has_room(const struct event_batch *b, uint32_t part)
 {
-	return b->nr + READ_MAX <= EVENTS_MAX / part &&
-	       b->nr_children - b->nr_filled + READ_MAX <= EVENT_CHILDREN_MAX / part;
+	return b->nr + MESSAGE_BATCH <= EVENTS_MAX / part &&
+	       b->nr_children - b->nr_filled + MESSAGE_BATCH <= EVENT_CHILDREN_MAX / part;
 }
 
 bool event_is_due(const struct event_batch *b)
@@ -612,29 +610,28 @@ static void make_room(struct uhmm_space *sp)
 		event_apply_batch(sp);
 }
 
-/* One read. The number of events, or -errno; *structural if one was. */
+static void take_event(struct uhmm_space *sp, const struct os_event *ev)
+{
+	if (ev->kind == OS_EVENT_FORK)
+		add_child(sp, ev->child);
+	else
+		event_add(sp, ev);
+}
+
+/* One reading. The number of messages, or -errno; *structural if one was. */
 static int read_some(struct uhmm_space *sp, bool *structural)
 {
 	struct event_batch *b = sp->batch;
-	struct os_event ev[READ_MAX];
-	int n, i;
+	const struct message_reader reader = {
+		.event = take_event, .landed = &b->landed, .gone = event_gone, .ctx = sp
+	};
+	uint32_t nr_faults = b->nr_faults;
+	int n;
 
 	make_room(sp);
-	n = landed_read(&b->landed, sp->uffd, ev, READ_MAX, event_gone, sp);
-	for (i = 0; i < n; i++) {
-		if (ev[i].kind == OS_EVENT_FAULT) {
-			if (b->nr_faults < EVENTS_MAX)
-				b->fault[b->nr_faults++] = ev[i];
-			else
-				os_uffd_wake(sp->uffd, ev[i].addr, PAGE_SIZE);
-		} else if (ev[i].kind == OS_EVENT_FORK) {
-			add_child(sp, ev[i].child);
-			*structural = true;
-		} else {
-			event_add(sp, &ev[i]);
-			*structural = true;
-		}
-	}
+	n = message_read(sp, &reader);
+	if (n > 0 && (uint32_t)n > b->nr_faults - nr_faults)
+		*structural = true;
 	return n;
 }
 

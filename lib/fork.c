@@ -17,6 +17,7 @@
 #include "lib/gate.h"
 #include "lib/grown.h"
 #include "lib/landed.h"
+#include "lib/message.h"
 #include "lib/migrate.h"
 #include "lib/notifier.h"
 #include "lib/page.h"
@@ -251,39 +252,46 @@ static void answer(struct uhmm_space *sp, const struct os_event *fault)
 		os_uffd_wake(sp->uffd, fault->addr, PAGE_SIZE);
 }
 
-/* The program's own events and faults. */
+static void log_event(struct uhmm_space *sp, const struct os_event *ev)
+{
+	struct fork_state *fs = &sp->fork;
+
+	if (ev->kind == OS_EVENT_FORK) {
+		child_appeared(sp, ev->child);
+		return;
+	}
+	frozen_event(fs->log, ev);
+	frozen_event(&fs->shared->suspect, ev);
+	if (ev->kind == OS_EVENT_REMAP)
+		landed_add(&fs->landed, ev->to, ev->to + ev->len);
+	fs->changed = true;
+}
+
+/*
+ * The program's own events and faults. First what changes memory: who did it goes on, and
+ * a fault that was read along must not be answered with what was there before.
+ */
 static void read_parent_locked(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
-	struct os_event ev[32];
-	bool structural = false;
-	int n, i;
+	struct event_batch *b = sp->batch;
+	const struct message_reader reader = { .event = log_event,
+					       .landed = &fs->landed,
+					       .gone = frozen_gone,
+					       .ctx = fs->log };
+	uint32_t i;
 
-	n = landed_read(&fs->landed, sp->uffd, ev, 32, frozen_gone, fs->log);
-	if (n < 0)
+	b->nr_faults = 0;
+	fs->changed = false;
+	if (message_read(sp, &reader) < 0)
 		os_die("the userfaultfd cannot be read any more");
-	/*
-	 * First what changes memory: who did it goes on, and a fault that was read along
-	 * must not be answered with what was there before.
-	 */
-	for (i = 0; i < n; i++) {
-		if (ev[i].kind == OS_EVENT_FORK) {
-			child_appeared(sp, ev[i].child);
-		} else if (ev[i].kind != OS_EVENT_FAULT) {
-			frozen_event(fs->log, &ev[i]);
-			frozen_event(&fs->shared->suspect, &ev[i]);
-			if (ev[i].kind == OS_EVENT_REMAP)
-				landed_add(&fs->landed, ev[i].to, ev[i].to + ev[i].len);
-			structural = true;
-		}
-	}
-	if (structural && !event_unread(sp)) {
+	if (fs->changed && !event_unread(sp)) {
 		frozen_quiet(fs->log);
 		fs->landed.nr = 0;
 	}
-	for (i = 0; i < n; i++)
-		if (ev[i].kind == OS_EVENT_FAULT)
-			answer(sp, &ev[i]);
+	for (i = 0; i < b->nr_faults; i++)
+		answer(sp, &b->fault[i]);
+	b->nr_faults = 0;
 }
 
 /* What was read is logged before another thread's fault looks into the log. */

@@ -50,10 +50,17 @@ static void look(struct range_set *landed,
 int landed_read(struct range_set *landed, int uffd, struct os_event *ev, int nr,
 		void (*gone)(void *ctx, uintptr_t start, uintptr_t end), void *ctx)
 {
+	int n, r;
+
 	if (!landed->nr)
 		return os_uffd_read(uffd, ev, nr);
-	if (os_wait_fds(&uffd, 1, 0) <= 0)
-		return 0;
-	look(landed, gone, ctx);
-	return os_uffd_read(uffd, ev, 1);
+	for (n = 0; n < nr && os_wait_fds(&uffd, 1, 0) > 0; n++) {
+		look(landed, gone, ctx);
+		r = os_uffd_read(uffd, &ev[n], 1);
+		if (r <= 0)
+			return n ? n : r;
+		if (ev[n].kind != OS_EVENT_FAULT)
+			return n + 1;
+	}
+	return n;
 }

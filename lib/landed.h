@@ -7,7 +7,8 @@
  * mapping that was shrunk may have grown again, of which the kernel tells nobody, and
  * then it is there and empty. So it is asked before each read: who unmaps does nothing
  * else until we have read of it. What is seen as a hole then is gone, whatever grows
- * there. What is read is what was queued when we looked: one event, if there was one.
+ * there. What is read is what was queued when we looked: one event, if there was one,
+ * and faults, which the kernel tells of first.
  *
  * (A hole that another thread closes before we look, by growing the same mapping that the
  * first is still in the middle of shrinking, is not seen.)

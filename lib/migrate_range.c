@@ -15,6 +15,7 @@
 #include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
+#include "lib/transfer.h"
 
 #define TRIES_AT_ONCE 16
 #define PAUSE_MAX_NS INT64_C(1000000)
@@ -92,6 +93,19 @@ static void report_stored(struct piece *p, uint32_t group, uint64_t refused)
 	}
 }
 
+/*
+ * Those from i on that are on one other device and, being in which, asked for. How many
+ * have a result now.
+ */
+static unsigned from_other_device(struct piece *p, unsigned i, uint64_t which)
+{
+	uint64_t run = which >> i;
+	unsigned nr = run == ~UINT64_C(0) ? GROUP_PAGES : (unsigned)__builtin_ctzll(~run);
+
+	return transfer_pages(p->sp, p->start + i * PAGE_SIZE, nr, p->device,
+			      &p->results[i]);
+}
+
 /* A page that was isolated or stored before we came. */
 static void already(struct piece *p, unsigned i)
 {
@@ -116,7 +130,7 @@ static void already(struct piece *p, unsigned i)
 	case PAGE_DEVICE:
 		if (entry_device(e) == p->device)
 			return;
-		/* From one device to another by way of memory, on a later round. */
+		/* By way of memory, on a later round. */
 		/* fallthrough */
 	case PAGE_EXCLUSIVE:
 		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
@@ -148,6 +162,25 @@ static void already(struct piece *p, unsigned i)
 	}
 }
 
+static void already_all(struct piece *p, uint64_t which)
+{
+	uint64_t left = which;
+	unsigned i, n;
+
+	for (; which; which &= which - 1)
+		if (p->results[__builtin_ctzll(which)] != UHMM_ALREADY)
+			left &= ~(which & -which);
+	while (left) {
+		i = (unsigned)__builtin_ctzll(left);
+		n = from_other_device(p, i, left);
+		if (!n) {
+			already(p, i);
+			n = 1;
+		}
+		left &= ~(which_first(n) << i);
+	}
+}
+
 static void set_results(struct piece *p, uint64_t which, enum uhmm_result result)
 {
 	for (; which; which &= which - 1)
@@ -160,7 +193,7 @@ static void pages(struct piece *p, uint64_t which)
 	struct uhmm_space *sp = p->sp;
 	uint32_t group = frame_group_open(sp, p->executable);
 	uint64_t refused = 0;
-	unsigned used, i;
+	unsigned used;
 	int r;
 
 	set_results(p, which, UHMM_BUSY); /* until something else is known */
@@ -180,11 +213,7 @@ static void pages(struct piece *p, uint64_t which)
 			    p->device, &refused);
 	report_stored(p, group, refused);
 	frame_group_close(sp, group, false);
-	for (; which; which &= which - 1) {
-		i = (unsigned)__builtin_ctzll(which);
-		if (p->results[i] == UHMM_ALREADY)
-			already(p, i);
-	}
+	already_all(p, which);
 }
 
 static bool any_busy(const struct piece *p)

@@ -464,6 +464,7 @@ struct fork_state {
 	struct uhmm_lock frozen_lock;
 	char *frozen_page;       /* under frozen_lock */
 	struct range_set landed; /* of the log, since it was quiet; under frozen_lock */
+	bool changed; /* an event that changes memory was read; under frozen_lock */
 	struct fork_shared *shared;
 	struct fill *fill; /* the reader's, for children that are filled in */
 	int result;        /* child: of taking over */
