@@ -132,6 +132,36 @@ static void looks_at_16(void *arg __attribute__((unused)))
 		look(0, 16);
 }
 
+static void goes_to_the_first_device(void *arg __attribute__((unused)))
+{
+	migrate(0, 32, device);
+}
+
+/* From one device to another: what is done to it on the way is done. */
+SCENE(what_goes_from_device_to_device_can_be_used_on_the_way, SEEDS)
+{
+	struct uhmm_device *other;
+	uint32_t tid[2];
+
+	start("delay+ram");
+	CHECK_EQ(uhmm_device_open(space, "ram", &other), 0);
+	map(0, 32, SIM_RW);
+	fill(0, 32, 'a');
+	CHECK_EQ(migrate(0, 32, other), 32);
+	tid[0] = sim_spawn("go", goes_to_the_first_device, NULL);
+	tid[1] = sim_spawn("look", looks_at_16, NULL);
+	sim_sleep(1 + sim_below(40000));
+	CHECK_EQ(sim_dontneed(at(8), 4 * SIM_PAGE), 0);
+	fill(10, 1, 'n');
+	move(16, 8, 40, 8);
+	look(40, 8);
+	sim_join(tid[0]);
+	sim_join(tid[1]);
+	look(0, 16);
+	look(24, 8);
+	end();
+}
+
 /* A page may be touched at any instant of its being stored, the last one too. */
 SCENE(who_touches_what_is_stored_is_woken, SEEDS)
 {
@@ -183,6 +213,45 @@ SCENE(a_huge_page_gets_a_hole_before_it_is_moved, HUGE_SEEDS)
 	migrate(0, CHUNK, device);
 	sim_join(tid);
 	look(0, CHUNK);
+	end();
+}
+
+static void stores_the_chunk(void *arg __attribute__((unused)))
+{
+	migrate(0, CHUNK, device);
+}
+
+static void unmaps_another(void *arg __attribute__((unused)))
+{
+	sim_sleep(1 + sim_below(200000));
+	CHECK_EQ(sim_munmap(at(CHUNK + 200), 16 * SIM_PAGE), 0);
+}
+
+/*
+ * The program has made a mapping read-only whose huge page is in frames: it comes back as
+ * copies; and an event is in the way of some of them. Frames with a page that was copied
+ * are not free: a hole would have its bytes.
+ */
+SCENE(a_huge_page_that_is_copied_back_in_part_leaves_no_frames, HUGE_SEEDS)
+{
+	uint32_t tid[2];
+
+	map(0, CHUNK, SIM_RW | SIM_THP);
+	fill(0, CHUNK, 'a');
+	map(CHUNK + 200, 16, SIM_RW);
+	fill(CHUNK + 200, 16, 'a');
+	start("delay+ram");
+	migrate(CHUNK + 200, 16, device);
+	tid[0] = sim_spawn("store", stores_the_chunk, NULL);
+	tid[1] = sim_spawn("unmap", unmaps_another, NULL);
+	sim_sleep(1 + sim_below(40000));
+	CHECK_EQ(sim_mprotect(at(0), CHUNK * SIM_PAGE, SIM_READ), 0);
+	look(0, CHUNK);
+	sim_join(tid[0]);
+	sim_join(tid[1]);
+	map(CHUNK, 64, SIM_RW);
+	migrate(CHUNK, 64, device);
+	look(CHUNK, 64);
 	end();
 }
 
@@ -497,6 +566,38 @@ SCENE(what_is_refused_while_frozen_is_not_logged, CHILD_SEEDS)
 	log = space->fork.log;
 	for (i = 0; i < log->nr; i++)
 		CHECK(log->record[i].kind != FROZEN_VOID);
+	sim_join(tid[0]);
+	sim_join(tid[1]);
+	looks_at_all_places(NULL);
+	end();
+}
+
+static void moves_half_of_16(void *arg __attribute__((unused)))
+{
+	sim_sleep(1 + sim_below(30000));
+	move(0, 16, 100, 8);
+}
+
+static void looks_on(void *arg __attribute__((unused)))
+{
+	unsigned i;
+
+	for (i = 0; i < 4; i++)
+		look(64, 16);
+}
+
+/*
+ * Three events of one call, and somebody faults all the time meanwhile: of which the
+ * kernel tells first, and that is refused until the last event was read.
+ */
+SCENE(who_faults_does_not_hide_an_event, CHILD_SEEDS)
+{
+	uint32_t tid[2];
+
+	start_with_two(0, 64);
+	tid[0] = sim_spawn("move", moves_half_of_16, NULL);
+	tid[1] = sim_spawn("look", looks_on, NULL);
+	CHECK_EQ(sim_fork_libc(&library_atfork, looks_at_all_places, NULL), 0);
 	sim_join(tid[0]);
 	sim_join(tid[1]);
 	looks_at_all_places(NULL);

@@ -50,6 +50,7 @@ static void run_one(uint64_t seed, uint32_t schedule, bool trace)
 		config.short_move = 30;
 		config.busy_move = seed % 4 == 1 ? 60 : 0;
 		config.no_memory = seed % 4 == 2 ? 200 : 0;
+		config.late_event = seed % 4 == 3 ? 20 : 0;
 	}
 	program_run(&config);
 }

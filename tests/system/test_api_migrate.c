@@ -77,6 +77,8 @@ API_TEST(pages_go_from_one_device_to_another)
 		api_move(space, p, NR, i % 2 ? lz4 : ram, UHMM_MOVED);
 		CHECK_EQ(api_stats(space).now_device, NR);
 	}
+	/* Not by way of memory. */
+	CHECK_EQ(api_stats(space).isolated, NR);
 	api_check(p, NR, 3);
 	api_destroy(space);
 }

@@ -221,3 +221,56 @@ API_TEST(a_budget_comes_and_goes_while_others_migrate, .timeout_s = 60)
 	run_for(one, 3, &s.stop, 10);
 	api_destroy(s.space);
 }
+
+/* ---- more threads that fault than one read tells of -------------------------------- */
+
+#define CROWD 120u
+
+static void *look_anywhere(void *arg)
+{
+	struct one *me = arg;
+	struct rng rng = { me->slot };
+	volatile char *p = me->s->p;
+
+	for (; !__atomic_load_n(&me->s->stop, __ATOMIC_RELAXED); me->rounds++)
+		(void)p[rng_below(&rng, NR) * PAGE];
+	return NULL;
+}
+
+static void *send_all_away(void *arg)
+{
+	struct one *me = arg;
+
+	for (; !__atomic_load_n(&me->s->stop, __ATOMIC_RELAXED); me->rounds++)
+		uhmm_migrate(me->s->space, me->s->p, NR * PAGE, me->s->dev[0], NULL,
+			     NULL);
+	return NULL;
+}
+
+/*
+ * The kernel tells of faults before it tells of an event, and fills no page while an
+ * event is unread: so many threads that fault again could hide it for ever.
+ */
+TEST(events_are_read_where_many_threads_fault, .timeout_s = 60)
+{
+	struct shared s = { .space = api_space(UHMM_DELIVERY_THREAD, 0),
+			    .p = api_map(NR) };
+	static struct one one[CROWD + 1];
+	unsigned i;
+
+	s.dev[0] = api_device(s.space, "ram");
+	api_fill(s.p, NR, 1);
+	for (i = 0; i < CROWD; i++)
+		start(&one[i], &s, i, look_anywhere);
+	start(&one[CROWD], &s, CROWD, send_all_away);
+	for (i = 0; i < 40; i++) {
+		char *p = api_map(16);
+
+		api_fill(p, 16, i);
+		uhmm_migrate(s.space, p, 16 * PAGE, s.dev[0], NULL, NULL);
+		api_unmap(p, 16);
+	}
+	run_for(one, CROWD + 1, &s.stop, 0);
+	api_check(s.p, NR, 1);
+	api_destroy(s.space);
+}

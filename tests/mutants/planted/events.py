@@ -112,4 +112,17 @@ MUTANTS = [
 """, """
 	(void)ENOMEM;
 """),
+    Mutant("fault_hides_an_event", "lib/landed.c",
+           "a fault that is raised again and again hides an event from the reader", """
+		if (ev[n].kind != OS_EVENT_FAULT)
+			return n + 1;
+""", """
+		return n + 1;
+"""),
+    Mutant("crowd_hides_an_event", "lib/message.c",
+           "the faults of many threads hide an event from the reader", """
+	bool hidden = n == MESSAGE_BATCH;
+""", """
+	bool hidden = false;
+"""),
 ]

@@ -218,4 +218,30 @@ MUTANTS = [
 """, """
 	__atomic_fetch_add(&sp->budget.room_pages, -2 * left, __ATOMIC_RELAXED);
 """),
+    Mutant("copied_frames_are_free", "lib/migrate.c",
+           "frames whose pages were copied back take others on top of them", """
+		if (copied.any)
+			frame_folio_drop_some(sp, group, copied.of_group);
+""", """
+"""),
+    # ---- from device to device --------------------------------------------------------
+    Mutant("transfer_keeps_the_old_copy", "lib/transfer.c",
+           "a page that went to another device stays on the first one too", """
+	if (nr_moved)
+		device_run(ld->sp->device[ld->device], UHMM_OP_FREE, ld->io, nr_moved);
+""", """
+"""),
+    Mutant("transfer_wakes_nobody", "lib/transfer.c",
+           "who touches a page on its way to another device sleeps on", """
+	if (page_settle(sp, ld->entry[n], at, to) & ENTRY_WANTED)
+		os_uffd_wake(sp->uffd, at, PAGE_SIZE);
+""", """
+	page_settle(sp, ld->entry[n], at, to);
+"""),
+    Mutant("transfer_takes_refused_pages", "lib/transfer.c",
+           "a page that the other device refused is taken for moved", """
+	bool moved = n < t->loaded && t->store[n].result == 0;
+""", """
+	bool moved = n < t->loaded;
+"""),
 ]
