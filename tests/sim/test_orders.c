@@ -14,6 +14,7 @@
 #define SEEDS 1000
 #define HUGE_SEEDS 100
 #define CHILD_SEEDS 200
+#define FEW_SEEDS 50   /* of a huge page by several threads */
 #define HALF_SEEDS 500 /* of SEEDS, which take too long for one test */
 #define CHUNK 512u     /* pages of a huge page */
 #define PAGES 960u     /* more than a budget that the library itself fits in */
@@ -138,7 +139,7 @@ static void goes_to_the_first_device(void *arg __attribute__((unused)))
 }
 
 /* From one device to another: what is done to it on the way is done. */
-SCENE(what_goes_from_device_to_device_can_be_used_on_the_way, SEEDS)
+SCENE(what_goes_from_device_to_device_can_be_used_on_the_way, CHILD_SEEDS)
 {
 	struct uhmm_device *other;
 	uint32_t tid[2];
@@ -232,7 +233,7 @@ static void unmaps_another(void *arg __attribute__((unused)))
  * copies; and an event is in the way of some of them. Frames with a page that was copied
  * are not free: a hole would have its bytes.
  */
-SCENE(a_huge_page_that_is_copied_back_in_part_leaves_no_frames, HUGE_SEEDS)
+SCENE(a_huge_page_that_is_copied_back_in_part_leaves_no_frames, FEW_SEEDS)
 {
 	uint32_t tid[2];
 
@@ -590,7 +591,7 @@ static void looks_on(void *arg __attribute__((unused)))
  * Three events of one call, and somebody faults all the time meanwhile: of which the
  * kernel tells first, and that is refused until the last event was read.
  */
-SCENE(who_faults_does_not_hide_an_event, CHILD_SEEDS)
+SCENE(who_faults_does_not_hide_an_event, HUGE_SEEDS)
 {
 	uint32_t tid[2];
 
