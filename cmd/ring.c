@@ -56,8 +56,12 @@
 /* PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, Linux 6.4 */
 #define PTRACE_GET_DISPATCH ((enum __ptrace_request)0x4211)
 
-/* How long a thread may take to stop. It may have to wait for a processor. */
+/*
+ * How long a thread may take to stop; and if it only waits for a processor. That one's
+ * system call is interrupted by then, and nobody would begin it again.
+ */
 #define STOP_NS UINT64_C(20000000)
+#define RUN_NS UINT64_C(2000000000)
 
 struct call {
 	uint32_t pid;
@@ -75,6 +79,26 @@ struct stop {
 	bool syscall; /* at the entry or the exit of a system call */
 };
 
+/* The state letter, 0: not one to ask. */
+static char thread_state(uint32_t pid, const char *tid)
+{
+	char path[64], text[4096], *at;
+
+	snprintf(path, sizeof(path), "/proc/%u/task/%.20s/stat", pid, tid);
+	if (probe_read(path, text, sizeof(text)))
+		return 0;
+	at = strrchr(text, ')');
+	return at && at[1] ? at[2] : 0;
+}
+
+static bool waits_to_run(pid_t tid)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "%d", tid);
+	return thread_state((uint32_t)tid, name) == 'R';
+}
+
 static void pause_between_looks(unsigned n)
 {
 	if (n < 8)
@@ -83,8 +107,16 @@ static void pause_between_looks(unsigned n)
 		nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
 }
 
+/* Is it worth to wait on? since_ns: when that began, or 0, without end. */
+static bool may_stop(pid_t tid, uint64_t since_ns)
+{
+	uint64_t waited_ns = since_ns ? monotonic_ns() - since_ns : 0;
+
+	return waited_ns <= STOP_NS || (waited_ns <= RUN_NS && waits_to_run(tid));
+}
+
 /* 0; -ETIMEDOUT; -ESRCH: the thread ends, which is left to be seen by its parent. */
-static int wait_stop(pid_t tid, uint64_t deadline_ns, struct stop *stop)
+static int wait_stop(pid_t tid, uint64_t since_ns, struct stop *stop)
 {
 	const int look = WSTOPPED | WNOHANG | __WALL;
 	siginfo_t info;
@@ -95,7 +127,7 @@ static int wait_stop(pid_t tid, uint64_t deadline_ns, struct stop *stop)
 			return -ESRCH;
 		if (info.si_pid)
 			break;
-		if (deadline_ns && monotonic_ns() > deadline_ns)
+		if (!may_stop(tid, since_ns))
 			return -ETIMEDOUT;
 		pause_between_looks(n);
 	}
@@ -129,14 +161,14 @@ static int resume(pid_t tid, int request, bool trap, int *held)
 /* Stops the thread between two instructions. */
 static int halt(pid_t tid)
 {
-	uint64_t deadline_ns = monotonic_ns() + STOP_NS;
+	uint64_t since_ns = monotonic_ns();
 	struct stop stop;
 	int r;
 
 	if (ptrace(PTRACE_INTERRUPT, tid, NULL, NULL))
 		return -ESRCH;
 	for (;;) {
-		r = wait_stop(tid, deadline_ns, &stop);
+		r = wait_stop(tid, since_ns, &stop);
 		if (r)
 			return r;
 		/* Else its group is stopped: it does not grow. */
@@ -369,18 +401,6 @@ static enum ring ring_thread(pid_t tid, const struct call *call)
 }
 
 /* ---- which thread ------------------------------------------------------------------ */
-
-/* The state letter, 0: not one to ask. */
-static char thread_state(uint32_t pid, const char *tid)
-{
-	char path[64], text[4096], *at;
-
-	snprintf(path, sizeof(path), "/proc/%u/task/%.20s/stat", pid, tid);
-	if (probe_read(path, text, sizeof(text)))
-		return 0;
-	at = strrchr(text, ')');
-	return at && at[1] ? at[2] : 0;
-}
 
 /* 1, 0; -ESRCH: it has ended. */
 static int is_filtered(uint32_t pid)
