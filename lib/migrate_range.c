@@ -94,8 +94,8 @@ static void report_stored(struct piece *p, uint32_t group, uint64_t refused)
 }
 
 /*
- * Those from i on that are on one other device and, being in which, asked for. How many
- * have a result now.
+ * Those from i on that are on one other device, as far as all are in which. How many have
+ * a result now.
  */
 static unsigned from_other_device(struct piece *p, unsigned i, uint64_t which)
 {
@@ -106,8 +106,11 @@ static unsigned from_other_device(struct piece *p, unsigned i, uint64_t which)
 			      &p->results[i]);
 }
 
-/* A page that was isolated or stored before we came. */
-static void already(struct piece *p, unsigned i)
+/*
+ * A page that was isolated or stored before we came, and those behind it, of which, that
+ * go to their device with it. How many have a result now.
+ */
+static unsigned already(struct piece *p, unsigned i, uint64_t which)
 {
 	struct uhmm_space *sp = p->sp;
 	uintptr_t addr = p->start + i * PAGE_SIZE;
@@ -118,24 +121,28 @@ static void already(struct piece *p, unsigned i)
 	entry_t e = entry ? entry_load(entry) : 0;
 	uint64_t slot = entry_payload(e), refused;
 	uint32_t group = (uint32_t)(slot / GROUP_PAGES);
+	unsigned nr;
 
 	gate_leave(&sp->gate, shard);
 	if (folio && !entry_busy(e) && entry_state(e) != PAGE_MIGRATING) {
 		/* It is one page with others, and goes with them, or by way of memory. */
 		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
 		p->results[i] = UHMM_BUSY;
-		return;
+		return 1;
 	}
 	switch (entry_state(e)) {
 	case PAGE_DEVICE:
 		if (entry_device(e) == p->device)
-			return;
+			return 1;
+		nr = from_other_device(p, i, which);
+		if (nr)
+			return nr;
 		/* By way of memory, on a later round. */
 		/* fallthrough */
 	case PAGE_EXCLUSIVE:
 		fault_range(sp, addr, addr + PAGE_SIZE, NULL);
 		p->results[i] = UHMM_BUSY;
-		return;
+		return 1;
 	case PAGE_PROBATION:
 		p->results[i] = store_slots(sp, group, UINT64_C(1) << slot % GROUP_PAGES,
 					    p->device, &refused) ?
@@ -145,39 +152,35 @@ static void already(struct piece *p, unsigned i)
 			restore_page(sp, addr, slot, 3);
 			p->results[i] = UHMM_FULL;
 		}
-		return;
+		return 1;
 	case PAGE_COHERENT:
 		/* It is in memory, which from now on is not the page map's. */
 		coherent_release(sp, addr);
 		p->results[i] = UHMM_BUSY;
-		return;
+		return 1;
 	case PAGE_MIGRATING:
 		p->results[i] = BUSY_FOR_LONG;
-		return;
+		return 1;
 	case PAGE_POISONED:
 		p->results[i] = UHMM_LOST;
-		return;
+		return 1;
 	default:
 		p->results[i] = UHMM_BUSY;
+		return 1;
 	}
 }
 
 static void already_all(struct piece *p, uint64_t which)
 {
 	uint64_t left = which;
-	unsigned i, n;
+	unsigned i;
 
 	for (; which; which &= which - 1)
 		if (p->results[__builtin_ctzll(which)] != UHMM_ALREADY)
 			left &= ~(which & -which);
 	while (left) {
 		i = (unsigned)__builtin_ctzll(left);
-		n = from_other_device(p, i, left);
-		if (!n) {
-			already(p, i);
-			n = 1;
-		}
-		left &= ~(which_first(n) << i);
+		left &= ~(which_first(already(p, i, left)) << i);
 	}
 }
 
