@@ -48,8 +48,10 @@ static void child_main(void *arg)
 		uhmm_budget_set(p->space, 0);
 	read_all(p);
 	/* Who ends before the children of its raw clones are filled leaves them empty. */
+	sim_apart_begin();
 	while (!sim_children_filled())
 		sim_sleep(20000);
+	sim_apart_end();
 	if (p->no_library || sim_below(3))
 		return; /* as most children end: without a word */
 	r = uhmm_space_destroy(p->space);

@@ -504,7 +504,8 @@ static void op_sleep(struct program *p)
 
 /* ---- choosing -------------------------------------------------------------------- */
 
-#define UNKNOWING 6 /* the first so many need no library */
+#define APART 7     /* the first so many do not use the library */
+#define UNKNOWING 6 /* and are what a program without one does */
 
 static const struct {
 	const char *name;
@@ -548,11 +549,23 @@ static unsigned choose(const struct program *p)
 	}
 }
 
+static void operation(struct program *p, unsigned op)
+{
+	if (op < APART) {
+		operations[op].fn(p);
+		return;
+	}
+	sim_apart_end();
+	operations[op].fn(p);
+	sim_apart_begin();
+}
+
 void operations_run(struct program *p)
 {
 	uint64_t salt = sim_random();
 	unsigned i, op;
 
+	sim_apart_begin();
 	for (i = 0; i < p->nr_operations; i++) {
 		if (!sim_operation(salt + i))
 			break;
@@ -561,7 +574,8 @@ void operations_run(struct program *p)
 		if (!shrink_wants((uint32_t)(salt >> 32), operations[op].name))
 			continue;
 		sim_trace(operations[op].name, 0, 0, 0, 0);
-		operations[op].fn(p);
+		operation(p, op);
 	}
+	sim_apart_end();
 	sim_stream(salt);
 }

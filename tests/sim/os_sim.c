@@ -135,13 +135,15 @@ static int64_t resident_tracked(const struct vma *vma)
 	int64_t pages = 0;
 
 	for (; at < vma->end; at = end) {
+		chunk = in_arena(at) ? arena_chunk(here(), at) :
+				       own_chunk_next(here(), &at);
+		if (!chunk || at >= vma->end)
+			break;
 		end = (at & ~(SIM_HUGE - 1)) + SIM_HUGE;
 		end = end < vma->end ? end : vma->end;
-		chunk = in_arena(at) ? arena_chunk(here(), at) :
-				       own_chunk(here(), at, false);
-		if (chunk && end - at == SIM_HUGE)
+		if (end - at == SIM_HUGE)
 			pages += count_chunk(chunk);
-		else if (chunk)
+		else
 			pages += count_pages(chunk, at / SIM_PAGE % 512,
 					     (unsigned)((end - at) / SIM_PAGE));
 	}
@@ -163,7 +165,7 @@ static int64_t resident_own(struct mm *mm)
 	mm->own_pages = 0;
 	for (i = 0; i < mm->nr; i++)
 		if (!in_arena(mm->vma[i].start) && !mm->vma[i].uffd)
-			mm->own_pages += own_resident(mm->vma[i].start, mm->vma[i].end);
+			mm->own_pages += image_resident(mm->vma[i].start, mm->vma[i].end);
 	return mm->own_pages;
 }
 

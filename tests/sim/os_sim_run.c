@@ -179,8 +179,8 @@ static void switch_to(struct thread *next)
 	struct thread *prev = sim_current ? sim_current : &host;
 
 	sim_current = next == &host ? NULL : next;
-	if (next->mm)
-		own_enter(next->mm);
+	if (next->mm && !next->apart)
+		image_enter(next->mm);
 	coroutine_switch(prev, next);
 }
 
@@ -272,6 +272,17 @@ static void schedule(void)
 		next = &host;
 	if (next != sim_current)
 		switch_to(next);
+}
+
+void sim_apart_begin(void)
+{
+	sim_current->apart++;
+}
+
+void sim_apart_end(void)
+{
+	if (!--sim_current->apart)
+		image_enter(here());
 }
 
 void sim_point(void)
@@ -399,9 +410,11 @@ void sim_join(uint32_t tid)
 {
 	unsigned i;
 
+	sim_apart_begin();
 	for (i = 0; i < nr_threads; i++)
 		while (thread[i].tid == tid && thread[i].state != T_FREE)
 			sim_sleep(20000);
+	sim_apart_end();
 }
 
 void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
@@ -421,7 +434,7 @@ void sim_run(const struct sim_config *config, void (*fn)(void *arg), void *arg)
 	own_reset();
 	files_reset();
 	main_mm = mm_create();
-	own_begin(main_mm);
+	image_begin(main_mm);
 	choices_begin(sim_thread_start("main", fn, arg, main_mm, NULL), ~config->seed);
 	switch_to(&thread[0]);
 	files_check_closed();
@@ -500,6 +513,7 @@ void os_yield(void)
 
 int os_wait(uint32_t *word, uint32_t expected, int64_t timeout_ns)
 {
+	image_check_mapped(here());
 	sim_point();
 	if (__atomic_load_n(word, __ATOMIC_SEQ_CST) != expected)
 		return -EAGAIN;

@@ -56,6 +56,7 @@ struct file *file_get(int fd, enum file_kind kind)
 {
 	const struct file *file = file_at(fd);
 
+	image_check_mapped(here());
 	if (!file || file->kind != kind || !(file->open_in & 1u << here()->index))
 		sim_fail("descriptor %d is closed, or of another kind", fd);
 	return &files[fd - 100];
@@ -199,6 +200,7 @@ void uffd_fault(struct file *uffd, uintptr_t addr, bool write)
 	if (uffd_has(uffd, OS_UFFD_SIGBUS)) {
 		if (!sim_on_sigbus)
 			sim_fail("SIGBUS at page %lu", (addr - ARENA_BASE) / SIM_PAGE);
+		image_enter(here());
 		sim_on_sigbus(addr, write);
 		return;
 	}

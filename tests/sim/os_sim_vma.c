@@ -200,7 +200,7 @@ void *page_bytes(struct mm *mm, uintptr_t addr)
 	addr &= ~(SIM_PAGE - 1);
 	if (in_arena(addr))
 		return mm->bytes + (addr - ARENA_BASE);
-	own_check_mapped(mm);
+	image_check_mapped(mm);
 	return (void *)addr;
 }
 

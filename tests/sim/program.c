@@ -116,9 +116,11 @@ void read_all(struct program *p)
 	static char buf[SIM_PAGE];
 	unsigned i;
 
+	sim_apart_begin();
 	for (i = 0; i < p->nr_pages; i++)
 		if (sim_prot(ARENA_BASE + i * SIM_PAGE) & SIM_READ)
 			check("read", sim_read(ARENA_BASE + i * SIM_PAGE, buf, SIM_PAGE));
+	sim_apart_end();
 }
 
 /* Is the page at addr on a device that things are stored on? */

@@ -107,6 +107,12 @@ uint32_t sim_spawn(const char *name, void (*fn)(void *arg), void *arg);
 void sim_join(uint32_t tid);
 void sim_point(void);
 void sim_sleep(uint64_t ns);
+/*
+ * Between these the calling thread uses nothing of the library: switching to it is
+ * cheaper then. They nest.
+ */
+void sim_apart_begin(void);
+void sim_apart_end(void);
 
 void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 /* One record of what happened; printed only when asked for. `what` is a literal. */

@@ -6,7 +6,8 @@
  *	os_sim_switch.c coroutines
  *	os_sim_choice.c the seed's numbers, or somebody's choices
  *	os_sim_fork.c   fork, exit, and what passes between parent and child
- *	os_sim_own.c    memory of the library's own, of each process
+ *	os_sim_own.c    memory of the library's own
+ *	os_sim_image.c  where that of each process is
  *	os_sim_vma.c    address spaces: mappings and pages
  *	os_sim_mm.c     what the application does to them
  *	os_sim_uffd.c   userfaultfd: faults, events, registering, and descriptors
@@ -61,6 +62,7 @@ struct thread {
 	char name[16];
 	bool ended;
 	bool leads; /* its process ends with it */
+	unsigned apart;
 	void (*fn)(void *arg);
 	void *arg;
 	struct os_thread *handle;
@@ -225,6 +227,8 @@ static inline struct chunk *arena_chunk(struct mm *mm, uintptr_t addr)
 }
 /* NULL: never used */
 struct chunk *own_chunk(struct mm *mm, uintptr_t addr, bool create);
+/* The first that ends above *addr, which becomes its start if that is above. */
+struct chunk *own_chunk_next(struct mm *mm, uintptr_t *addr);
 void *page_bytes(struct mm *mm, uintptr_t addr);
 /* The page becomes present, with the bytes that are there; they are compared. */
 void page_fill(struct mm *mm, uintptr_t addr, uint16_t flags, const char *how);
@@ -297,15 +301,23 @@ int names_fill(struct mm *mm, uintptr_t addr, bool zero);
 /* ---- processes ------------------------------------------------------------------- */
 
 void own_reset(void);
-void own_begin(struct mm *mm);
-void own_enter(struct mm *mm);
-void own_check_mapped(const struct mm *mm);
 void own_fork(struct mm *parent, struct mm *child);
 void own_share(struct mm *mm);
 void own_exit(struct mm *mm);
 bool own_is_shared(const void *addr);
 void own_check_released(void);
-int64_t own_resident(uintptr_t start, uintptr_t end); /* pages, of this process */
+/* os_sim_image.c: of the process that is mapped, but for the first two. */
+void image_reset(void);
+void image_begin(struct mm *mm);
+void image_enter(struct mm *mm);
+void image_fork(struct mm *parent, struct mm *child);
+void image_exit(struct mm *mm);
+void image_check_mapped(const struct mm *mm);
+void image_reserve(uintptr_t start, size_t len); /* above all that were before */
+void image_commit(uintptr_t start, size_t len);
+void image_discard(uintptr_t start, size_t len);
+void image_release(uintptr_t start, size_t len);
+int64_t image_resident(uintptr_t start, uintptr_t stop); /* pages */
 void process_exit(struct mm *mm);
 void threads_exit(struct mm *mm); /* but the one that runs */
 static inline struct mm *here(void)
