@@ -267,6 +267,18 @@ static void log_event(struct uhmm_space *sp, const struct os_event *ev)
 	fs->changed = true;
 }
 
+/* Nothing is unread: what is logged from here on happened after what was before. */
+static bool is_quiet(struct uhmm_space *sp)
+{
+	struct fork_state *fs = &sp->fork;
+
+	if (event_unread(sp))
+		return false;
+	frozen_quiet(fs->log);
+	fs->landed.nr = 0;
+	return true;
+}
+
 /*
  * The program's own events and faults. First what changes memory: who did it goes on, and
  * a fault that was read along must not be answered with what was there before.
@@ -285,10 +297,8 @@ static void read_parent_locked(struct uhmm_space *sp)
 	fs->changed = false;
 	if (message_read(sp, &reader) < 0)
 		os_die("the userfaultfd cannot be read any more");
-	if (fs->changed && !event_unread(sp)) {
-		frozen_quiet(fs->log);
-		fs->landed.nr = 0;
-	}
+	if (fs->changed)
+		is_quiet(sp);
 	for (i = 0; i < b->nr_faults; i++)
 		answer(sp, &b->fault[i]);
 	b->nr_faults = 0;
@@ -308,7 +318,14 @@ static void read_parent(struct uhmm_space *sp)
  */
 static void gather(struct uhmm_space *sp)
 {
-	while (event_unread(sp) && frozen_room(sp->fork.log) > FROZEN_MAX / 4) {
+	bool quiet = false;
+
+	for (;;) {
+		uhmm_lock(&sp->fork.frozen_lock);
+		quiet = is_quiet(sp);
+		uhmm_unlock(&sp->fork.frozen_lock);
+		if (quiet || frozen_room(sp->fork.log) <= FROZEN_MAX / 4)
+			return;
 		read_parent(sp);
 		os_yield();
 	}

@@ -30,14 +30,26 @@ static void start(struct one *one, struct shared *s, unsigned slot, void *(*fn)(
 	CHECK_EQ(pthread_create(&one->thread, NULL, fn, one), 0);
 }
 
+static void one_more(struct one *one)
+{
+	__atomic_fetch_add(&one->rounds, 1, __ATOMIC_RELAXED);
+}
+
+/* Until each has been round once, however many want a processor. */
+static void wait_for(struct one *one, unsigned nr)
+{
+	while (nr--)
+		while (!__atomic_load_n(&one[nr].rounds, __ATOMIC_RELAXED))
+			usleep(1000);
+}
+
 static void run_for(struct one *one, unsigned nr, uint32_t *stop, int ms)
 {
 	usleep((useconds_t)ms * 1000);
+	wait_for(one, nr);
 	__atomic_store_n(stop, 1, __ATOMIC_RELAXED);
-	while (nr--) {
+	while (nr--)
 		pthread_join(one[nr].thread, NULL);
-		CHECK(one[nr].rounds, "thread %u", nr);
-	}
 }
 
 /* Its own word of every page: four of them, spread over the page. */
@@ -60,7 +72,7 @@ static void *read_and_write(void *arg)
 			for (k = 0; k < 4; k++)
 				word[k * 128] = me->last[i];
 		}
-		me->rounds++;
+		one_more(me);
 	}
 	return NULL;
 }
@@ -83,7 +95,7 @@ static void *migrate(void *arg)
 		CHECK_EQ(api_count(results, nr, UHMM_UNMOVABLE), 0);
 		CHECK_EQ(api_count(results, nr, UHMM_LOST), 0);
 		CHECK_EQ(api_count(results, nr, (enum uhmm_result)0xff), 0);
-		me->rounds++;
+		one_more(me);
 	}
 	return NULL;
 }
@@ -151,7 +163,7 @@ static void *change_mappings(void *arg)
 		}
 		api_check(at, 64, key);
 		key += 64;
-		me->rounds++;
+		one_more(me);
 	}
 	return NULL;
 }
@@ -191,7 +203,7 @@ static void *pin_and_use(void *arg)
 		*((volatile uint64_t *)p + me->slot) = i;
 		CHECK_EQ(api_resident(p, 1), 1);
 		CHECK_EQ(uhmm_advise(me->s->space, p, 16 * PAGE, UHMM_ADVISE_UNPIN), 0);
-		me->rounds++;
+		one_more(me);
 	}
 	return NULL;
 }
@@ -232,7 +244,7 @@ static void *look_anywhere(void *arg)
 	struct rng rng = { me->slot };
 	volatile char *p = me->s->p;
 
-	for (; !__atomic_load_n(&me->s->stop, __ATOMIC_RELAXED); me->rounds++)
+	for (; !__atomic_load_n(&me->s->stop, __ATOMIC_RELAXED); one_more(me))
 		(void)p[rng_below(&rng, NR) * PAGE];
 	return NULL;
 }
@@ -241,7 +253,7 @@ static void *send_all_away(void *arg)
 {
 	struct one *me = arg;
 
-	for (; !__atomic_load_n(&me->s->stop, __ATOMIC_RELAXED); me->rounds++)
+	for (; !__atomic_load_n(&me->s->stop, __ATOMIC_RELAXED); one_more(me))
 		uhmm_migrate(me->s->space, me->s->p, NR * PAGE, me->s->dev[0], NULL,
 			     NULL);
 	return NULL;
@@ -251,7 +263,7 @@ static void *send_all_away(void *arg)
  * The kernel tells of faults before it tells of an event, and fills no page while an
  * event is unread: so many threads that fault again could hide it for ever.
  */
-TEST(events_are_read_where_many_threads_fault, .timeout_s = 60)
+TEST(events_are_read_where_many_threads_fault, .timeout_s = 120)
 {
 	struct shared s = { .space = api_space(UHMM_DELIVERY_THREAD, 0),
 			    .p = api_map(NR) };
@@ -263,6 +275,7 @@ TEST(events_are_read_where_many_threads_fault, .timeout_s = 60)
 	for (i = 0; i < CROWD; i++)
 		start(&one[i], &s, i, look_anywhere);
 	start(&one[CROWD], &s, CROWD, send_all_away);
+	wait_for(one, CROWD + 1);
 	for (i = 0; i < 40; i++) {
 		char *p = api_map(16);
 
