@@ -433,10 +433,9 @@ static bool arrived(const struct event_batch *b, uintptr_t start, uintptr_t end)
  * it. Not so where only a part of what is moved was unmapped: then a mapping was shrunk,
  * has grown again, and was moved.
  */
-static void apply_moves_before(struct uhmm_space *sp, uint32_t at)
+static void apply_moves_before(struct uhmm_space *sp, const struct os_event *unmap)
 {
 	struct event_batch *b = sp->batch;
-	const struct os_event *unmap = &b->event[at];
 	uint32_t i;
 
 	if (sp->late.nr)
@@ -445,21 +444,19 @@ static void apply_moves_before(struct uhmm_space *sp, uint32_t at)
 		const struct os_event *ev = &b->event[i];
 
 		if (!b->applied[i] && ev->kind == OS_EVENT_REMAP &&
-		    b->epoch[i] == b->epoch[at] && ev->from >= unmap->from &&
-		    ev->from + ev->len <= unmap->end &&
+		    ev->from >= unmap->from && ev->from + ev->len <= unmap->end &&
 		    !arrived(b, ev->from, ev->from + ev->len))
 			apply_one(sp, i);
 	}
 }
 
-static void apply_unmap(struct uhmm_space *sp, uint32_t at)
+static void apply_unmap(struct uhmm_space *sp, const struct os_event *ev)
 {
 	struct event_batch *b = sp->batch;
-	const struct os_event *ev = &b->event[at];
 	uintptr_t found, start, end;
 	uint32_t i;
 
-	apply_moves_before(sp, at);
+	apply_moves_before(sp, ev);
 	for (i = 0; i < b->nr_arrived; i++) {
 		start = b->arrived[i].start > ev->from ? b->arrived[i].start : ev->from;
 		end = b->arrived[i].end < ev->end ? b->arrived[i].end : ev->end;
@@ -503,7 +500,7 @@ static void apply_one(struct uhmm_space *sp, uint32_t i)
 	default:
 		count(sp, COUNT_EVENT_UNMAP, 1);
 		told = notifier_begin(sp, ev.from, ev.end, UHMM_EVENT_UNMAP, NULL);
-		apply_unmap(sp, i);
+		apply_unmap(sp, &ev);
 		notifier_end(sp, told);
 		break;
 	}
@@ -514,7 +511,6 @@ static void empty(struct event_batch *b)
 {
 	b->nr = b->nr_arrived = b->nr_children = b->nr_filled = 0;
 	b->landed.nr = b->gone.nr = 0;
-	b->now = 0;
 	b->applying = false;
 }
 
@@ -553,7 +549,6 @@ void event_add(struct uhmm_space *sp, const struct os_event *ev)
 	if (b->nr == EVENTS_MAX)
 		event_apply_batch(sp);
 	b->applied[b->nr] = EVENT_READ;
-	b->epoch[b->nr] = b->now;
 	b->event[b->nr++] = *ev;
 	if (ev->kind != OS_EVENT_REMAP)
 		return;
@@ -655,13 +650,11 @@ void event_gather(struct uhmm_space *sp)
 	uint64_t until = os_now_ns() + GATHER_NS;
 	unsigned rounds;
 
-	for (rounds = 0; event_unread(sp); rounds++) {
-		if (event_is_due(sp->batch) ||
-		    (rounds >= GATHER_ROUNDS && os_now_ns() >= until))
-			return;
+	for (rounds = 0; event_unread(sp) && !event_is_due(sp->batch); rounds++) {
+		if (rounds >= GATHER_ROUNDS && os_now_ns() >= until)
+			break;
 		event_read_or_yield(sp);
 	}
-	sp->batch->now++;
 }
 
 void event_repeat_faults(struct uhmm_space *sp)

@@ -327,7 +327,7 @@ static bool is_taken_away(struct fill *fill, uint32_t i, uintptr_t addr, uint32_
 	/* Just now it is found out whether what is here is gone. */
 	if (b->applied[i] == EVENT_APPLYING && touches_arrived(b, addr))
 		return touches(&b->gone, addr, addr + PAGE_SIZE);
-	if (i < fill->settled && b->epoch[i] != arrived)
+	if (i < fill->settled && fill->epoch[i] != arrived)
 		return true;
 	if (!has_arrived && touches(&fill->fresh, addr, addr + PAGE_SIZE))
 		return true;
@@ -356,7 +356,7 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 			return false;
 		if (moves(fill, i, *addr)) {
 			*addr = *addr - ev->from + ev->to;
-			arrived = b->epoch[i];
+			arrived = fill->epoch[i];
 			unmapped = false;
 		} else if (fill->moved[i] && *addr - ev->to < ev->len) {
 			/* Something else was moved there, so it had gone before. */
@@ -364,7 +364,7 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 			if (j == b->nr)
 				return false;
 			*addr = *addr - b->event[j].from + b->event[j].to;
-			arrived = b->epoch[j];
+			arrived = fill->epoch[j];
 			i = j;
 		}
 	}
@@ -526,7 +526,7 @@ static void log_to_batch(struct fill *fill, uint32_t seen)
 		if (b->nr == EVENTS_MAX)
 			os_die(TOO_FAST);
 		b->applied[b->nr] = EVENT_READ;
-		b->epoch[b->nr] = epoch;
+		fill->epoch[b->nr] = epoch;
 		b->event[b->nr++] = ev;
 		if (i < seen)
 			fill->after = b->nr;

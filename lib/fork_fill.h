@@ -40,6 +40,8 @@ struct fill {
 	bool moved[EVENTS_MAX]; /* the child has seen this REMAP of sp->batch */
 	uint32_t after;         /* events of sp->batch read before the child's */
 	uint32_t settled;       /* of these, the first that it has certainly seen */
+	/* Events of one epoch may have been read in another order than they happened. */
+	uint32_t epoch[EVENTS_MAX];
 	uint32_t nr_events, nr_waiting, nr_let_go;
 	struct descendant waiting[FILL_CHILDREN];
 	/* What the child has done to its memory meanwhile; it runs while it is filled. */

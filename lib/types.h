@@ -511,12 +511,7 @@ struct event_batch {
 	uint32_t nr, nr_faults, nr_arrived;
 	struct os_event event[EVENTS_MAX]; /* structural, in the order they were read */
 	uint8_t applied[EVENTS_MAX];       /* enum event_progress */
-	/*
-	 * Events of one epoch may have been read in another order than they happened: in
-	 * it there was always one unread.
-	 */
-	uint32_t epoch[EVENTS_MAX], now;
-	struct range arrived[EVENTS_MAX]; /* where this batch's REMAPs led */
+	struct range arrived[EVENTS_MAX];  /* where this batch's REMAPs led */
 	/* The same of what was read, and what of it was seen as a hole: lib/landed.h. */
 	struct range_set landed, gone;
 	struct os_event fault[EVENTS_MAX];
