@@ -14,8 +14,9 @@
 #include "tests/sim/program.h"
 
 #define JOBS_MAX 256u
-/* Seeds of a child. */
-#define BATCH 250u
+/* Seeds of a child: fewer towards the end, so that all are done at about the same time. */
+#define BATCH_MIN 20u
+#define BATCH_MAX 250u
 
 struct slot {
 	pid_t pid; /* 0: free */
@@ -59,8 +60,12 @@ static void start(struct batches *b, struct slot *s)
 
 static void start_next(struct batches *b, struct slot *s)
 {
+	uint64_t left = b->end - b->next, nr = left / (2 * b->jobs);
+
+	nr = nr < BATCH_MIN ? BATCH_MIN : nr;
+	nr = nr > BATCH_MAX ? BATCH_MAX : nr;
 	s->from = b->next;
-	s->end = b->end - b->next < BATCH ? b->end : b->next + BATCH;
+	s->end = b->next + (nr < left ? nr : left);
 	b->next = s->end;
 	start(b, s);
 }
