@@ -11,9 +11,6 @@
 
 #include "lib/types.h"
 
-/* Messages of one read. */
-#define MESSAGE_BATCH 32u
-
 struct message_reader {
 	/* Each event (not a fault), in the order in which they were read. */
 	void (*event)(struct uhmm_space *sp, const struct os_event *ev);

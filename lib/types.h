@@ -45,6 +45,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/limits.h"
 #include "lib/os/os.h"
 #include "uhmm/device.h"
 #include "uhmm/uhmm.h"
@@ -292,9 +293,6 @@ struct range_set {
 	struct range range[SPACE_RANGES]; /* sorted, disjoint */
 };
 
-/* Faults that wait for memory: at least as many as threads that fault at once. */
-#define PARKED_MAX 4096
-
 struct parked {
 	struct uhmm_lock lock;
 	uint32_t nr;
@@ -413,8 +411,6 @@ struct frozen_record {
 	size_t len;
 };
 
-#define FROZEN_MAX 65536u
-
 enum fork_phase {
 	FORK_NONE = 0,
 	FORK_CLOSING, /* the forking thread waits for everybody to leave the world */
@@ -490,14 +486,6 @@ struct fork_state {
 };
 
 /* ---- events (lib/event.c) --------------------------------------------------------- */
-
-/*
- * Events applied together, and faults read along: more than threads that raise them at
- * once.
- */
-#define EVENTS_MAX 8192u
-/* Children of raw clones that are read of before one is filled. */
-#define EVENT_CHILDREN_MAX 1024u
 
 /* Applying an event may take reading others, and filling a child that is among them. */
 enum event_progress {

@@ -14,7 +14,7 @@
 #include "tests/sim/program.h"
 
 #define JOBS_MAX 256u
-/* Seeds of a child: fewer towards the end, so that all are done at about the same time. */
+/* Seeds of a child: fewer towards the end, so that all are done at the same time. */
 #define BATCH_MIN 20u
 #define BATCH_MAX 250u
 
