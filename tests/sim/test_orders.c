@@ -94,8 +94,12 @@ static void end(void)
 	}                                                                                \
 	static void name_##_scene(void *arg __attribute__((unused)))
 
+static uint32_t child_sleeps_ns;
+
 void before_child_handler(void)
 {
+	if (child_sleeps_ns)
+		sim_sleep(child_sleeps_ns);
 }
 
 /* ---- while a device is at work ----------------------------------------------------- */
@@ -570,6 +574,33 @@ SCENE(what_is_refused_while_frozen_is_not_logged, CHILD_SEEDS)
 	sim_join(tid[0]);
 	sim_join(tid[1]);
 	looks_at_all_places(NULL);
+	end();
+}
+
+static void looks_at_300(void *arg __attribute__((unused)))
+{
+	sim_sleep(1 + sim_below(300000));
+	look(0, 300);
+}
+
+/*
+ * A child that gets no processor, and another thread of its parent uses memory meanwhile:
+ * of that a log is kept, which has an end. With the limits of test_orders_small it would
+ * come to it here.
+ */
+SCENE(who_faults_waits_for_the_child_when_the_log_is_half_full, FEW_SEEDS)
+{
+	uint32_t tid;
+
+	start("ram");
+	map(0, 300, SIM_RW);
+	fill(0, 300, 'a');
+	migrate(0, 300, device);
+	child_sleeps_ns = 50000000;
+	tid = sim_spawn("look", looks_at_300, NULL);
+	CHECK_EQ(sim_fork_libc(&library_atfork, looks_at_300, NULL), 0);
+	child_sleeps_ns = 0;
+	sim_join(tid);
 	end();
 }
 

@@ -73,6 +73,12 @@ MUTANTS = [
 """, """
 		return;
 """),
+    Mutant("nobody_is_held_back", "lib/fork.c",
+           "who faults while a child takes long to take over fills the log to its end", """
+	return frozen_room(fs->log) < FROZEN_MAX / 2 &&
+""", """
+	return false && frozen_room(fs->log) < FROZEN_MAX / 2 &&
+"""),
     Mutant("raw_child_is_empty", "lib/event.c",
            "a raw clone's child gets nothing of what was migrated", """
 		fork_fill(sp, b->child[c].uffd, b->child[c].after);

@@ -48,6 +48,7 @@ SEEN = {
     "lz4_keeps_what_is_freed": "test_device",
     "migration_is_not_told": "test_api_coherent",
     "mremap_tells_half": "test_api_notifier",
+    "nobody_is_held_back": "orders_small",
     "notes_outlive_a_fork": "test_threads",
     "notifier_below_unseen": "test_api_notifier",
     "order_of_events": "orders",
