@@ -74,7 +74,7 @@ MUTANTS = [
 		return;
 """),
     Mutant("nobody_is_held_back", "lib/fork.c",
-           "who faults while a child takes long to take over fills the log to its end", """
+           "who faults while a child takes long to take over fills the log", """
 	return frozen_room(fs->log) < FROZEN_MAX / 2 &&
 """, """
 	return false && frozen_room(fs->log) < FROZEN_MAX / 2 &&
