@@ -129,6 +129,31 @@ SCENE(what_is_loaded_is_not_filled_in_after_a_discard, SEEDS)
 	end();
 }
 
+static void discards_16(void *arg __attribute__((unused)))
+{
+	sim_sleep(1 + sim_below(20000));
+	CHECK_EQ(sim_dontneed(at(0), 16 * SIM_PAGE), 0);
+}
+
+/* MADV_DONTNEED tells first and discards then: a page that left in between would stay. */
+SCENE(nothing_is_stored_while_its_discard_is_to_come, SEEDS)
+{
+	uint32_t tid;
+
+	start("ram");
+	map(0, 16, SIM_RW);
+	fill(0, 16, 'a');
+	CHECK_EQ(migrate(0, 16, device), 16);
+	migrate(0, 16, NULL);
+	tid = sim_spawn("discard", discards_16, NULL);
+	sim_sleep(1 + sim_below(30000));
+	migrate(0, 16, device);
+	migrate(0, 16, device);
+	sim_join(tid);
+	look(0, 16);
+	end();
+}
+
 static void looks_at_16(void *arg __attribute__((unused)))
 {
 	unsigned i;

@@ -40,6 +40,7 @@ SEEN = {
     "grown_is_two_mappings": "test_api_mappings",
     "grown_waits_for_itself": "test_api_mappings",
     "hand_over_too_early": "orders",
+    "isolate_while_discarding": "orders",
     "left_before_the_child_has_it": "orders",
     "load_is_not_told": "test_api_exclusive",
     "lost_page_is_zeros": "test_api_steps",
