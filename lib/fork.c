@@ -267,8 +267,11 @@ static void log_event(struct uhmm_space *sp, const struct os_event *ev)
 	fs->changed = true;
 }
 
-/* Nothing is unread: what is logged from here on happened after what was before. */
-static bool is_quiet(struct uhmm_space *sp)
+/*
+ * Is nothing unread? Then what is logged from here on happened after what was before, and
+ * the log says so. The log's lock is held.
+ */
+static bool note_if_quiet(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
 
@@ -298,7 +301,7 @@ static void read_parent_locked(struct uhmm_space *sp)
 	if (message_read(sp, &reader) < 0)
 		os_die("the userfaultfd cannot be read any more");
 	if (fs->changed)
-		is_quiet(sp);
+		note_if_quiet(sp);
 	for (i = 0; i < b->nr_faults; i++)
 		answer(sp, &b->fault[i]);
 	b->nr_faults = 0;
@@ -318,11 +321,11 @@ static void read_parent(struct uhmm_space *sp)
  */
 static void gather(struct uhmm_space *sp)
 {
-	bool quiet = false;
+	bool quiet;
 
 	for (;;) {
 		uhmm_lock(&sp->fork.frozen_lock);
-		quiet = is_quiet(sp);
+		quiet = note_if_quiet(sp);
 		uhmm_unlock(&sp->fork.frozen_lock);
 		if (quiet || frozen_room(sp->fork.log) <= FROZEN_MAX / 4)
 			return;

@@ -29,7 +29,7 @@
 #define SYS_CACHESTAT 451
 /* Tables are moved as they are where both places are aligned to what they map. */
 #define PARKING_ALIGN ((size_t)1 << 30)
-/* A mapping above the images: the tables that lead there and to them stay. */
+/* A mapping above the images, if it may be: the tables that lead to both stay. */
 #define NEIGHBOUR (OWN_BASE + ((size_t)200 << 30))
 
 /* Zeros do not count as memory: to write a few is faster than to free pages. */

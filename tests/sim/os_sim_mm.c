@@ -443,6 +443,7 @@ static void keeping(struct mm *mm, uintptr_t start, size_t len, int delta)
 		mm->keeping[index_of(addr)] += (uint16_t)delta;
 }
 
+/* A batch that is full is applied without a quiet moment: nobody waits for ever. */
 #define QUIET_NS UINT64_C(100000000)
 
 /*

@@ -175,8 +175,9 @@ static int fill_check(struct file *uffd, uintptr_t dst, size_t len)
 		return -EAGAIN;
 	if (names_fill(uffd->mm, dst, false))
 		return 0;
+	/* So the library asks whether something is unread: what is not there. */
 	if (!in_arena(dst))
-		uffd_quiet(uffd); /* it is not there to be filled */
+		uffd_quiet(uffd);
 	return !vma || !vma->uffd || dst + len > vma->end ? -ENOENT : 0;
 }
 

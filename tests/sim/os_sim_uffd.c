@@ -19,8 +19,6 @@
 
 #include "tests/sim/world.h"
 
-void (*sim_on_sigbus)(uintptr_t addr, bool write);
-
 static struct file files[MAX_FILES];
 static unsigned nr_files;
 
@@ -197,13 +195,8 @@ void uffd_fault(struct file *uffd, uintptr_t addr, bool write)
 	struct thread *t = sim_current;
 
 	sim_trace("fault", (int64_t)addr, write, 0, 0);
-	if (uffd_has(uffd, OS_UFFD_SIGBUS)) {
-		if (!sim_on_sigbus)
-			sim_fail("SIGBUS at page %lu", (addr - ARENA_BASE) / SIM_PAGE);
-		image_enter(here());
-		sim_on_sigbus(addr, write);
-		return;
-	}
+	if (uffd_has(uffd, OS_UFFD_SIGBUS))
+		sim_fail("SIGBUS at page %lu", (addr - ARENA_BASE) / SIM_PAGE);
 	t->uffd = uffd;
 	t->addr = addr;
 	t->write = write;

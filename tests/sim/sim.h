@@ -170,9 +170,6 @@ unsigned sim_process(void);
 /* Does nobody's memory wait to be filled by this process? */
 bool sim_children_filled(void);
 
-/* A fault on memory of a userfaultfd opened with OS_UFFD_SIGBUS: the signal handler. */
-extern void (*sim_on_sigbus)(uintptr_t addr, bool write);
-
 /* ---- looking without touching: no scheduling point ------------------------------- */
 
 bool sim_present(uintptr_t addr);

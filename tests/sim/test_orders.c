@@ -71,6 +71,15 @@ static size_t migrate(unsigned page, unsigned nr, struct uhmm_device *to)
 	return moved;
 }
 
+/* A mapping of nr pages, all of them on the device. */
+static void start_with(const char *spec, unsigned nr)
+{
+	start(spec);
+	map(0, nr, SIM_RW);
+	fill(0, nr, 'a');
+	CHECK_EQ(migrate(0, nr, device), nr);
+}
+
 static void run(void (*fn)(void *), unsigned first, unsigned last)
 {
 	struct sim_config config = { .seed = first, .late_event = 4 };
@@ -117,10 +126,7 @@ SCENE(what_is_loaded_is_not_filled_in_after_a_discard, SEEDS)
 {
 	uint32_t tid;
 
-	start("delay+ram");
-	map(0, 16, SIM_RW);
-	fill(0, 16, 'a');
-	CHECK_EQ(migrate(0, 16, device), 16);
+	start_with("delay+ram", 16);
 	tid = sim_spawn("back", brings_16_back, NULL);
 	sim_sleep(1 + sim_below(20000));
 	CHECK_EQ(sim_dontneed(at(0), 16 * SIM_PAGE), 0);
@@ -140,10 +146,7 @@ SCENE(nothing_is_stored_while_its_discard_is_to_come, SEEDS)
 {
 	uint32_t tid;
 
-	start("ram");
-	map(0, 16, SIM_RW);
-	fill(0, 16, 'a');
-	CHECK_EQ(migrate(0, 16, device), 16);
+	start_with("ram", 16);
 	migrate(0, 16, NULL);
 	tid = sim_spawn("discard", discards_16, NULL);
 	sim_sleep(1 + sim_below(30000));
@@ -414,10 +417,7 @@ SCENE(what_grows_where_it_was_moved_to_is_empty_at_a_fork, SEEDS)
 {
 	uint32_t tid;
 
-	start("ram");
-	map(0, 16, SIM_RW);
-	fill(0, 16, 'a');
-	CHECK_EQ(migrate(0, 16, device), 16);
+	start_with("ram", 16);
 	tid = sim_spawn("grow", moves_and_grows, NULL);
 	CHECK_EQ(sim_fork_libc(&library_atfork, ends, NULL), 0);
 	sim_join(tid);
@@ -617,10 +617,7 @@ SCENE(who_faults_waits_for_the_child_when_the_log_is_half_full, FEW_SEEDS)
 {
 	uint32_t tid;
 
-	start("ram");
-	map(0, 300, SIM_RW);
-	fill(0, 300, 'a');
-	migrate(0, 300, device);
+	start_with("ram", 300);
 	child_sleeps_ns = 50000000;
 	tid = sim_spawn("look", looks_at_300, NULL);
 	CHECK_EQ(sim_fork_libc(&library_atfork, looks_at_300, NULL), 0);

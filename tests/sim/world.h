@@ -61,8 +61,8 @@ struct thread {
 	uint32_t chosen;
 	char name[16];
 	bool ended;
-	bool leads; /* its process ends with it */
-	unsigned apart;
+	bool leads;     /* its process ends with it */
+	unsigned apart; /* sim_apart_begin() */
 	void (*fn)(void *arg);
 	void *arg;
 	struct os_thread *handle;
@@ -250,7 +250,7 @@ void page_fork_frame(struct page *page, const void *bytes);
 
 /* ---- descriptors and userfaultfd ------------------------------------------------- */
 
-#define MAX_FREED 64
+#define MAX_FREED 64 /* of which the latest are known */
 
 enum file_kind { F_CLOSED, F_UFFD, F_KICKER, F_PIPE, F_LISTENER };
 
@@ -266,13 +266,13 @@ struct file {
 	enum file_kind kind;
 	unsigned flags;
 	struct mm *mm;
-	unsigned changing;    /* operations whose event has not been read */
-	struct event *events; /* oldest first */
-	bool readable;        /* F_KICKER, F_LISTENER */
-	unsigned open_in;     /* a bit for each process that has it open */
-	struct file *peer;    /* F_PIPE */
-	int receiver, answer; /* F_LISTENER: who asks, what it was sent */
-	struct thread *reader;
+	unsigned changing;     /* operations whose event has not been read */
+	struct event *events;  /* oldest first */
+	bool readable;         /* F_KICKER, F_LISTENER */
+	unsigned open_in;      /* a bit for each process that has it open */
+	struct file *peer;     /* F_PIPE */
+	int receiver, answer;  /* F_LISTENER: who asks, what it was sent */
+	struct thread *reader; /* the last */
 	/* Unmapped since the reader last saw that nothing was unread; a ring. */
 	struct {
 		uintptr_t start, end;
@@ -318,13 +318,14 @@ void own_share(struct mm *mm);
 void own_exit(struct mm *mm);
 bool own_is_shared(const void *addr);
 void own_check_released(void);
-/* os_sim_image.c: of the process that is mapped, but for the first two. */
+/* os_sim_image.c */
 void image_reset(void);
-void image_begin(struct mm *mm);
+void image_begin(struct mm *mm); /* the first process */
 void image_enter(struct mm *mm);
 void image_fork(struct mm *parent, struct mm *child);
 void image_exit(struct mm *mm);
 void image_check_mapped(const struct mm *mm);
+/* Of the process that was entered last. */
 void image_reserve(uintptr_t start, size_t len); /* above all that were before */
 void image_commit(uintptr_t start, size_t len);
 void image_discard(uintptr_t start, size_t len);

@@ -263,7 +263,7 @@ static void *send_all_away(void *arg)
  * The kernel tells of faults before it tells of an event, and fills no page while an
  * event is unread: so many threads that fault again could hide it for ever.
  */
-TEST(events_are_read_where_many_threads_fault, .timeout_s = 120)
+TEST(events_are_read_where_many_threads_fault, .timeout_s = 60)
 {
 	struct shared s = { .space = api_space(UHMM_DELIVERY_THREAD, 0),
 			    .p = api_map(NR) };
