@@ -307,6 +307,15 @@ static void read_parent_locked(struct uhmm_space *sp)
 	b->nr_faults = 0;
 }
 
+bool fork_read_on(struct uhmm_space *sp)
+{
+	if (frozen_room(sp->fork.log) <= FROZEN_MAX / 4)
+		return false;
+	read_parent_locked(sp);
+	os_yield();
+	return true;
+}
+
 /* What was read is logged before another thread's fault looks into the log. */
 static void read_parent(struct uhmm_space *sp)
 {
@@ -360,10 +369,11 @@ static void fill_later(struct uhmm_space *sp)
 
 	if (!fs->nr_later)
 		return;
-	for (; fs->nr_later; fs->nr_later--) {
+	while (fs->nr_later) {
 		gather(sp); /* there may be more of them */
 		i = fs->nr_later - 1;
 		fill(sp, fs->later[i].uffd, fs->later[i].seen, NULL);
+		fs->later[i] = fs->later[--fs->nr_later]; /* meanwhile, too */
 	}
 	if (fs->child_uffd >= 0) {
 		fill_known(sp);
@@ -408,8 +418,7 @@ static void read_child(struct uhmm_space *sp)
 
 	for (i = 0; i < n; i++) {
 		if (ev[i].kind == OS_EVENT_FORK)
-			fork_fill_frozen(sp, ev[i].child, fs->child_seen,
-					 &fs->shared->child);
+			fill(sp, ev[i].child, fs->child_seen, &fs->shared->child);
 		else
 			frozen_event(&fs->shared->child, &ev[i]);
 	}

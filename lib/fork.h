@@ -72,6 +72,12 @@ void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after);
 void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 		      const struct frozen_log *done);
 
+/*
+ * Reads what is unread into the log, whose lock the caller holds. False: there is little
+ * room left for more.
+ */
+bool fork_read_on(struct uhmm_space *sp);
+
 /* Inline delivery: is the space frozen? Then the fault is resolved as one. */
 bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr);
 /*

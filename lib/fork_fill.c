@@ -9,8 +9,8 @@
  * and through what the child has done itself. Of our events
  *
  * - an UNMAP that the child has seen needs no following: nothing can be filled there,
- *   unless a mapping that is new there was registered late, see look_at_late(), or has
- *   grown there, see has_grown();
+ *   unless a mapping that is new there was registered late, or has grown there: see
+ *   fork_ours.c;
  * - a REMAP that it has seen is one whose old place the child does not have, or where
  *   something else is by then, see look_at_remaps();
  * - an event that is being applied, while others are read, is in the table in part: see
@@ -74,165 +74,23 @@ static bool is_there(struct fill *fill, const struct os_event *move, bool ended)
 	return r == 0;
 }
 
-static bool touches(struct range_set *set, uintptr_t start, uintptr_t end)
-{
-	struct range piece;
-
-	return range_clip(set, true, start, end, &piece);
-}
-
-/* Where an event of the batch, not applied, took a mapping away. False: nowhere. */
-static bool taken_by(const struct event_batch *b, uint32_t i, struct range *gone)
-{
-	const struct os_event *ev = &b->event[i];
-
-	*gone = (struct range){ ev->from, ev->end };
-	if (ev->kind == OS_EVENT_REMAP)
-		gone->end = ev->from + ev->len;
-	return b->applied[i] != EVENT_APPLIED && ev->kind != OS_EVENT_REMOVE;
-}
-
-/* Of [start, end): what is registered here, by whole mappings. */
-static void add_registered(struct fill *fill, uintptr_t start, uintptr_t end)
-{
-	struct uhmm_space *sp = fill->sp;
-	struct os_vma vma;
-	uintptr_t stop;
-	int r;
-
-	while (start < end && os_vma_next(start, false, &vma) == 0 && vma.start < end) {
-		if (vma.start > start)
-			start = vma.start;
-		stop = vma.end < end ? vma.end : end;
-		r = os_uffd_probe(sp->uffd, start, PAGE_SIZE);
-		if (r == -EAGAIN) {
-			event_read_or_yield(sp); /* and look again: it may have changed */
-			continue;
-		}
-		if (r == 0 && range_add(&fill->fresh, start, stop))
-			os_die(TOO_FAST);
-		start = stop;
-	}
-}
-
 /*
- * A mapping that was registered late may have been taken away again since: then two
- * events of the batch took something away there, the first of them read before the child.
+ * The UNMAP that a move raises of its old place, which follows it, or b->nr. One of more
+ * is an munmap(), which says nothing of the move: after MREMAP_DONTUNMAP too there is
+ * something to unmap.
  */
-static void add_taken_twice(struct fill *fill, uint32_t first, struct range late)
-{
-	const struct event_batch *b = fill->sp->batch;
-	struct range gone;
-	uint32_t i;
-
-	for (i = first + 1; i < b->nr; i++) {
-		if (!taken_by(b, i, &gone))
-			continue;
-		if (gone.start < late.start)
-			gone.start = late.start;
-		if (gone.end > late.end)
-			gone.end = late.end;
-		if (gone.start < gone.end &&
-		    range_add(&fill->fresh, gone.start, gone.end))
-			os_die(TOO_FAST);
-	}
-}
-
-/*
- * Between our look for unread events and our registering a mapping, that can be taken
- * away and another can come to its place, which we register then. What the batch says of
- * the old one a child that was copied afterwards has seen; but its pages could be filled
- * in there, into the new one.
- *
- * Our own memory tells: nothing else is registered while an event is unread, so what is
- * registered here, was taken away in this batch and was not moved here in it is such a
- * mapping. And the child was copied after we registered it. Before the gap it was not:
- * its event, unread, would have kept us from registering. (All of it within the gap, the
- * clone, then the unmapping, then the mapping: that nothing tells. Nor whether a
- * neighbour has grown into the place.)
- */
-static void look_at_late(struct fill *fill)
-{
-	struct uhmm_space *sp = fill->sp;
-	struct range gone, piece;
-	uint32_t i;
-
-	fill->fresh.nr = 0;
-	for (i = 0; sp->late.nr && i < sp->batch->nr; i++) {
-		/*
-		 * A move takes its old mapping by the UNMAP that follows; where none does
-		 * (MREMAP_DONTUNMAP) what is registered there was there before.
-		 */
-		if (!taken_by(sp->batch, i, &gone) ||
-		    sp->batch->event[i].kind == OS_EVENT_REMAP)
-			continue;
-		while (gone.start < gone.end &&
-		       range_clip(&sp->late, true, gone.start, gone.end, &piece)) {
-			add_registered(fill, piece.start, piece.end);
-			if (i < fill->after)
-				add_taken_twice(fill, i, piece);
-			gone.start = piece.end;
-		}
-	}
-	for (i = 0; fill->fresh.nr && i < sp->batch->nr; i++) {
-		const struct os_event *ev = &sp->batch->event[i];
-
-		if (ev->kind == OS_EVENT_REMAP &&
-		    range_remove(&fill->fresh, ev->to, ev->to + ev->len))
-			os_die(TOO_FAST);
-	}
-}
-
-/*
- * Does the UNMAP that a move raises of its old place follow it, before event nr? One of
- * more is an munmap(), which says nothing of the move: after MREMAP_DONTUNMAP too there
- * is something to unmap.
- */
-static bool frees_old_place(const struct event_batch *b, uint32_t i, uint32_t nr)
+static uint32_t own_unmap(const struct event_batch *b, uint32_t i)
 {
 	const struct os_event *move = &b->event[i++];
 
-	for (; i < nr; i++) {
+	for (; i < b->nr; i++) {
 		const struct os_event *ev = &b->event[i];
 
 		if (ev->kind == OS_EVENT_UNMAP && ev->from == move->from &&
 		    ev->end == move->from + move->len)
-			return true;
+			break;
 	}
-	return false;
-}
-
-/* Is it mapped here now, and is that ours? While an event is unread only the former. */
-static bool is_mapped(struct uhmm_space *sp, uintptr_t addr)
-{
-	int r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE);
-	struct os_vma vma;
-
-	if (r == -EAGAIN)
-		return os_vma_next(addr, false, &vma) == 0 && vma.start <= addr;
-	return r == 0;
-}
-
-/*
- * What an event of the batch, read before the child, took away: is there another mapping
- * now, which has grown there in place? Of that the kernel tells nobody. It counts as
- * grown before the child's copy was taken: who shrinks a mapping, lets it grow and clones
- * must find it empty. (If another thread does that just after the copy, the child lacks
- * the page.)
- */
-static bool has_grown(struct fill *fill, uintptr_t addr, bool arrived)
-{
-	struct event_batch *b = fill->sp->batch;
-	struct range piece;
-	uint32_t i;
-
-	if (arrived && !range_clip(&b->gone, true, addr, addr + PAGE_SIZE, &piece))
-		return false; /* the UNMAP may have happened before it arrived */
-	for (i = 0; !arrived && i < b->nr; i++)
-		if (b->event[i].kind == OS_EVENT_REMAP &&
-		    addr - b->event[i].to < b->event[i].len)
-			return false; /* what is there was moved there */
-	return is_mapped(fill->sp, addr);
+	return i;
 }
 
 /* Does the child have there what a later move has brought, one that it has seen? */
@@ -262,16 +120,18 @@ static void look_at_remaps(struct fill *fill)
 	uint32_t i;
 
 	for (i = b->nr; i-- > 0;) {
-		bool ended = frees_old_place(b, i, fill->after);
+		uint32_t unmap = own_unmap(b, i);
+		bool ended = unmap < fill->after;
 
 		fill->moved[i] = b->applied[i] != EVENT_APPLIED &&
 				 b->event[i].kind == OS_EVENT_REMAP &&
 				 (i < fill->settled || is_taken_again(fill, i) ||
-				  touches(&fill->fresh, b->event[i].from,
-					  b->event[i].from + b->event[i].len) ||
+				  range_touches(&fill->fresh, b->event[i].from,
+						b->event[i].from + b->event[i].len) ||
 				  !is_there(fill, &b->event[i], ended) ||
-				  (ended && has_grown(fill, b->event[i].from, false)) ||
-				  (i < fill->after && !frees_old_place(b, i, b->nr)));
+				  (ended && fill_has_grown(fill, unmap, b->event[i].from,
+							   false)) ||
+				  (i < fill->after && unmap == b->nr));
 	}
 }
 
@@ -326,12 +186,12 @@ static bool is_taken_away(struct fill *fill, uint32_t i, uintptr_t addr, uint32_
 
 	/* Just now it is found out whether what is here is gone. */
 	if (b->applied[i] == EVENT_APPLYING && touches_arrived(b, addr))
-		return touches(&b->gone, addr, addr + PAGE_SIZE);
+		return range_touches(&b->gone, addr, addr + PAGE_SIZE);
 	if (i < fill->settled && fill->epoch[i] != arrived)
 		return true;
-	if (!has_arrived && touches(&fill->fresh, addr, addr + PAGE_SIZE))
+	if (!has_arrived && range_touches(&fill->fresh, addr, addr + PAGE_SIZE))
 		return true;
-	return i < fill->after && has_grown(fill, addr, has_arrived);
+	return i < fill->after && fill_has_grown(fill, i, addr, has_arrived);
 }
 
 /* Where the child has the page that is at addr here; false: nowhere. */
@@ -380,7 +240,7 @@ static bool follow_child(struct fill *fill, uintptr_t *addr)
 {
 	uint32_t i;
 
-	if (touches(&fill->wiped, *addr, *addr + PAGE_SIZE))
+	if (range_touches(&fill->wiped, *addr, *addr + PAGE_SIZE))
 		return false;
 	for (i = 0; i < fill->nr_events; i++) {
 		const struct frozen_record *r = &fill->event[i];
@@ -391,7 +251,7 @@ static bool follow_child(struct fill *fill, uintptr_t *addr)
 		else if (*addr - (moved ? r->to : r->from) < r->len)
 			return false; /* discarded, or something else was moved there */
 	}
-	return !touches(&fill->wiped_later, *addr, *addr + PAGE_SIZE);
+	return !range_touches(&fill->wiped_later, *addr, *addr + PAGE_SIZE);
 }
 
 static void fill_page(struct fill *fill, uintptr_t source)
@@ -464,13 +324,13 @@ static void fill_begin(struct uhmm_space *sp, int uffd)
 	range_reset(&fill->wiped);
 	range_reset(&fill->wiped_later);
 	range_reset(&fill->fresh);
+	range_reset(&fill->grown);
 	fill->who = (struct fork_name){ 0 };
 }
 
+/* What our own memory tells is known: it goes on changing while we wait for the child. */
 static void fill_run(struct fill *fill)
 {
-	/* Ours first, which goes on changing while we wait for the child. */
-	look_at_late(fill);
 	fill_look_at_wiped(fill);
 	look_at_remaps(fill);
 	fill_all(fill, fill->uffd);
@@ -497,6 +357,8 @@ void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after)
 	sp->fork.fill->after = after;
 	sp->fork.fill->settled = 0;
 	fill_begin(sp, child_uffd);
+	sp->fork.fill->frozen = false;
+	fill_look_at_ours(sp->fork.fill);
 	fill_run(sp->fork.fill);
 	notifier_end(sp, told);
 }
@@ -509,6 +371,7 @@ static void log_to_batch(struct fill *fill, uint32_t seen)
 	uint32_t i, epoch = 0;
 	struct os_event ev;
 
+	b->nr = b->gone.nr = 0;
 	fill->after = fill->settled = 0;
 	for (i = 0; i < log->nr; i++) {
 		if (log->record[i].kind == FROZEN_QUIET) {
@@ -537,13 +400,18 @@ void fork_fill_frozen(struct uhmm_space *sp, int child_uffd, uint32_t seen,
 		      const struct frozen_log *done)
 {
 	struct fill *fill = sp->fork.fill;
-	uint32_t i, nr = done ? done->nr : 0;
+	uint32_t i, nr = done ? done->nr : 0, logged;
 	struct os_event before;
 
 	fill_begin(sp, child_uffd);
+	fill->frozen = true;
 	/* It is there to be looked at: whoever reads on is not to apply it. */
 	sp->batch->applying = true;
-	log_to_batch(fill, seen);
+	do {
+		logged = sp->fork.log->nr;
+		log_to_batch(fill, seen);
+		fill_look_at_ours(fill);
+	} while (sp->fork.log->nr != logged);
 	for (i = 0; i < nr; i++)
 		if (frozen_to_event(&done->record[i], &before))
 			fill_note_event(fill, &before);

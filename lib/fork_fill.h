@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What filling a child (fork_fill.c) and looking at it (fork_look.c) share.
+ * What filling a child (fork_fill.c), looking at it (fork_look.c) and at our own memory
+ * (fork_ours.c) share.
  */
 #ifndef UHMM_FORK_FILL_H
 #define UHMM_FORK_FILL_H
@@ -36,7 +37,14 @@ struct fill {
 	/* Empty in the child, and meant to be: where it had them when it was copied. */
 	struct range_set wiped;
 	struct range_set wiped_later; /* empty in a child of it, where that has them */
-	struct range_set fresh; /* where the child has another mapping, and registered */
+	/* Where the child has another mapping, and registered. */
+	struct range_set fresh;
+	/*
+	 * What was unmapped before the child was read of and is registered here. It may
+	 * have been moved there, or else has grown.
+	 */
+	struct range_set grown;
+	bool frozen;            /* sp->batch has what was logged */
 	bool moved[EVENTS_MAX]; /* the child has seen this REMAP of sp->batch */
 	uint32_t after;         /* events of sp->batch read before the child's */
 	uint32_t settled;       /* of these, the first that it has certainly seen */
@@ -52,6 +60,19 @@ struct fill {
 void fill_note_event(struct fill *fill, const struct os_event *ev);
 /* The child has changed its memory: until we have read of it we cannot fill any. */
 void fill_read_events(struct fill *fill);
+/*
+ * Reads on, and finds out where a mapping came of which no event tells. More events may
+ * be in sp->batch after it, or in the log.
+ */
+void fill_look_at_ours(struct fill *fill);
+/*
+ * Where event `unmap` of the batch, read before the child, took a mapping away: is there
+ * another now, or was there one, which has grown there in place? Of that the kernel tells
+ * nobody. It counts as grown before the child's copy was taken: who shrinks a mapping,
+ * lets it grow and clones must find it empty. (If another thread does that just after the
+ * copy, the child lacks the page.) arrived: the page at addr was moved there in the batch.
+ */
+bool fill_has_grown(struct fill *fill, uint32_t unmap, uintptr_t addr, bool arrived);
 /* Finds out which process it is, and which of its memory was wiped. */
 void fill_look_at_wiped(struct fill *fill);
 /* Of a child of the child: also what was wiped when it was made. */

@@ -122,6 +122,13 @@ bool range_clip(struct range_set *set, bool inside, uintptr_t start, uintptr_t e
 	return found;
 }
 
+bool range_touches(struct range_set *set, uintptr_t start, uintptr_t end)
+{
+	struct range piece;
+
+	return range_clip(set, true, start, end, &piece);
+}
+
 bool space_clip(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
 		struct range *piece)
 {

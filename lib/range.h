@@ -23,6 +23,8 @@ void range_reset(struct range_set *set);
  */
 bool range_clip(struct range_set *set, bool inside, uintptr_t start, uintptr_t end,
 		struct range *piece);
+/* Is any of [start, end) inside? */
+bool range_touches(struct range_set *set, uintptr_t start, uintptr_t end);
 
 /* Is this a mapping whose pages can migrate, and may some of them? */
 bool space_manages(struct uhmm_space *sp, const struct os_vma *vma);

@@ -448,14 +448,19 @@ static void start_with_two(unsigned first, unsigned second)
 	migrate(second, 16, device);
 }
 
+static void fill_children_and_end(void)
+{
+	while (!sim_children_filled())
+		sim_sleep(20000);
+	end();
+}
+
 /* All that is there has the same bytes in the child. */
 static void clone_and_end(void)
 {
 	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
 	looks_at_all_places(NULL);
-	while (!sim_children_filled())
-		sim_sleep(20000);
-	end();
+	fill_children_and_end();
 }
 
 /*
@@ -506,6 +511,39 @@ SCENE(a_raw_clone_has_nothing_where_what_moved_grew_again, CHILD_SEEDS)
 	move(32, 16, 32, 8);
 	move(32, 8, 32, 16);
 	clone_and_end();
+}
+
+/* The same, and by the time that the child is filled nothing is there any more. */
+SCENE(a_raw_clone_has_nothing_where_a_mapping_grew_again_and_went, CHILD_SEEDS)
+{
+	start_with_two(0, 64);
+	move(0, 16, 0, 8);
+	move(0, 8, 0, 16);
+	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
+	CHECK_EQ(sim_munmap(at(0), 16 * SIM_PAGE), 0);
+	fill_children_and_end();
+}
+
+SCENE(a_raw_clone_has_nothing_where_what_moved_grew_again_and_went, CHILD_SEEDS)
+{
+	start_with_two(0, 64);
+	move(0, 16, 32, 16);
+	move(32, 16, 32, 8);
+	move(32, 8, 32, 16);
+	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
+	move(32, 16, 96, 16);
+	fill_children_and_end();
+}
+
+/* What took the place of what has moved is gone, too. */
+SCENE(a_raw_clone_has_what_gave_its_place_to_a_neighbour_that_went, CHILD_SEEDS)
+{
+	start_with_two(0, 16);
+	move(16, 16, 64, 16);
+	move(0, 16, 0, 32);
+	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
+	CHECK_EQ(sim_munmap(at(0), 32 * SIM_PAGE), 0);
+	fill_children_and_end();
 }
 
 static void moves_into_what_is_left(void *arg __attribute__((unused)))
