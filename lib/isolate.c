@@ -391,14 +391,50 @@ static bool tell(struct uhmm_space *sp, uintptr_t start, uintptr_t end, unsigned
 	       notifier_begin(sp, start, end, UHMM_EVENT_CLEAR, NULL);
 }
 
+/*
+ * Reclaim: of these pages, those that may be taken. What is hot cools, and that is all
+ * that is done to it. Where none is left neither the kernel nor a device is asked: the
+ * hand comes round again and again to what has coherent pages, or others that stay.
+ */
+static uint64_t only_cold(struct uhmm_space *sp, uintptr_t addr, uint64_t which)
+{
+	unsigned shard = gate_enter(&sp->gate);
+	struct chunk *chunk = page_chunk(sp, addr);
+	uint64_t left = chunk ? which : 0, bit;
+
+	for (; left; left &= ~bit) {
+		uintptr_t at = addr + (uintptr_t)__builtin_ctzll(left) * PAGE_SIZE;
+		entry_t *entry = page_entry(chunk, at);
+		entry_t e = entry ? entry_load(entry) : 0;
+
+		bit = left & -left;
+		if (entry_state(e) != PAGE_NONE || page_pinned(chunk, page_index(at))) {
+			which &= ~bit;
+		} else if (entry_hot(e)) {
+			page_change(sp, entry, at, &e,
+				    entry_with_hot(e, entry_hot(e) - 1));
+			which &= ~bit;
+		}
+	}
+	gate_leave(&sp->gate, shard);
+	return which;
+}
+
 int isolate_pages(struct uhmm_space *sp, const struct range *vma, uintptr_t addr,
 		  uint64_t which, uint32_t group, unsigned flags, uint8_t *results)
 {
-	unsigned first = (unsigned)__builtin_ctzll(which);
-	unsigned end = GROUP_PAGES - (unsigned)__builtin_clzll(which);
-	bool told = tell(sp, addr + first * PAGE_SIZE, addr + end * PAGE_SIZE, flags);
-	int r = isolate_told(sp, vma, addr, which, group, flags, results);
+	unsigned first, end;
+	bool told;
+	int r;
 
+	if (!(flags & ISOLATE_HOT))
+		which = only_cold(sp, addr, which);
+	if (!which)
+		return 0;
+	first = (unsigned)__builtin_ctzll(which);
+	end = GROUP_PAGES - (unsigned)__builtin_clzll(which);
+	told = tell(sp, addr + first * PAGE_SIZE, addr + end * PAGE_SIZE, flags);
+	r = isolate_told(sp, vma, addr, which, group, flags, results);
 	notifier_end(sp, told);
 	return r;
 }

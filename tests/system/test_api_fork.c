@@ -278,17 +278,24 @@ static void *wipe_and_keep(void *arg)
 	return NULL;
 }
 
-/* The first page has never migrated: what the kernel did with it it did with all. */
-static void check_wiped_or_kept(const char *p)
+static void check_empty(const char *p, unsigned nr)
 {
 	static const char zeros[PAGE];
 	unsigned i;
 
+	for (i = 0; i < nr; i++)
+		CHECK(memcmp(p + i * PAGE, zeros, PAGE) == 0, "page %u", i);
+}
+
+/* The first page has never migrated: what the kernel did with it it did with all. */
+static void check_wiped_or_kept(const char *p)
+{
+	static const char zeros[PAGE];
+
 	if (memcmp(p, zeros, PAGE) != 0)
 		api_check(p, WIPED, 1);
 	else
-		for (i = 1; i < WIPED; i++)
-			CHECK(memcmp(p + i * PAGE, zeros, PAGE) == 0, "page %u", i);
+		check_empty(p + PAGE, WIPED - 1);
 }
 
 /* MADV_WIPEONFORK by another thread comes before the copy, or after it. */
@@ -319,6 +326,36 @@ API_TEST(a_raw_clone_is_wiped_or_not, .timeout_s = 60)
 	__atomic_store_n(&t.stop, 1, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
 	api_check(b.p, WIPED, 1);
+	api_destroy(b.space);
+}
+
+/*
+ * Where a mapping has shrunk and grown again is nothing. Of that the kernel tells nobody;
+ * and by the time that we look at the child it has gone.
+ */
+API_TEST(a_raw_clone_has_nothing_where_a_mapping_grew_again_and_went, .timeout_s = 60)
+{
+	struct both b = { .space = api_space(delivery, 0) };
+	int clones = test_instrument() ? 20 : 100;
+	pid_t pid;
+
+	b.ram = api_device(b.space, "ram");
+	while (clones--) {
+		b.p = api_map(WIPED);
+		api_fill(b.p, WIPED, 1);
+		CHECK_EQ(uhmm_migrate(b.space, b.p, WIPED * PAGE, b.ram, NULL, NULL), 0);
+		CHECK(mremap(b.p, WIPED * PAGE, PAGE, 0) == b.p);
+		CHECK(mremap(b.p, PAGE, WIPED * PAGE, 0) == b.p);
+		pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0);
+		if (pid != 0)
+			CHECK_EQ(munmap(b.p, WIPED * PAGE), 0);
+		else {
+			api_check(b.p, 1, 1);
+			check_empty(b.p + PAGE, WIPED - 1);
+			_exit(0);
+		}
+		wait_for(pid);
+	}
 	api_destroy(b.space);
 }
 
