@@ -3,41 +3,38 @@
  * The library's own memory, of each process.
  *
  * A child that comes from fork() of libc has a copy of all of it at the same addresses.
- * So each process has an *image*: a file in memory that holds its reservations, mapped
- * where they belong while one of its threads runs; what the library has in .bss (host.c,
- * registry.c) is put away and brought back with it. Children of a raw clone run no code
- * of the library and have no image.
+ * So each process has an *image*: its reservations, which lie where they belong while one
+ * of its threads runs, and are parked elsewhere while none does; what the library has in
+ * .bss (host.c, registry.c) is put away and brought back with it. Children of a raw clone
+ * run no code of the library and have no image.
  *
- * Mapping a file anew for each switch costs a fault for every page that is used then: a
- * seed with children switches hundreds of times, and most of its time went there. So the
- * mapping of who does not run is parked: mremap() moves the tables with it. The kernel
- * moves one mapping at a time (before Linux 6.17). So from the first child on all of the
- * images is one mapping that can be read and written; before that what is not committed
- * cannot be touched.
+ * A seed with children switches hundreds of times. mremap() parks pages with their
+ * tables, and moves one mapping at a time (before Linux 6.17). So from the first child on
+ * each image is one mapping that can be read and written; before that what is not
+ * committed cannot be touched.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/os/uapi.h"
 #include "tests/sim/world.h"
 
 #define STATE_MAX 2048
-/* Linux 6.5; younger than Debian 12's headers, and the same number everywhere. */
-#define SYS_CACHESTAT 451
 /* Tables are moved as they are where both places are aligned to what they map. */
 #define PARKING_ALIGN ((size_t)1 << 30)
 /* A mapping above the images, if it may be: the tables that lead to both stay. */
 #define NEIGHBOUR (OWN_BASE + ((size_t)200 << 30))
-
-/* Zeros do not count as memory: to write a few is faster than to free pages. */
+/* For what is reserved while there are children. */
+#define ROOM ((size_t)1 << 30)
+/* To write a few zeros is faster than to give pages back and get them again. */
 #define WIPED_MAX (16 * SIM_PAGE)
+#define EXTENTS 256
 
 struct image {
-	int fd; /* 0: never made */
-	bool used;
 	char *parking;
 	size_t room, parked; /* bytes: of the place, and of what is there */
 	char state[STATE_MAX];
@@ -46,7 +43,8 @@ struct image {
 static struct image image[MAX_MMS];
 static struct mm *mapped; /* whose image lies at OWN_BASE */
 static uintptr_t end = OWN_BASE;
-static bool several; /* there are children: all is one mapping */
+/* There are children: all is one mapping, and room for more. 0: it is not. */
+static size_t several;
 
 /* Where there is no library there is nothing to put away. */
 __attribute__((weak)) const struct own_state *sim_library_state(void)
@@ -58,27 +56,30 @@ __attribute__((weak)) const struct own_state *sim_library_state(void)
 
 static size_t span(void)
 {
-	return (end - OWN_BASE + PARKING_ALIGN - 1) & ~(PARKING_ALIGN - 1);
+	size_t used = (end - OWN_BASE + PARKING_ALIGN - 1) & ~(PARKING_ALIGN - 1);
+
+	return used > several ? used : several;
 }
 
-static void image_make(struct mm *mm)
+/* A place where nothing is, and nobody else's memory comes. */
+static void *map_nothing(void *at, size_t len, int flags)
 {
-	struct image *im = &image[mm->index];
+	return mmap(at, len, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0);
+}
 
-	if (!im->fd) {
-		im->fd = memfd_create("image", MFD_CLOEXEC);
-		if (im->fd < 0 || ftruncate(im->fd, (off_t)OWN_SPAN))
-			sim_fail("the host has no memory for an image");
-	}
-	im->used = true;
-	mm->whole = true;
+/* Memory that is empty. What it joins is the same mapping then. */
+static void map_memory(void *at, size_t len, int prot, int flags)
+{
+	if (len && mmap(at, len, prot,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0) != at)
+		sim_fail("the host has no memory at %p: %s", at, strerror(errno));
 }
 
 static void image_empty(struct image *im)
 {
-	if (im->used && (ftruncate(im->fd, 0) || ftruncate(im->fd, (off_t)OWN_SPAN)))
-		sim_fail("the host cannot empty an image: %s", strerror(errno));
-	im->used = false;
+	if (im->parked)
+		map_nothing(im->parking, im->room, MAP_FIXED);
 	im->parked = 0;
 }
 
@@ -91,14 +92,13 @@ void image_reset(void)
 	if (span())
 		munmap((void *)OWN_BASE, span());
 	end = OWN_BASE;
-	several = false;
+	several = 0;
 }
 
 void image_begin(struct mm *mm)
 {
-	mmap((void *)NEIGHBOUR, SIM_PAGE, PROT_NONE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	image_make(mm);
+	map_nothing((void *)NEIGHBOUR, SIM_PAGE, MAP_FIXED);
+	mm->whole = true;
 	mapped = mm;
 }
 
@@ -106,6 +106,114 @@ void image_check_mapped(const struct mm *mm)
 {
 	if (mm != mapped)
 		sim_fail("memory of another process's library is used");
+}
+
+/* ---- pages ------------------------------------------------------------------------ */
+
+/* Of this process: the seeds run in children of the one that began. */
+static int pagemap(void)
+{
+	static pid_t opened_by;
+	static int fd;
+
+	if (opened_by != getpid()) {
+		if (opened_by)
+			close(fd);
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			sim_fail("/proc/self/pagemap cannot be opened: %s",
+				 strerror(errno));
+		opened_by = getpid();
+	}
+	return fd;
+}
+
+/*
+ * Calls fn for what was written of [start, stop), run by run: not where the zero page is,
+ * which comes where memory is read.
+ */
+static void each_written(uintptr_t start, uintptr_t stop,
+			 void (*fn)(void *ctx, uintptr_t start, uintptr_t stop),
+			 void *ctx)
+{
+	struct page_region run[EXTENTS] = { 0 };
+	struct pm_scan_arg arg = { .size = sizeof(arg),
+				   .start = start,
+				   .end = stop,
+				   .vec = (uintptr_t)run,
+				   .vec_len = EXTENTS,
+				   .category_inverted = PAGE_IS_PFNZERO,
+				   .category_mask = PAGE_IS_PFNZERO,
+				   .category_anyof_mask = PAGE_IS_PRESENT |
+							  PAGE_IS_SWAPPED,
+				   .return_mask = PAGE_IS_PRESENT };
+	int i, n;
+
+	for (; arg.start < stop; arg.start = arg.walk_end) {
+		n = ioctl(pagemap(), PAGEMAP_SCAN, &arg);
+		if (n < 0)
+			sim_fail("the host cannot tell what was written: %s",
+				 strerror(errno));
+		for (i = 0; i < n; i++)
+			fn(ctx, run[i].start, run[i].end);
+	}
+}
+
+static void parking_find(struct image *im)
+{
+	size_t room = (span() / PARKING_ALIGN + 2) * PARKING_ALIGN;
+	char *p;
+
+	if (im->room >= span())
+		return;
+	if (im->room)
+		munmap(im->parking, im->room);
+	im->room = 0;
+	p = map_nothing(NULL, room + PARKING_ALIGN, 0);
+	if (p == MAP_FAILED)
+		sim_fail("the host has no addresses for an image");
+	im->parking = p + (-(uintptr_t)p & (PARKING_ALIGN - 1));
+	munmap(p, (size_t)(im->parking - p));
+	munmap(im->parking + room, (size_t)(p + PARKING_ALIGN - im->parking));
+	im->room = room;
+}
+
+/* The place that is left stays taken: nobody else's memory may come there. */
+static void move_tables(void *from, size_t len, void *to)
+{
+	if (len && mremap(from, len, len,
+			  MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to) != to)
+		sim_fail("the host cannot move an image: %s", strerror(errno));
+}
+
+/* From where the image of who runs lies to the parking of another, or of its own. */
+static void copy_run(void *ctx, uintptr_t start, uintptr_t stop)
+{
+	char *to = (char *)ctx + (start - OWN_BASE);
+
+	for (; start < stop; start += SIM_PAGE, to += SIM_PAGE)
+		if (!page_is((void *)start, 0))
+			memcpy(to, (void *)start, SIM_PAGE);
+}
+
+/* A copy of what is mapped, in one mapping. */
+static void copy_to(struct image *im)
+{
+	parking_find(im);
+	map_memory(im->parking, span(), PROT_READ | PROT_WRITE, MAP_FIXED);
+	im->parked = span();
+	each_written(OWN_BASE, OWN_BASE + span(), copy_run, im->parking);
+}
+
+/*
+ * What is mapped becomes one mapping: the kernel joins what was moved, and has pages, with
+ * nothing that was not.
+ */
+static void make_one(struct image *im)
+{
+	copy_to(im);
+	move_tables(im->parking, im->parked, (void *)OWN_BASE);
+	im->parked = 0;
 }
 
 /* ---- whose memory lies there ------------------------------------------------------ */
@@ -131,62 +239,19 @@ static void state_bring_back(const struct image *im)
 		memcpy(s->addr, im->state + at, s->size);
 }
 
-/* Maps the rest of it, from `from` on; what it joins is the same mapping then. */
-static void map_from(const struct image *im, uintptr_t from)
-{
-	uintptr_t to = OWN_BASE + span();
-
-	if (from < to && mmap((void *)from, to - from, PROT_READ | PROT_WRITE,
-			      MAP_SHARED | MAP_NORESERVE | MAP_FIXED, im->fd,
-			      (off_t)(from - OWN_BASE)) == MAP_FAILED)
-		sim_fail("the host cannot map an image: %s", strerror(errno));
-}
-
-static bool parking_find(struct image *im)
-{
-	size_t room = (span() / PARKING_ALIGN + 2) * PARKING_ALIGN;
-	char *p;
-
-	if (im->room >= span())
-		return true;
-	if (im->room)
-		munmap(im->parking, im->room);
-	im->room = 0;
-	p = mmap(NULL, room + PARKING_ALIGN, PROT_NONE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		return false;
-	im->parking = p + (-(uintptr_t)p & (PARKING_ALIGN - 1));
-	munmap(p, (size_t)(im->parking - p));
-	munmap(im->parking + room, (size_t)(p + PARKING_ALIGN - im->parking));
-	im->room = room;
-	return true;
-}
-
-/* The place that is left stays taken: nobody else's memory may come there. */
-static bool move_tables(void *from, size_t len, void *to)
-{
-	return mremap(from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
-		      to) == to;
-}
-
-/* Where it cannot be parked, it is mapped anew when it is needed again. */
 static void park(struct image *im)
 {
-	im->parked = 0;
-	if (span() && parking_find(im) &&
-	    move_tables((void *)OWN_BASE, span(), im->parking))
-		im->parked = span();
+	parking_find(im);
+	move_tables((void *)OWN_BASE, span(), im->parking);
+	im->parked = span();
 }
 
 static void unpark(struct image *im)
 {
-	size_t len = im->parked;
-
-	if (len && !move_tables(im->parking, len, (void *)OWN_BASE))
-		len = 0;
+	move_tables(im->parking, im->parked, (void *)OWN_BASE);
+	if (im->parked < span())
+		make_one(im);
 	im->parked = 0;
-	map_from(im, OWN_BASE + len);
 }
 
 /* From here on the library's memory is that of this process. */
@@ -212,124 +277,55 @@ void image_exit(struct mm *mm)
 	mm->whole = false;
 }
 
-/* ---- what a file has -------------------------------------------------------------- */
-
-/* Pages that the file has there; 0 where that is not known (before Linux 6.5). */
-static off_t file_pages(int fd, off_t start, off_t stop)
-{
-	struct {
-		uint64_t off, len;
-	} range = { (uint64_t)start, (uint64_t)(stop - start) };
-	struct {
-		uint64_t cached, dirty, writeback, evicted, recently_evicted;
-	} stat = { 0 };
-
-	if (start == stop || syscall(SYS_CACHESTAT, fd, &range, &stat, 0))
-		return 0;
-	return (off_t)(stat.cached + stat.evicted);
-}
-
-/*
- * Calls fn for what the file has data of in [start, stop). False if there may be more: a
- * page that the host's kernel is just moving elsewhere in its memory (compaction) is not
- * up to date for an instant, and is passed over as a hole (Linux 6.18).
- */
-static bool each_data(int fd, off_t start, off_t stop,
-		      void (*fn)(void *ctx, off_t start, off_t stop), void *ctx)
-{
-	off_t pages = file_pages(fd, start, stop), at = start, hole;
-
-	while (at < stop && (at = lseek(fd, at, SEEK_DATA)) >= 0 && at < stop) {
-		hole = lseek(fd, at, SEEK_HOLE);
-		hole = hole < stop ? hole : stop;
-		fn(ctx, at, hole);
-		pages -= (hole - at) / (off_t)SIM_PAGE;
-		at = hole;
-	}
-	return pages <= 0;
-}
-
-struct copy {
-	int from, to;
-};
-
-/* By way of the file: what is reserved may not be readable. */
-static void copy_data(void *ctx, off_t at, off_t stop)
-{
-	static char buf[64 << 10];
-	const struct copy *c = ctx;
-
-	while (at < stop) {
-		size_t n = stop - at < (off_t)sizeof(buf) ? (size_t)(stop - at) :
-							    sizeof(buf);
-
-		if (pread(c->from, buf, n, at) != (ssize_t)n ||
-		    pwrite(c->to, buf, n, at) != (ssize_t)n)
-			sim_fail("the host cannot copy an image");
-		at += (off_t)n;
-	}
-}
+/* ---- a child's ------------------------------------------------------------------- */
 
 /* The child gets a copy of the parent's image, which is mapped. */
 void image_fork(struct mm *parent, struct mm *child)
 {
-	const struct image *from = &image[parent->index];
-	struct copy fds = { .from = from->fd };
-
 	image_check_mapped(parent);
-	if (!several)
-		map_from(from, OWN_BASE);
-	several = true;
-	image_make(child);
-	fds.to = image[child->index].fd;
-	while (!each_data(from->fd, 0, (off_t)span(), copy_data, &fds))
-		;
+	if (!several) {
+		several = span() + ROOM;
+		make_one(&image[parent->index]);
+	}
+	copy_to(&image[child->index]);
+	child->whole = true;
 	state_put_away(&image[child->index]);
 }
 
-static void count_written(void *ctx, off_t at, off_t stop)
+static void count_run(void *ctx, uintptr_t start, uintptr_t stop)
 {
 	int64_t *pages = ctx;
 
-	for (; at < stop; at += (off_t)SIM_PAGE)
-		*pages += !page_is((void *)(OWN_BASE + (uintptr_t)at), 0);
+	for (; start < stop; start += SIM_PAGE)
+		*pages += !page_is((void *)start, 0);
 }
 
-/*
- * The library touches its own memory without asking: the file knows which of it. But what
- * was only read the host may take back as it likes (a clean page; proactive reclaim does,
- * Linux 6.18). So what counts is what was written, as for the kernel, which puts the zero
- * page where memory is read: pages that hold more than zeros.
- */
 int64_t image_resident(uintptr_t start, uintptr_t stop)
 {
-	int fd = image[mapped->index].fd;
-	int64_t pages;
+	int64_t pages = 0;
 
-	do
-		pages = 0;
-	while (!each_data(fd, (off_t)(start - OWN_BASE), (off_t)(stop - OWN_BASE),
-			  count_written, &pages));
+	each_written(start, stop, count_run, &pages);
 	return pages;
 }
 
 /* ---- reservations ----------------------------------------------------------------- */
 
-/* What lies between is the same mapping then, where all is one. */
+/* The others when they are needed: see unpark(). */
+static void grow(void)
+{
+	several = span() + ROOM;
+	make_one(&image[mapped->index]);
+}
+
 void image_reserve(uintptr_t start, size_t len)
 {
-	const struct image *im = &image[mapped->index];
-	uintptr_t from = OWN_BASE + span();
-
 	end = start + len;
 	if (end > NEIGHBOUR)
 		munmap((void *)NEIGHBOUR, SIM_PAGE);
-	if (several)
-		map_from(im, from);
-	else if (mmap((void *)start, len, PROT_NONE,
-		      MAP_SHARED | MAP_NORESERVE | MAP_FIXED_NOREPLACE, im->fd,
-		      (off_t)(start - OWN_BASE)) != (void *)start)
-		sim_fail("the host has no memory at %lx", start);
+	if (!several)
+		map_memory((void *)start, len, PROT_NONE, MAP_FIXED_NOREPLACE);
+	else if (span() > several)
+		grow();
 }
 
 void image_commit(uintptr_t start, size_t len)
@@ -342,9 +338,7 @@ void image_discard(uintptr_t start, size_t len)
 {
 	if (len <= WIPED_MAX)
 		memset((void *)start, 0, len);
-	else if (fallocate(image[mapped->index].fd,
-			   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			   (off_t)(start - OWN_BASE), (off_t)len))
+	else if (madvise((void *)start, len, MADV_DONTNEED))
 		sim_fail("the host cannot discard: %s", strerror(errno));
 }
 

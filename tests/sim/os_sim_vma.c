@@ -304,10 +304,15 @@ void page_gone(struct mm *mm, uintptr_t addr)
 bool page_untouched(struct mm *mm, uintptr_t addr)
 {
 	const struct page *page = page_at(mm, addr);
+	char *bytes = page_bytes(mm, addr);
 
 	if (in_arena(addr) || page->flags & P_GARBAGE)
-		return page_is(page_bytes(mm, addr), GARBAGE);
-	return !holds_garbage(mm, addr) || page_is(page_bytes(mm, addr), 0);
+		return page_is(bytes, GARBAGE);
+	if (!holds_garbage(mm, addr))
+		return true;
+	/* It is about to be filled: to read it first would be two faults of the host's. */
+	__atomic_fetch_or(bytes, 0, __ATOMIC_RELAXED);
+	return page_is(bytes, 0);
 }
 
 void page_split(struct mm *mm, uintptr_t addr)
