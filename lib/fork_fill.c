@@ -109,30 +109,37 @@ static bool is_taken_again(const struct fill *fill, uint32_t i)
 }
 
 /*
- * Had the child's memory been moved? Then there is nothing at the old place, or what was
- * moved there afterwards (so the last one is looked at first), or has grown there. A move
- * that leaves a mapping behind (MREMAP_DONTUNMAP) cannot be told in that way; if it was
- * read before the child it counts as before it.
+ * Had the child's memory been moved by event i? Then there is nothing at the old place, or
+ * what was moved there afterwards, or has grown there. A move that leaves a mapping behind
+ * (MREMAP_DONTUNMAP) cannot be told in that way; if it was read before the child it counts
+ * as before it.
  */
+static bool has_moved(struct fill *fill, uint32_t i)
+{
+	const struct event_batch *b = fill->sp->batch;
+	const struct os_event *move = &b->event[i];
+	uint32_t unmap;
+
+	if (b->applied[i] == EVENT_APPLIED || move->kind != OS_EVENT_REMAP)
+		return false;
+	if (i < fill->settled || is_taken_again(fill, i) ||
+	    range_touches(&fill->fresh, move->from, move->from + move->len))
+		return true;
+	unmap = own_unmap(b, i);
+	if (!is_there(fill, move, unmap < fill->after))
+		return true;
+	if (unmap < fill->after)
+		return fill_has_grown(fill, unmap, move->from, false);
+	return i < fill->after && unmap == b->nr;
+}
+
+/* The last one first: see is_taken_again(). */
 static void look_at_remaps(struct fill *fill)
 {
-	struct event_batch *b = fill->sp->batch;
 	uint32_t i;
 
-	for (i = b->nr; i-- > 0;) {
-		uint32_t unmap = own_unmap(b, i);
-		bool ended = unmap < fill->after;
-
-		fill->moved[i] = b->applied[i] != EVENT_APPLIED &&
-				 b->event[i].kind == OS_EVENT_REMAP &&
-				 (i < fill->settled || is_taken_again(fill, i) ||
-				  range_touches(&fill->fresh, b->event[i].from,
-						b->event[i].from + b->event[i].len) ||
-				  !is_there(fill, &b->event[i], ended) ||
-				  (ended && fill_has_grown(fill, unmap, b->event[i].from,
-							   false)) ||
-				  (i < fill->after && unmap == b->nr));
-	}
+	for (i = fill->sp->batch->nr; i-- > 0;)
+		fill->moved[i] = has_moved(fill, i);
 }
 
 static bool moves(const struct fill *fill, uint32_t i, uintptr_t addr)

@@ -293,19 +293,13 @@ static void child(void *arg)
 	read_all(p);
 }
 
-/*
- * By a raw clone, but not where the library may hear of it long after: there are orders
- * of events that nothing tells apart then (lib/fork_fill.c).
- */
+/* By a raw clone. */
 static void op_fork(struct program *p)
 {
 	if (!p->forks)
 		return;
 	p->forks--;
-	if (p->late_events)
-		fork_libc(p);
-	else
-		expect("fork", sim_fork(child, p), -EAGAIN, 0);
+	expect("fork", sim_fork(child, p), -EAGAIN, 0);
 }
 
 static void op_fork_libc(struct program *p)

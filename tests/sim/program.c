@@ -226,7 +226,6 @@ static void make_huge(const struct program *p)
 static void program_main(void *arg)
 {
 	struct program *p = arg;
-	bool late_events = p->late_events;
 	uint32_t tid[8];
 	unsigned i;
 
@@ -234,7 +233,6 @@ static void program_main(void *arg)
 		make_small_shape(p);
 	else
 		make_shape(p);
-	p->late_events = late_events;
 	check("mmap",
 	      sim_mmap(ARENA_BASE, p->nr_pages * SIM_PAGE,
 		       SIM_RW | (p->huge ? SIM_THP : 0) | (sim_below(6) ? 0 : SIM_EXEC)));
@@ -251,6 +249,5 @@ static void program_main(void *arg)
 void program_run(const struct sim_config *config)
 {
 	program.small = config->small;
-	program.late_events = config->late_event;
 	sim_run(config, program_main, &program);
 }

@@ -34,11 +34,10 @@ struct program {
 	unsigned forks;      /* still allowed */
 	uint64_t base_bytes; /* resident before the program touched anything */
 	bool manage, huge;
-	bool storm;       /* mostly forks and changes of mappings */
-	bool calm;        /* hardly any: huge pages stay huge */
-	bool small;       /* few pages; see sim_config */
-	bool late_events; /* the same */
-	bool no_library;  /* a child whose library could not take over */
+	bool storm;      /* mostly forks and changes of mappings */
+	bool calm;       /* hardly any: huge pages stay huge */
+	bool small;      /* few pages; see sim_config */
+	bool no_library; /* a child whose library could not take over */
 	/* Of each page's mapping: changes so far, and those under way. */
 	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];
 };

@@ -6,14 +6,16 @@ MUTANTS = [
     # ---- fork -------------------------------------------------------------------------
     Mutant("taken_again_is_not_moved", "lib/fork_fill.c",
            "a raw clone has not seen a move whose old place is taken again", """
-				 (i < fill->settled || is_taken_again(fill, i) ||
+	if (i < fill->settled || is_taken_again(fill, i) ||
 """, """
-				 (i < fill->settled || (0 && is_taken_again(fill, i)) ||
+	if (i < fill->settled || (0 && is_taken_again(fill, i)) ||
 """),
     Mutant("grown_into_is_not_moved", "lib/fork_fill.c",
            "a raw clone has not seen a move whose old place a neighbour took", """
-				  (ended && has_grown(fill, b->event[i].from, false)) ||
-""", ""),
+		return fill_has_grown(fill, unmap, move->from, false);
+""", """
+		return false;
+"""),
     Mutant("told_later_is_forgotten", "lib/fork_fill.c",
            "a raw clone lacks what was moved before, and told of after, another move", """
 			j = unmapped ? b->nr : moved_before(b, i, *addr);
@@ -134,8 +136,22 @@ MUTANTS = [
 		return;"""),
     Mutant("child_has_what_had_shrunk", "lib/fork_fill.c",
            "a raw clone's child has old bytes where a mapping has grown again", """
-	return i < fill->after && has_grown(fill, addr, has_arrived);
+	return i < fill->after && fill_has_grown(fill, i, addr, has_arrived);
 """, """
 	return false;
+"""),
+    Mutant("gone_again_has_not_grown", "lib/fork_ours.c",
+           "a raw clone's child has old bytes where what had grown again has gone", """
+	return range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
+	       is_unmapped_again(b, unmap, addr);
+""", """
+	return range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
+	       (0 && is_unmapped_again(b, unmap, addr));
+"""),
+    Mutant("gone_unread_has_not_grown", "lib/fork_ours.c",
+           "and where of its going is not read yet", """
+	while (fill->after && event_unread(fill->sp) && read_on(fill))
+		;
+""", """
 """),
 ]

@@ -35,6 +35,8 @@ SEEN = {
     "forget_the_childs_reference": "test_api_shared",
     "frames_owner_stays": "orders",
     "frozen_regrown_is_what_was_there": "orders",
+    "gone_again_has_not_grown": "orders",
+    "gone_unread_has_not_grown": "orders",
     "grandchildren_are_not_known": "test_api_fork",
     "grown_into_is_not_moved": "orders",
     "grown_is_two_mappings": "test_api_mappings",
