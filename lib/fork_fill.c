@@ -109,10 +109,10 @@ static bool is_taken_again(const struct fill *fill, uint32_t i)
 }
 
 /*
- * Had the child's memory been moved by event i? Then there is nothing at the old place, or
- * what was moved there afterwards, or has grown there. A move that leaves a mapping behind
- * (MREMAP_DONTUNMAP) cannot be told in that way; if it was read before the child it counts
- * as before it.
+ * Had the child's memory been moved by event i? Then there is nothing at the old place,
+ * or what was moved there afterwards, or has grown there. A move that leaves a mapping
+ * behind (MREMAP_DONTUNMAP) cannot be told in that way; if it was read before the child
+ * it counts as before it.
  */
 static bool has_moved(struct fill *fill, uint32_t i)
 {

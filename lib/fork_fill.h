@@ -70,7 +70,7 @@ void fill_look_at_ours(struct fill *fill);
  * another now, or was there one, which has grown there in place? Of that the kernel tells
  * nobody. It counts as grown before the child's copy was taken: who shrinks a mapping,
  * lets it grow and clones must find it empty. (If another thread does that just after the
- * copy, the child lacks the page.) arrived: the page at addr was moved there in the batch.
+ * copy, the child lacks the page.) arrived: the page at addr has come there in the batch.
  */
 bool fill_has_grown(struct fill *fill, uint32_t unmap, uintptr_t addr, bool arrived);
 /* Finds out which process it is, and which of its memory was wiped. */

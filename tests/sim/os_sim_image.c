@@ -206,8 +206,8 @@ static void copy_to(struct image *im)
 }
 
 /*
- * What is mapped becomes one mapping: the kernel joins what was moved, and has pages, with
- * nothing that was not.
+ * What is mapped becomes one mapping: the kernel joins what was moved, and has pages,
+ * with nothing that was not.
  */
 static void make_one(struct image *im)
 {

@@ -443,25 +443,6 @@ static void keeping(struct mm *mm, uintptr_t start, size_t len, int delta)
 		mm->keeping[index_of(addr)] += (uint16_t)delta;
 }
 
-/* A batch that is full is applied without a quiet moment: nobody waits for ever. */
-#define QUIET_NS UINT64_C(100000000)
-
-/*
- * What was unmapped, has grown again in its place, of which nobody is told, and is moved
- * at once cannot be told from what was moved before it was unmapped, if there was always
- * an event unread (lib/event.c, apply_moves_before()). A random program comes to that
- * once in some ten thousand seeds, and nothing follows from it: so it waits.
- */
-static void wait_for_quiet(struct mm *mm, uintptr_t from, size_t len)
-{
-	uint64_t until = sim_now() + QUIET_NS;
-	const struct vma *vma;
-
-	while ((vma = vma_at(mm, from)) && vma->uffd && mm->whole &&
-	       uffd_just_freed(vma->uffd, from, len) && sim_now() < until)
-		sim_sleep(10000);
-}
-
 int sim_mremap(uintptr_t from, size_t old_len, uintptr_t to, size_t new_len,
 	       bool keep_old)
 {
@@ -470,8 +451,6 @@ int sim_mremap(uintptr_t from, size_t old_len, uintptr_t to, size_t new_len,
 	int r;
 
 	sim_point();
-	if (to != from)
-		wait_for_quiet(mm, from, old_len < new_len ? old_len : new_len);
 	mm_wait(mm);
 	vma = vma_at(mm, from);
 	if (!vma || vma->end < from + old_len)

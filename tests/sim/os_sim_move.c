@@ -165,7 +165,7 @@ int64_t os_uffd_move(int fd, uintptr_t dst, uintptr_t src, size_t len, unsigned 
 
 /* ---- filling --------------------------------------------------------------------- */
 
-static int fill_check(struct file *uffd, uintptr_t dst, size_t len)
+static int fill_check(const struct file *uffd, uintptr_t dst, size_t len)
 {
 	const struct vma *vma = vma_at(uffd->mm, dst);
 
@@ -175,14 +175,11 @@ static int fill_check(struct file *uffd, uintptr_t dst, size_t len)
 		return -EAGAIN;
 	if (names_fill(uffd->mm, dst, false))
 		return 0;
-	/* So the library asks whether something is unread: what is not there. */
-	if (!in_arena(dst))
-		uffd_quiet(uffd);
 	return !vma || !vma->uffd || dst + len > vma->end ? -ENOENT : 0;
 }
 
 /* src: NULL for the zero page. */
-static int64_t fill(struct file *uffd, uintptr_t dst, const char *src, size_t len)
+static int64_t fill(const struct file *uffd, uintptr_t dst, const char *src, size_t len)
 {
 	struct mm *mm = uffd->mm;
 	int64_t r = fill_check(uffd, dst, len);

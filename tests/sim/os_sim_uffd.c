@@ -220,33 +220,6 @@ void uffd_event(struct file *uffd, struct os_event msg, struct file *child)
 	uffd->changing--;
 }
 
-static void note_freed(struct file *uffd, const struct os_event *msg)
-{
-	unsigned i = uffd->nr_freed % MAX_FREED;
-
-	if (msg->kind != OS_EVENT_UNMAP)
-		return;
-	uffd->freed[i].start = msg->from;
-	uffd->freed[i].end = msg->end;
-	uffd->nr_freed++;
-}
-
-void uffd_quiet(struct file *uffd)
-{
-	if (uffd->reader == sim_current)
-		uffd->nr_freed = 0;
-}
-
-bool uffd_just_freed(const struct file *uffd, uintptr_t start, size_t len)
-{
-	unsigned i;
-
-	for (i = 0; i < uffd->nr_freed && i < MAX_FREED; i++)
-		if (uffd->freed[i].start <= start && start + len <= uffd->freed[i].end)
-			return true;
-	return false;
-}
-
 static void event_done(struct file *uffd)
 {
 	struct event *event = uffd->events;
@@ -276,7 +249,6 @@ static int read_one(struct file *uffd, struct os_event *event)
 		uffd->events->child->open_in = 1u << here()->index;
 		event->child = file_fd(uffd->events->child);
 	}
-	note_freed(uffd, event);
 	sim_trace("read event", event->kind, (int64_t)event->from,
 		  (int64_t)(event->kind == OS_EVENT_REMAP ? event->to : event->end), 1);
 	event_done(uffd);
@@ -288,7 +260,6 @@ int os_uffd_read(int uffd, struct os_event *events, int nr)
 	int n = 0;
 
 	sim_point();
-	file_get(uffd, F_UFFD)->reader = sim_current;
 	while (n < nr && read_one(file_get(uffd, F_UFFD), &events[n])) {
 		/*
 		 * Between getting an event, or a descriptor, and having it written down

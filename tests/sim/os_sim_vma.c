@@ -310,7 +310,7 @@ bool page_untouched(struct mm *mm, uintptr_t addr)
 		return page_is(bytes, GARBAGE);
 	if (!holds_garbage(mm, addr))
 		return true;
-	/* It is about to be filled: to read it first would be two faults of the host's. */
+	/* It is about to be filled: to read it first would be two faults here. */
 	__atomic_fetch_or(bytes, 0, __ATOMIC_RELAXED);
 	return page_is(bytes, 0);
 }

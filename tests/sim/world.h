@@ -250,8 +250,6 @@ void page_fork_frame(struct page *page, const void *bytes);
 
 /* ---- descriptors and userfaultfd ------------------------------------------------- */
 
-#define MAX_FREED 64 /* of which the latest are known */
-
 enum file_kind { F_CLOSED, F_UFFD, F_KICKER, F_PIPE, F_LISTENER };
 
 struct event {
@@ -272,12 +270,6 @@ struct file {
 	unsigned open_in;      /* a bit for each process that has it open */
 	struct file *peer;     /* F_PIPE */
 	int receiver, answer;  /* F_LISTENER: who asks, what it was sent */
-	struct thread *reader; /* the last */
-	/* Unmapped since the reader last saw that nothing was unread; a ring. */
-	struct {
-		uintptr_t start, end;
-	} freed[MAX_FREED];
-	unsigned nr_freed;
 };
 
 int file_fd(const struct file *file);
@@ -299,10 +291,6 @@ struct file *uffd_range(int fd, uintptr_t start, size_t len);
 void uffd_fault(struct file *uffd, uintptr_t addr, bool write);
 struct file *uffd_fork(struct file *parent, struct mm *child);
 bool uffd_has(const struct file *uffd, unsigned flag);
-/* Whoever asks has just seen that nothing is unread. */
-void uffd_quiet(struct file *uffd);
-/* All of it was unmapped, and the reader has had no such moment since. */
-bool uffd_just_freed(const struct file *uffd, uintptr_t start, size_t len);
 
 /* os_sim_name.c */
 void names_register(struct mm *mm, uintptr_t start);

@@ -31,7 +31,7 @@ MUTANTS = [
 		event_gather(sp);
 """, """
 """),
-    Mutant("do_not_wait_for_holder", "lib/event.c",
+    Mutant("do_not_wait_for_holder", "lib/event_follow.c",
            "an event is applied to a page that somebody is at work on", """
 	while (entry_busy(e = entry_load(entry)))
 		page_wait(sp, entry);
@@ -40,7 +40,7 @@ MUTANTS = [
 	e = entry_load(entry);
 	return entry_busy(e) ? 0 : e;
 """),
-    Mutant("split_loses_a_page", "lib/event.c",
+    Mutant("split_loses_a_page", "lib/event_follow.c",
            "the last page of a folio that is taken apart is lost", """
 	folio_split(sp, chunk, addr, f, 0, CHUNK_PAGES);
 """, """
@@ -63,7 +63,7 @@ MUTANTS = [
 """, """
 	__atomic_exchange_n(&gate->closed, 0, __ATOMIC_SEQ_CST);
 """),
-    Mutant("frames_owner_stays", "lib/event.c",
+    Mutant("frames_owner_stays", "lib/event_follow.c",
            "a frame says that its page is where it was before mremap()", """
 	if (entry_state(e) == PAGE_PROBATION)
 		frame_set_owner(sp, entry_payload(e), to);
@@ -71,7 +71,7 @@ MUTANTS = [
 """, """
 	if (entry_state(e) != PAGE_PROBATION)
 """),
-    Mutant("pins_stay", "lib/event.c",
+    Mutant("pins_stay", "lib/event_follow.c",
            "a pinned page is not pinned after mremap()", """
 			remap_pins(&rm, chunk, addr);
 """, """
@@ -124,5 +124,18 @@ MUTANTS = [
 	bool hidden = n == MESSAGE_BATCH;
 """, """
 	bool hidden = false;
+"""),
+    Mutant("moved_before_it_grew_again", "lib/event.c",
+           "what has grown again and is moved has the bytes of what was unmapped", """
+		    !grew_again(sp, unmap, &move))
+""", """
+		    !(0 && grew_again(sp, unmap, &move)))
+"""),
+    Mutant("grew_again_beside_a_hole", "lib/event.c",
+           "what another thread has unmapped beside a move counts as grown again", """
+	return is_or_was_there(sp, i, from - PAGE_SIZE) &&
+	       (move->from == from || is_or_was_there(sp, i, move->from - PAGE_SIZE));
+""", """
+	return is_or_was_there(sp, i, from - PAGE_SIZE) || move->from >= from;
 """),
 ]

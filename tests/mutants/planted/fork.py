@@ -25,12 +25,12 @@ MUTANTS = [
 """),
     Mutant("left_before_the_child_has_it", "lib/event.c",
            "what a batch brings back meanwhile a raw clone does not get", """
-		event_gather(sp);
-		fill_children(sp);
-	}
+	event_gather(sp);
+	fill_children(sp);
+}
 """, """
-		event_gather(sp);
-	}
+	event_gather(sp);
+}
 """),
     Mutant("beside_a_fork_at_once", "lib/fork.c",
            "a raw clone beside a fork() is filled before what it has seen was read", """
