@@ -6,6 +6,7 @@
 #include "api.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -173,6 +174,36 @@ API_TEST(pages_move_with_mremap)
 	api_fill(q, 2 * NR, 4000);
 	api_move(space, q, 2 * NR, dev, UHMM_MOVED);
 	api_check(q, 2 * NR, 4000);
+	api_destroy(space);
+}
+
+/*
+ * What was cut off grows again, of which nobody is told, and is moved: it is empty. On one
+ * processor no reader gets between the three.
+ */
+API_TEST(what_grew_again_is_moved_empty)
+{
+	cpu_set_t one, all;
+	unsigned rounds;
+	char *p, *there;
+
+	CHECK_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+	for (rounds = 0; !CPU_ISSET(rounds, &all); rounds++)
+		;
+	CPU_ZERO(&one);
+	CPU_SET(rounds, &one);
+	CHECK_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
+	for (rounds = 0; rounds < 10; rounds++) {
+		p = stored(delivery, 1);
+		there = api_map(NR);
+		CHECK_EQ((void *)mremap(p, NR * PAGE, PAGE, 0), (void *)p);
+		CHECK_EQ((void *)mremap(p, PAGE, NR * PAGE, 0), (void *)p);
+		CHECK_EQ((void *)mremap(p + PAGE, (NR - 1) * PAGE, (NR - 1) * PAGE,
+					MREMAP_MAYMOVE | MREMAP_FIXED, there),
+			 (void *)there);
+		check_zeros(there, NR - 1);
+		api_check(p, 1, 1);
+	}
 	api_destroy(space);
 }
 
