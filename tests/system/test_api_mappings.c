@@ -178,8 +178,8 @@ API_TEST(pages_move_with_mremap)
 }
 
 /*
- * What was cut off grows again, of which nobody is told, and is moved: it is empty. On one
- * processor no reader gets between the three.
+ * What was cut off grows again, of which nobody is told, and is moved: it is empty. On
+ * one processor no reader gets between the three.
  */
 API_TEST(what_grew_again_is_moved_empty)
 {
