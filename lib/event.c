@@ -16,6 +16,9 @@
  *   be (landed.h), or a copy to where it should be tells. What was there before the batch
  *   and is moved away in it was moved before that UNMAP: after it, it would have raised
  *   no event. Unless it is what has grown there again, grew_again().
+ *
+ * Where the program has one thread none of that is needed, and the order is the one in
+ * which we read.
  */
 #include "lib/event.h"
 
@@ -69,7 +72,7 @@ static void apply_remap(struct uhmm_space *sp, const struct os_event *ev)
 	uintptr_t end = ev->to + ev->len, found;
 	uint32_t j;
 
-	for (j = 0; j < b->nr && page_first(sp, ev->to, end, &found); j++)
+	for (j = 0; j < b->nr && !b->ordered && page_first(sp, ev->to, end, &found); j++)
 		if (!b->applied[j] && frees(&b->event[j], ev->to, end))
 			apply_one(sp, j);
 	event_discard(sp, ev->to, end, false);
@@ -211,8 +214,9 @@ static void apply_unmap(struct uhmm_space *sp, uint32_t unmap)
 	uintptr_t found, start, end;
 	uint32_t i;
 
-	apply_moves_before(sp, unmap);
-	for (i = 0; i < b->nr_arrived; i++) {
+	if (!b->ordered)
+		apply_moves_before(sp, unmap);
+	for (i = 0; i < b->nr_arrived && !b->ordered; i++) {
 		start = b->arrived[i].start > ev->from ? b->arrived[i].start : ev->from;
 		end = b->arrived[i].end < ev->end ? b->arrived[i].end : ev->end;
 		while (start < end && page_first(sp, start, end, &found))
@@ -266,7 +270,7 @@ static void empty(struct event_batch *b)
 {
 	b->nr = b->nr_arrived = b->nr_children = b->nr_filled = 0;
 	b->landed.nr = b->gone.nr = 0;
-	b->applying = false;
+	b->applying = b->ordered = false;
 }
 
 void event_after_fork(struct uhmm_space *sp)
@@ -287,6 +291,7 @@ void event_apply_batch(struct uhmm_space *sp)
 
 	assert_always(!b->applying);
 	b->applying = true;
+	b->ordered = b->ordered && os_is_single_threaded();
 	/* Both may grow meanwhile: see drop_if_gone(). */
 	fill_children(sp);
 	for (i = 0; i < b->nr; i++) {
@@ -367,6 +372,8 @@ static void make_room(struct uhmm_space *sp)
 
 static void take_event(struct uhmm_space *sp, const struct os_event *ev)
 {
+	if (!sp->batch->nr)
+		sp->batch->ordered = os_is_single_threaded();
 	if (ev->kind == OS_EVENT_FORK)
 		add_child(sp, ev->child);
 	else

@@ -21,6 +21,9 @@
  *   as a thread that discards and then clones must find. (A discard by another thread,
  *   begun after the copy and queued before the child's FORK, counts as before it too.)
  *
+ * Where the program has one thread what was read before the child it has seen, and
+ * nothing else.
+ *
  * The gate is closed, or the space is frozen. Where a page cannot be filled and should
  * be, it is poisoned: better lost than wrong.
  */
@@ -201,6 +204,26 @@ static bool is_taken_away(struct fill *fill, uint32_t i, uintptr_t addr, uint32_
 	return i < fill->after && fill_has_grown(fill, i, addr, has_arrived);
 }
 
+/* Where the child has the page that is at addr here, if a single thread did it all. */
+static bool ordered_address(const struct fill *fill, uintptr_t *addr)
+{
+	const struct event_batch *b = fill->sp->batch;
+	uint32_t i;
+
+	for (i = 0; i < fill->after; i++) {
+		const struct os_event *ev = &b->event[i];
+		bool moved = ev->kind == OS_EVENT_REMAP;
+
+		if (b->applied[i] != EVENT_READ)
+			continue;
+		if (moved && *addr - ev->from < ev->len)
+			*addr = *addr - ev->from + ev->to;
+		else if (moved ? *addr - ev->to < ev->len : covers(ev, *addr))
+			return false;
+	}
+	return true;
+}
+
 /* Where the child has the page that is at addr here; false: nowhere. */
 static bool child_address(struct fill *fill, uintptr_t *addr)
 {
@@ -208,6 +231,8 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 	uint32_t i, j, arrived = UINT32_MAX;
 	bool unmapped = false;
 
+	if (b->ordered)
+		return ordered_address(fill, addr);
 	for (i = 0; i < b->nr; i++) {
 		const struct os_event *ev = &b->event[i];
 
@@ -339,7 +364,8 @@ static void fill_begin(struct uhmm_space *sp, int uffd)
 static void fill_run(struct fill *fill)
 {
 	fill_look_at_wiped(fill);
-	look_at_remaps(fill);
+	if (!fill->sp->batch->ordered)
+		look_at_remaps(fill);
 	fill_all(fill, fill->uffd);
 	/*
 	 * Children of the child: what it lacked they lack. The last one first, because
@@ -365,7 +391,8 @@ void fork_fill(struct uhmm_space *sp, int child_uffd, uint32_t after)
 	sp->fork.fill->settled = 0;
 	fill_begin(sp, child_uffd);
 	sp->fork.fill->frozen = false;
-	fill_look_at_ours(sp->fork.fill);
+	if (!sp->batch->ordered)
+		fill_look_at_ours(sp->fork.fill);
 	fill_run(sp->fork.fill);
 	notifier_end(sp, told);
 }

@@ -369,6 +369,11 @@ uint64_t os_now_ns(void); /* monotonic */
 uint64_t os_random(void);
 
 /*
+ * Has the program just one thread, of this process, at this moment? False also where the
+ * system does not say.
+ */
+bool os_is_single_threaded(void);
+/*
  * For a thread of ours: have all threads of the program ended? Without us the process
  * would have ended with the last of them, with *code as its status.
  */

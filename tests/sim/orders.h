@@ -78,12 +78,45 @@ static inline void start_with(const char *spec, unsigned nr)
 	CHECK_EQ(migrate(0, nr, device), nr);
 }
 
+struct scene {
+	void (*fn)(void *);
+	bool beside_another, over;
+};
+
+static inline void waits_for_the_end(void *arg)
+{
+	struct scene *scene = arg;
+
+	while (!scene->over)
+		sim_sleep(100000000);
+}
+
+static inline void scene_main(void *arg)
+{
+	struct scene *scene = arg;
+	uint32_t tid = 0;
+
+	if (scene->beside_another)
+		tid = sim_spawn("other", waits_for_the_end, scene);
+	scene->fn(NULL);
+	scene->over = true;
+	if (tid)
+		sim_join(tid);
+}
+
+/*
+ * Where the program has one thread the library knows the order of what it does. So every
+ * second time there is another, which does nothing.
+ */
 static inline void run(void (*fn)(void *), unsigned first, unsigned last)
 {
 	struct sim_config config = { .seed = first, .late_event = 4 };
 
-	for (; config.seed <= last; config.seed++)
-		sim_run(&config, fn, NULL);
+	for (; config.seed <= last; config.seed++) {
+		struct scene scene = { .fn = fn, .beside_another = config.seed % 2 };
+
+		sim_run(&config, scene_main, &scene);
+	}
 }
 
 static inline void end(void)

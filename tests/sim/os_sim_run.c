@@ -549,6 +549,17 @@ uint64_t os_now_ns(void)
 	return now_ns;
 }
 
+bool os_is_single_threaded(void)
+{
+	unsigned i, nr = 0;
+
+	sim_point();
+	for (i = 0; i < nr_threads; i++)
+		nr += thread[i].state != T_FREE && thread[i].mm == here() &&
+		      !thread[i].handle;
+	return nr == 1;
+}
+
 bool os_threads_ended(int *code)
 {
 	(void)code;

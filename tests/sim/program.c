@@ -239,9 +239,12 @@ static void program_main(void *arg)
 	if (p->calm)
 		make_huge(p);
 	start_library(p);
-	for (i = 0; i < p->nr_threads; i++)
+	/* The order of what a single thread does the library knows. */
+	if (p->nr_threads == 1)
+		thread_main(p);
+	for (i = 0; p->nr_threads > 1 && i < p->nr_threads; i++)
 		tid[i] = sim_spawn("app", thread_main, p);
-	for (i = 0; i < p->nr_threads; i++)
+	for (i = 0; p->nr_threads > 1 && i < p->nr_threads; i++)
 		sim_join(tid[i]);
 	end_library(p);
 }
