@@ -101,6 +101,22 @@ static bool to_be_replaced(struct uhmm_space *sp, uintptr_t addr)
 }
 
 /*
+ * Does a move come to where this UNMAP begins? Then it was made for that, by the mremap()
+ * itself, which may need more than it moves: the rest is where it grows.
+ */
+static bool makes_room(const struct event_batch *b, const struct os_event *unmap)
+{
+	uint32_t i;
+
+	for (i = 0; i < b->nr; i++)
+		if (!b->applied[i] && b->event[i].kind == OS_EVENT_REMAP &&
+		    b->event[i].to == unmap->from &&
+		    b->event[i].len <= unmap->end - unmap->from)
+			return true;
+	return false;
+}
+
+/*
  * Those of whom was read. What leaves the table after that they could not be given any
  * more: it has come to this process, and their memory was copied before.
  */
@@ -207,22 +223,34 @@ static void apply_moves_before(struct uhmm_space *sp, uint32_t unmap)
 	}
 }
 
-static void apply_unmap(struct uhmm_space *sp, uint32_t unmap)
+/* Of what has arrived where this UNMAP was, what is really gone. */
+static void drop_arrived(struct uhmm_space *sp, const struct os_event *unmap)
 {
 	struct event_batch *b = sp->batch;
-	const struct os_event event = b->event[unmap], *ev = &event;
 	uintptr_t found, start, end;
 	uint32_t i;
 
-	if (!b->ordered)
-		apply_moves_before(sp, unmap);
-	for (i = 0; i < b->nr_arrived && !b->ordered; i++) {
-		start = b->arrived[i].start > ev->from ? b->arrived[i].start : ev->from;
-		end = b->arrived[i].end < ev->end ? b->arrived[i].end : ev->end;
+	for (i = 0; i < b->nr_arrived; i++) {
+		start = b->arrived[i].start;
+		end = b->arrived[i].end;
+		start = start > unmap->from ? start : unmap->from;
+		end = end < unmap->end ? end : unmap->end;
 		while (start < end && page_first(sp, start, end, &found))
 			drop_if_gone(sp, found);
 	}
-	event_discard(sp, ev->from, ev->end, true);
+}
+
+/* What is left there after all was there before the batch. */
+static void apply_unmap(struct uhmm_space *sp, uint32_t i)
+{
+	const struct os_event unmap = sp->batch->event[i];
+
+	if (!sp->batch->ordered) {
+		apply_moves_before(sp, i);
+		if (!makes_room(sp->batch, &unmap))
+			drop_arrived(sp, &unmap);
+	}
+	event_discard(sp, unmap.from, unmap.end, true);
 }
 
 /* The new place of what has moved was free before, but who mirrors it may not know. */

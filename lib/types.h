@@ -510,7 +510,7 @@ struct event_batch {
 	} child[EVENT_CHILDREN_MAX];
 	uint32_t nr_children, nr_filled;
 	bool applying;
-	/* The program has one thread, and had when the first was read: this is the order. */
+	/* The program has one thread, and had at the first: this is their order. */
 	bool ordered;
 };
 

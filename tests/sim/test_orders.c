@@ -314,6 +314,16 @@ SCENE(what_grew_again_is_moved_empty, SEEDS)
 	end();
 }
 
+/* What moves over what has just arrived, and grows, leaves nothing of it. */
+SCENE(what_is_moved_over_by_what_grows_is_gone, SEEDS)
+{
+	start_with("ram", 16);
+	move(0, 8, 32, 8);
+	move(8, 1, 34, 4);
+	look(32, 8);
+	end();
+}
+
 SCENE(a_part_of_what_grew_again_is_moved_empty, SEEDS)
 {
 	start_with("ram", 16);

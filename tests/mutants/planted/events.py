@@ -11,7 +11,7 @@ MUTANTS = [
 """),
     Mutant("unmapped_comes_back", "lib/event.c",
            "what was unmapped is there in the next mapping at its address", """
-	event_discard(sp, ev->from, ev->end, true);
+	event_discard(sp, unmap.from, unmap.end, true);
 """, """
 """),
     Mutant("moves_stay", "lib/event.c",
@@ -137,5 +137,23 @@ MUTANTS = [
 	       (move->from == from || is_or_was_there(sp, i, move->from - PAGE_SIZE));
 """, """
 	return is_or_was_there(sp, i, from - PAGE_SIZE) || move->from >= from;
+"""),
+    Mutant("grows_over_what_stays", "lib/event.c",
+           "what moves over what has arrived, and grows, has some of its bytes", """
+		if (!makes_room(sp->batch, &unmap))
+""", """
+		if (1 || !makes_room(sp->batch, &unmap))
+"""),
+    Mutant("order_is_not_known", "lib/event.c",
+           "a single thread's events may be in another order", """
+		sp->batch->ordered = os_is_single_threaded();
+""", """
+		sp->batch->ordered = false;
+"""),
+    Mutant("order_of_many_is_known", "lib/os/os_linux_end.c",
+           "many threads' events are in the order in which they are read", """
+	       st.st_nlink == 2 + (uint32_t)mine + 1;
+""", """
+	       st.st_nlink;
 """),
 ]
