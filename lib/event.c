@@ -47,6 +47,8 @@
  */
 #define GATHER_NS UINT64_C(10000000000)
 #define GATHER_ROUNDS 4096u
+/* Reads until we look again whether a program has one thread only. */
+#define READS_OF_MANY 64u
 
 static bool overlap(uintptr_t a, uintptr_t a_end, uintptr_t b, uintptr_t b_end)
 {
@@ -59,6 +61,17 @@ static bool frees(const struct os_event *ev, uintptr_t start, uintptr_t end)
 		return overlap(ev->from, ev->end, start, end);
 	return ev->kind == OS_EVENT_REMAP &&
 	       overlap(ev->from, ev->from + ev->len, start, end);
+}
+
+bool event_is_mapped(struct uhmm_space *sp, uintptr_t addr, bool *mapped)
+{
+	int r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE);
+	struct os_vma vma;
+
+	*mapped = r == 0;
+	if (r == -EAGAIN)
+		*mapped = os_vma_next(addr, false, &vma) == 0 && vma.start <= addr;
+	return r != -EAGAIN;
 }
 
 static void apply_one(struct uhmm_space *sp, uint32_t i);
@@ -170,18 +183,18 @@ static bool arrived(const struct event_batch *b, uintptr_t start, uintptr_t end)
 
 /*
  * Is there a mapping of ours at addr, or was there one until a later event of the batch?
+ * Where there is always something unread, any mapping.
  */
 static bool is_or_was_there(struct uhmm_space *sp, uint32_t i, uintptr_t addr)
 {
 	struct event_batch *b = sp->batch;
-	int r;
+	bool there;
 
-	while ((r = os_uffd_probe(sp->uffd, addr, PAGE_SIZE)) == -EAGAIN)
+	while (!event_is_mapped(sp, addr, &there) && !event_is_due(b))
 		read_on(sp);
-	for (i++; r && i < b->nr; i++)
-		if (frees(&b->event[i], addr, addr + PAGE_SIZE))
-			return true;
-	return r == 0;
+	for (i++; !there && i < b->nr; i++)
+		there = frees(&b->event[i], addr, addr + PAGE_SIZE);
+	return there;
 }
 
 /*
@@ -400,12 +413,31 @@ static void make_room(struct uhmm_space *sp)
 
 static void take_event(struct uhmm_space *sp, const struct os_event *ev)
 {
-	if (!sp->batch->nr)
-		sp->batch->ordered = os_is_single_threaded();
+	struct event_batch *b = sp->batch;
+
+	if (!b->nr && b->nr_children == b->nr_filled)
+		b->ordered = true;
+	b->ordered = b->ordered && b->single;
 	if (ev->kind == OS_EVENT_FORK)
 		add_child(sp, ev->child);
 	else
 		event_add(sp, ev);
+}
+
+/*
+ * Before each read: whose event is unread waits for us to read it, and is counted. Of a
+ * program with several threads it is not asked each time.
+ */
+static bool has_one_thread(struct event_batch *b)
+{
+	if (b->reads_of_many) {
+		b->reads_of_many--;
+		return false;
+	}
+	if (os_is_single_threaded())
+		return true;
+	b->reads_of_many = READS_OF_MANY;
+	return false;
 }
 
 /* One reading. The number of messages, or -errno; *structural if one was. */
@@ -419,6 +451,7 @@ static int read_some(struct uhmm_space *sp, bool *structural)
 	int n;
 
 	make_room(sp);
+	b->single = has_one_thread(b);
 	n = message_read(sp, &reader);
 	if (n > 0 && (uint32_t)n > b->nr_faults - nr_faults)
 		*structural = true;

@@ -43,6 +43,11 @@ bool event_is_due(const struct event_batch *b);
  * filling the child of a raw clone, with a batch of its own.
  */
 void event_after_fork(struct uhmm_space *sp);
+/*
+ * Is a mapping of the space's at addr? False: an event is unread, and *mapped says only
+ * whether there is any.
+ */
+bool event_is_mapped(struct uhmm_space *sp, uintptr_t addr, bool *mapped);
 /* Does a structural event say something of [start, end)? */
 bool event_concerns(const struct os_event *ev, uintptr_t start, uintptr_t end);
 /*

@@ -373,7 +373,8 @@ static void fill_later(struct uhmm_space *sp)
 		gather(sp); /* there may be more of them */
 		i = fs->nr_later - 1;
 		fill(sp, fs->later[i].uffd, fs->later[i].seen, NULL);
-		fs->later[i] = fs->later[--fs->nr_later]; /* meanwhile, too */
+		/* More may have come behind it while it was filled. */
+		fs->later[i] = fs->later[--fs->nr_later];
 	}
 	if (fs->child_uffd >= 0) {
 		fill_known(sp);

@@ -44,6 +44,7 @@ struct fill {
 	 * have been moved there, or else has grown.
 	 */
 	struct range_set grown;
+	bool all_grown;         /* it has all of that */
 	bool frozen;            /* sp->batch has what was logged */
 	bool moved[EVENTS_MAX]; /* the child has seen this REMAP of sp->batch */
 	uint32_t after;         /* events of sp->batch read before the child's */

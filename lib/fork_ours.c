@@ -7,8 +7,6 @@
  * what is registered where an event of the batch took something away is what came there
  * after that, and what came and went again was taken away by two events.
  */
-#include <errno.h>
-
 #include "lib/event.h"
 #include "lib/fork.h"
 #include "lib/fork_fill.h"
@@ -39,26 +37,27 @@ static bool taken_by(const struct event_batch *b, uint32_t i, struct range *gone
 
 /*
  * Adds what is registered here of [start, end), by whole mappings. Where that cannot be
- * asked, because there is always something unread, what is mapped.
+ * asked, because there is always something unread, what is mapped. False: there is no
+ * room for all.
  */
-static void add_registered(struct fill *fill, struct range_set *set, uintptr_t start,
+static bool add_registered(struct fill *fill, struct range_set *set, uintptr_t start,
 			   uintptr_t end)
 {
 	struct os_vma vma;
 	uintptr_t stop;
-	int r;
+	bool mapped;
 
 	while (start < end && os_vma_next(start, false, &vma) == 0 && vma.start < end) {
 		if (vma.start > start)
 			start = vma.start;
 		stop = vma.end < end ? vma.end : end;
-		r = os_uffd_probe(fill->sp->uffd, start, PAGE_SIZE);
-		if (r == -EAGAIN && read_on(fill))
+		if (!event_is_mapped(fill->sp, start, &mapped) && read_on(fill))
 			continue; /* and look again: it may have changed */
-		if ((r == 0 || r == -EAGAIN) && range_add(set, start, stop))
-			os_die(TOO_FAST);
+		if (mapped && range_add(set, start, stop))
+			return false;
 		start = stop;
 	}
+	return true;
 }
 
 /*
@@ -114,7 +113,8 @@ static void look_at_late(struct fill *fill)
 			continue;
 		while (gone.start < gone.end &&
 		       range_clip(&sp->late, true, gone.start, gone.end, &piece)) {
-			add_registered(fill, &fill->fresh, piece.start, piece.end);
+			if (!add_registered(fill, &fill->fresh, piece.start, piece.end))
+				os_die(TOO_FAST);
 			if (i < fill->after)
 				add_taken_twice(fill, i, piece);
 			gone.start = piece.end;
@@ -136,10 +136,11 @@ static void look_at_grown(struct fill *fill)
 	uint32_t i;
 
 	fill->grown.nr = 0;
-	for (i = 0; i < fill->after; i++)
+	fill->all_grown = true;
+	for (i = 0; i < fill->after && fill->all_grown; i++)
 		if (b->applied[i] != EVENT_APPLIED && b->event[i].kind == OS_EVENT_UNMAP)
-			add_registered(fill, &fill->grown, b->event[i].from,
-				       b->event[i].end);
+			fill->all_grown = add_registered(
+				fill, &fill->grown, b->event[i].from, b->event[i].end);
 	/* What had gone when we looked, and nobody has read of. */
 	while (fill->after && event_unread(fill->sp) && read_on(fill))
 		;
@@ -165,6 +166,7 @@ static bool is_unmapped_again(const struct event_batch *b, uint32_t i, uintptr_t
 bool fill_has_grown(struct fill *fill, uint32_t unmap, uintptr_t addr, bool arrived)
 {
 	struct event_batch *b = fill->sp->batch;
+	bool mapped = false;
 	uint32_t i;
 
 	if (arrived && !range_touches(&b->gone, addr, addr + PAGE_SIZE))
@@ -173,6 +175,9 @@ bool fill_has_grown(struct fill *fill, uint32_t unmap, uintptr_t addr, bool arri
 		if (b->event[i].kind == OS_EVENT_REMAP &&
 		    addr - b->event[i].to < b->event[i].len)
 			return false; /* what is there was moved there */
-	return range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
+	/* There were too many to list: then it is asked for each page, and now. */
+	if (!fill->all_grown)
+		event_is_mapped(fill->sp, addr, &mapped);
+	return mapped || range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
 	       is_unmapped_again(b, unmap, addr);
 }

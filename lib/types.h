@@ -510,8 +510,10 @@ struct event_batch {
 	} child[EVENT_CHILDREN_MAX];
 	uint32_t nr_children, nr_filled;
 	bool applying;
-	/* The program has one thread, and had at the first: this is their order. */
+	/* The program had one thread whenever we read: this is their order. */
 	bool ordered;
+	bool single;            /* it had before the last read */
+	uint32_t reads_of_many; /* still to come before that is asked again */
 };
 
 /* ---- discards (lib/zap.h) --------------------------------------------------------- */

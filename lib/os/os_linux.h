@@ -24,6 +24,8 @@ void os_detach(void);
 /* By a thread of ours: first of all, and last of all. */
 void os_linux_thread_begins(void);
 void os_linux_thread_ends(void);
+/* Threads of ours; not those that are about to begin, or have not quite ended. */
+uint32_t os_linux_threads(void);
 
 /* What mlockall() has locked of all that os_reserve() returned is unlocked. */
 void os_linux_unlock_all(void);

@@ -6,7 +6,6 @@
  */
 #include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "lib/os/os.h"
 #include "lib/os/os_linux.h"
@@ -39,17 +38,11 @@ void os_linux_thread_ends(void)
 	add_ours((uint32_t)-1);
 }
 
-/* Those that are about to begin or have not quite ended count as the program's. */
-bool os_is_single_threaded(void)
+uint32_t os_linux_threads(void)
 {
 	uint64_t mine = __atomic_load_n(&ours, __ATOMIC_RELAXED);
-	struct stat st;
 
-	if (mine >> 32 != os_pid())
-		mine = 0;
-	/* The folder counts its entries as links to it, and two more. */
-	return sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) == 0 &&
-	       st.st_nlink == 2 + (uint32_t)mine + 1;
+	return mine >> 32 == os_pid() ? (uint32_t)mine : 0;
 }
 
 /* Field n of what follows the name in /proc/PID/stat; the first is the state. */

@@ -67,6 +67,14 @@ static void fill_children_and_end(void)
 	end();
 }
 
+/* And there is nothing there any more when it is filled. */
+static void clone_unmap_and_end(unsigned page, unsigned nr)
+{
+	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
+	CHECK_EQ(sim_munmap(at(page), nr * SIM_PAGE), 0);
+	fill_children_and_end();
+}
+
 /* All that is there has the same bytes in the child. */
 static void clone_and_end(void)
 {
@@ -131,9 +139,7 @@ SCENE(a_raw_clone_has_nothing_where_a_mapping_grew_again_and_went, CHILD_SEEDS)
 	start_with_two(0, 64);
 	move(0, 16, 0, 8);
 	move(0, 8, 0, 16);
-	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
-	CHECK_EQ(sim_munmap(at(0), 16 * SIM_PAGE), 0);
-	fill_children_and_end();
+	clone_unmap_and_end(0, 16);
 }
 
 SCENE(a_raw_clone_has_nothing_where_what_moved_grew_again_and_went, CHILD_SEEDS)
@@ -153,9 +159,7 @@ SCENE(a_raw_clone_has_what_gave_its_place_to_a_neighbour_that_went, CHILD_SEEDS)
 	start_with_two(0, 16);
 	move(16, 16, 64, 16);
 	move(0, 16, 0, 32);
-	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
-	CHECK_EQ(sim_munmap(at(0), 32 * SIM_PAGE), 0);
-	fill_children_and_end();
+	clone_unmap_and_end(0, 32);
 }
 
 static void moves_into_what_is_left(void *arg __attribute__((unused)))

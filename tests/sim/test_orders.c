@@ -314,6 +314,27 @@ SCENE(what_grew_again_is_moved_empty, SEEDS)
 	end();
 }
 
+static void maps_what_has_moved_and_unmaps_all(void *arg __attribute__((unused)))
+{
+	while (sim_mapped(at(8)))
+		sim_point();
+	map(8, 8, SIM_RW);
+	CHECK_EQ(sim_munmap(at(0), 16 * SIM_PAGE), 0);
+}
+
+/* It had moved before, and may be told of later: nothing had grown there. */
+SCENE(what_is_unmapped_where_it_has_moved_away_is_kept, SEEDS)
+{
+	uint32_t tid;
+
+	start_with("ram", 16);
+	tid = sim_spawn("unmap", maps_what_has_moved_and_unmaps_all, NULL);
+	move(8, 8, 32, 8);
+	sim_join(tid);
+	look(32, 8);
+	end();
+}
+
 /* What moves over what has just arrived, and grows, leaves nothing of it. */
 SCENE(what_is_moved_over_by_what_grows_is_gone, SEEDS)
 {

@@ -146,14 +146,14 @@ MUTANTS = [
 """),
     Mutant("order_is_not_known", "lib/event.c",
            "a single thread's events may be in another order", """
-		sp->batch->ordered = os_is_single_threaded();
+	b->single = has_one_thread(b);
 """, """
-		sp->batch->ordered = false;
+	b->single = false && has_one_thread(b);
 """),
     Mutant("order_of_many_is_known", "lib/event.c",
            "many threads' events are in the order in which they are read", """
-		sp->batch->ordered = os_is_single_threaded();
+	b->single = has_one_thread(b);
 """, """
-		sp->batch->ordered = true;
+	b->single = true || has_one_thread(b);
 """),
 ]

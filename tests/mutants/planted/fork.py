@@ -142,10 +142,10 @@ MUTANTS = [
 """),
     Mutant("gone_again_has_not_grown", "lib/fork_ours.c",
            "a raw clone's child has old bytes where what had grown again has gone", """
-	return range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
+	return mapped || range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
 	       is_unmapped_again(b, unmap, addr);
 """, """
-	return range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
+	return mapped || range_touches(&fill->grown, addr, addr + PAGE_SIZE) ||
 	       (0 && is_unmapped_again(b, unmap, addr));
 """),
     Mutant("gone_unread_has_not_grown", "lib/fork_ours.c",
