@@ -26,6 +26,7 @@ static void child_main(void *arg)
 
 	*p = *(struct program *)arg;
 	memset(p->changing, 0, sizeof(p->changing));
+	memset(p->unpinning, 0, sizeof(p->unpinning));
 	p->forks = sim_below(2);
 	p->nr_operations = 1 + sim_below(12);
 	p->nr_threads = sim_below(3);

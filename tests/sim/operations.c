@@ -448,12 +448,15 @@ static bool all_zeros(const char *bytes)
 static void op_pin(struct program *p)
 {
 	struct run r = random_run(p), one = { .nr = 1, .len = SIM_PAGE };
-	uint32_t before[ARENA_PAGES];
+	uint32_t before[ARENA_PAGES], late[ARENA_PAGES];
+	bool taken;
 	unsigned i;
 	int ret;
 
-	for (i = r.page; i < r.page + r.nr; i++)
+	for (i = r.page; i < r.page + r.nr; i++) {
 		before[i] = p->generation[i] - (p->changing[i] != 0);
+		late[i] = p->unpinned_late[i];
+	}
 	ret = advise(p, &r, UHMM_ADVISE_PIN);
 	expect("uhmm_advise(PIN)", ret, p->driver ? -EBUSY : 0, 0);
 	if (ret)
@@ -463,12 +466,18 @@ static void op_pin(struct program *p)
 		one.addr = page_addr(i);
 		if (before[i] != p->generation[i])
 			continue;
-		if (!sim_present(one.addr) && !sim_unsettled(one.addr) &&
+		/* One that is under way may be of a mapping that has gone: it takes ours. */
+		taken = late[i] != p->unpinned_late[i] || p->unpinning[i];
+		if (!taken && !sim_present(one.addr) && !sim_unsettled(one.addr) &&
 		    !all_zeros(sim_shadow(one.addr)))
 			sim_fail("page %u is pinned and not there", i);
+		p->unpinning[i]++;
 		ret = advise(p, &one, UHMM_ADVISE_UNPIN);
+		p->unpinning[i]--;
 		if (before[i] == p->generation[i])
-			expect("uhmm_advise(UNPIN)", ret, 0, 0);
+			expect("uhmm_advise(UNPIN)", ret, taken ? -EINVAL : 0, 0);
+		else
+			p->unpinned_late[i]++;
 	}
 }
 

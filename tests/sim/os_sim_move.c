@@ -55,6 +55,9 @@ static void move_one(struct mm *mm, uintptr_t dst, uintptr_t src, uint16_t keep)
 	if (!page_untouched(mm, dst))
 		sim_fail("MOVE to %lx: somebody wrote there while no page was there",
 			 dst);
+	/* The library writes to its frames without asking: then it is no zero page. */
+	if (flags & P_ZERO && !page_is(page_bytes(mm, src), 0))
+		flags &= (uint16_t)~P_ZERO;
 	memcpy(page_bytes(mm, dst), page_bytes(mm, src), SIM_PAGE);
 	page_fill(mm, dst, flags, "MOVE");
 	page_gone(mm, src);
