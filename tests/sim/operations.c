@@ -466,7 +466,7 @@ static void op_pin(struct program *p)
 		one.addr = page_addr(i);
 		if (before[i] != p->generation[i])
 			continue;
-		/* One that is under way may be of a mapping that has gone: it takes ours. */
+		/* One under way may be of a mapping that has gone, and take ours. */
 		taken = late[i] != p->unpinned_late[i] || p->unpinning[i];
 		if (!taken && !sim_present(one.addr) && !sim_unsettled(one.addr) &&
 		    !all_zeros(sim_shadow(one.addr)))

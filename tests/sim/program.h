@@ -40,7 +40,7 @@ struct program {
 	bool no_library; /* a child whose library could not take over */
 	/* Of each page's mapping: changes so far, and those under way. */
 	uint32_t generation[ARENA_PAGES], changing[ARENA_PAGES];
-	/* Pins that are taken away, and those of which the mapping was changed meanwhile. */
+	/* Unpinnings under way, and those during which the mapping was changed. */
 	uint32_t unpinning[ARENA_PAGES], unpinned_late[ARENA_PAGES];
 };
 
