@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a program can be run in that does not fit: uhmm, and what the kernel has.
+
+A system runs a command under a limit and says what memory it took besides:
+
+    none       no limit
+    zram       a memory cgroup, and a swap device of compressed memory (lz4)
+    swapfile   a memory cgroup, and a swap file on the disk
+    run        uhmm run --device lz4
+    inline     the command makes a space itself (--explicit=inline --budget=N)
+    thread     the same, with delivery by thread
+
+Those of the kernel need root, and memory cgroups of either version. What cannot be used
+raises Skip with a word why.
+"""
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MIB = 1 << 20
+# A run that takes longer than this is given up: nobody would wait for it.
+SECONDS = 1800
+# Of a peer that is killed for want of memory.
+TRIES = 5
+
+
+class Skip(Exception):
+    """It cannot be run here, and why."""
+
+
+class Failed(Exception):
+    """A run ended in another way than it should have."""
+
+
+def need_root(what):
+    """Or Skip."""
+    if os.geteuid() != 0:
+        raise Skip(f"{what} needs root")
+
+
+class Killed(Failed):
+    """The kernel killed it for want of memory, though its limit should suffice."""
+
+
+class Cgroup:
+    """A memory cgroup of our own, of either version, or Skip; as a context."""
+
+    LIMITS = {"/sys/fs/cgroup": ("memory.max", "memory.peak"),
+              "/sys/fs/cgroup/memory": ("memory.limit_in_bytes",
+                                        "memory.max_usage_in_bytes")}
+
+    def __init__(self, nr_bytes):
+        tries = []
+        for root, (limit, peak) in self.LIMITS.items():
+            self.path = Path(root) / f"uhmm-bench-{os.getpid()}"
+            self.peak_file = self.path / peak
+            try:
+                self.path.mkdir()
+            except OSError as error:
+                tries.append(f"{root}: {error.strerror}")
+                continue
+            try:
+                # Not created: the folder may be one of an ordinary file system.
+                with open(self.path / limit, "r+", encoding="ascii") as file:
+                    file.write(str(nr_bytes))
+                return
+            except OSError as error:
+                tries.append(f"{self.path / limit}: {error.strerror}")
+                self.path.rmdir()
+        raise Skip("no memory cgroup can be made: " + "; ".join(tries))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+                return
+            time.sleep(0.05)
+        print(f"{self.path} is still in use, and left", file=sys.stderr)
+
+    def enter(self):
+        """In a child, before it executes what is to be in there."""
+        (self.path / "cgroup.procs").write_text("0", encoding="ascii")
+
+    def peak(self):
+        """Bytes that were in memory at most; None: this kernel does not say."""
+        with contextlib.suppress(OSError):
+            return int(self.peak_file.read_text(encoding="ascii"))
+        return None
+
+
+def tool(*command):
+    """Runs one of the system's tools, or Skip."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    try:
+        subprocess.run(command, check=True, env=dict(os.environ, PATH=path),
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Skip(f"{' '.join(command)}: {getattr(error, 'stderr', '') or error}") \
+            from error
+
+
+def no_other_swap():
+    """A peer is not measured with somebody else's swap beside it."""
+    with open("/proc/swaps", encoding="ascii") as file:
+        lines = file.read().splitlines()[1:]
+    if lines:
+        raise Skip(f"swap is in use: {lines[0].split()[0]} (swapoff it)")
+
+
+class Zram:
+    """A swap device of compressed memory, lz4; as a context."""
+
+    CONTROL = Path("/sys/class/zram-control")
+
+    def __init__(self, nr_bytes):
+        need_root("zram")
+        no_other_swap()
+        try:
+            number = (self.CONTROL / "hot_add").read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise Skip(f"no zram: {error}") from error
+        self.number, self.sys = number, Path(f"/sys/block/zram{number}")
+        try:
+            (self.sys / "comp_algorithm").write_text("lz4", encoding="ascii")
+            (self.sys / "disksize").write_text(str(nr_bytes), encoding="ascii")
+            tool("mkswap", f"/dev/zram{number}")
+            tool("swapon", "-p", "100", f"/dev/zram{number}")
+        except (OSError, Skip) as error:
+            self.remove()
+            raise Skip(f"zram{number}: {error}") from error
+
+    def remove(self):
+        """Gives the device back."""
+        (self.sys / "reset").write_text("1", encoding="ascii")
+        (self.CONTROL / "hot_remove").write_text(self.number, encoding="ascii")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        tool("swapoff", f"/dev/zram{self.number}")
+        self.remove()
+
+    def peak(self):
+        """Bytes of memory that it took at most (mm_stat's mem_used_max)."""
+        return int((self.sys / "mm_stat").read_text(encoding="ascii").split()[4])
+
+
+class SwapFile:
+    """A swap file on the disk of a folder; as a context."""
+
+    def __init__(self, folder, nr_bytes):
+        need_root("a swap file")
+        no_other_swap()
+        self.path = Path(folder) / "swapfile"
+        with open(self.path, "wb") as file:
+            self.path.chmod(0o600)
+            os.posix_fallocate(file.fileno(), 0, nr_bytes)
+        try:
+            tool("mkswap", str(self.path))
+            tool("swapon", str(self.path))
+        except Skip:
+            self.path.unlink()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        tool("swapoff", str(self.path))
+        self.path.unlink()
+
+
+def execute(command, enter=None):
+    """What a command prints, or Failed."""
+    try:
+        # pylint: disable=subprocess-popen-preexec-fn
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              text=True, preexec_fn=enter, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"{command[0]}: not done after {SECONDS} s") from error
+    if done.returncode == 77:
+        raise Skip(done.stderr.strip())
+    if done.returncode == -signal.SIGKILL:
+        raise Killed(f"{command[0]} was killed: out of memory")
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(map(str, command))}: status {done.returncode}: "
+                     f"{done.stderr.strip()}")
+    return done.stdout
+
+
+class Systems:
+    """Runs commands in each of the systems. limit, budget: bytes."""
+
+    NAMES = ["none", "zram", "swapfile", "run", "inline", "thread"]
+
+    def __init__(self, build, folder):
+        self.uhmm, self.folder = Path(build) / "uhmm", Path(folder)
+        self.killed = {}
+
+    def run(self, name, command, limit, budget, peak):
+        """
+        What it prints, and the bytes that zram took. peak: of the command, bytes.
+        A peer that is killed is run again: the kernel's limits are not always kept by
+        swapping. How often is counted in self.killed.
+        """
+        for _ in range(TRIES - 1):
+            try:
+                return self.run_once(name, command, limit, budget, peak)
+            except Killed:
+                self.killed[name] = self.killed.get(name, 0) + 1
+        return self.run_once(name, command, limit, budget, peak)
+
+    def run_once(self, name, command, limit, budget, peak):
+        """One try of run()."""
+        if name == "none":
+            return execute(command), 0
+        if name == "zram":
+            with Zram(4 * peak) as zram, Cgroup(limit) as cgroup:
+                return execute(command, cgroup.enter), zram.peak()
+        if name == "swapfile":
+            with SwapFile(self.folder, 2 * peak), Cgroup(budget) as cgroup:
+                return execute(command, cgroup.enter), 0
+        mib = budget // MIB
+        if name == "run":
+            return execute([self.uhmm, "run", "--memory", f"{mib}M", "--device", "lz4",
+                            "--", *command]), 0
+        return execute([command[0], f"--explicit={name}", f"--budget={mib}",
+                        *command[1:]]), 0

@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""side.py [OPTION...] BUILD: what it costs to touch a page, side by side.
+
+Runs bench-access in each system (peers.py), one after the other, ROUNDS times over, so
+that what disturbs a machine disturbs all of them, and prints medians and the ratios to
+zram of the same round. All have the same memory: zram's limit is PERCENT of the region;
+what the limit and zram's compressed pages were together in a run that does not count is
+the others' budget.
+
+The results go to OUT/access.json, and as a table to OUT/access.md.
+"""
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from peers import MIB, Failed, Skip, Systems  # noqa: E402
+
+FIELDS = ("wall_ns", "process_ns", "machine_ns")
+
+
+def say(text):
+    """At once: a run takes long."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def machine():
+    """This machine in a few words."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = [line.split(":")[1].strip() for line in file
+                  if line.startswith("model name")]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"kernel": platform.release(), "processor": models[0] if models else "?",
+            "processors": os.cpu_count(), "memory_mib": pages // MIB,
+            "load": os.getloadavg()[0], "when": time.strftime("%Y-%m-%d")}
+
+
+class Case:
+    """A size of region, how it compresses, and how much of it may be in memory."""
+
+    def __init__(self, args, percent, content, threads):
+        self.size, self.percent = args.size, percent
+        self.content, self.threads = content, threads
+        self.patterns = args.pattern or []
+        self.build = Path(args.build)
+        self.limit = args.size * MIB * percent // 100
+        self.budget = self.limit
+        self.results = {}  # system -> pattern -> field -> a number a round
+        self.skipped = {}
+
+    def title(self):
+        """For people."""
+        return (f"{self.size} MiB, {self.percent} %, content {self.content}, "
+                f"{self.threads} thread{'s' if self.threads > 1 else ''}")
+
+    def command(self):
+        """What is run."""
+        return [str(self.build / "bench" / "bench-access"), f"--size={self.size}",
+                f"--content={self.content}", f"--threads={self.threads}",
+                *self.patterns]
+
+    def calibrate(self, systems):
+        """The budget that is as much memory as zram's limit and compressed pages."""
+        try:
+            _, used = systems.run("zram", self.command(), self.limit, 0,
+                                  self.size * MIB)
+        except Skip as why:
+            self.skipped["zram"] = str(why)
+            say(f"zram: {why}; the others' budget is the limit alone")
+            return
+        self.budget = self.limit + used
+        say(f"zram took {used / MIB:.0f} MiB: the budget is {self.budget / MIB:.0f} MiB")
+
+    def run_one(self, systems, name):
+        """A run in one system, its figures added to the others."""
+        if name in self.skipped:
+            return
+        try:
+            text, _ = systems.run(name, self.command(), self.limit, self.budget,
+                                  self.size * MIB)
+        except Skip as why:
+            self.skipped[name] = str(why)
+            say(f"{name}: skipped: {why}")
+            return
+        for line in text.splitlines():
+            row = json.loads(line)
+            if row["wrong"]:
+                raise Failed(f"{name}: {row['wrong']} words are wrong")
+            fields = self.results.setdefault(name, {}).setdefault(
+                row["pattern"], {field: [] for field in FIELDS})
+            for field in FIELDS:
+                fields[field].append(row[field])
+
+    def run(self, systems, names, rounds):
+        """All rounds."""
+        say(f"== {self.title()}")
+        self.calibrate(systems)
+        for i in range(rounds):
+            start = time.monotonic()
+            for name in names:
+                self.run_one(systems, name)
+            say(f"round {i + 1} of {rounds}: {time.monotonic() - start:.0f} s")
+
+    def ratio(self, name, pattern, field):
+        """To zram, the median of the rounds' ratios; None: not to be had."""
+        try:
+            ours = self.results[name][pattern][field]
+            theirs = self.results["zram"][pattern][field]
+        except KeyError:
+            return None
+        ratios = [a / b for a, b in zip(ours, theirs) if b > 0]
+        return statistics.median(ratios) if ratios else None
+
+    def table(self):
+        """In Markdown."""
+        names = [name for name in Systems.NAMES if name in self.results]
+        ours = [name for name in names if name in ("run", "inline", "thread")]
+        head = ["pattern"] + [f"{name}, us" for name in names] + [
+            f"{name} / zram{what}" for name in ours for what in ("", ", CPU")]
+        lines = [f"### {self.title()}", "",
+                 f"Limit {self.limit // MIB} MiB, budget {self.budget // MIB} MiB.", "",
+                 "| " + " | ".join(head) + " |",
+                 "|---" + "|--:" * (len(head) - 1) + "|"]
+        for pattern in next(iter(self.results.values())):
+            cells = [pattern]
+            for name in names:
+                wall = statistics.median(self.results[name][pattern]["wall_ns"])
+                cells.append(f"{wall / 1000:.2f}")
+            for name in ours:
+                for field in ("wall_ns", "machine_ns"):
+                    ratio = self.ratio(name, pattern, field)
+                    cells.append(f"{ratio:.2f}" if ratio else "")
+            lines.append("| " + " | ".join(cells) + " |")
+        lines += [f"\n{name} was skipped: {why}" for name, why in self.skipped.items()]
+        return "\n".join(lines) + "\n"
+
+    def as_json(self):
+        """All figures."""
+        return {"size_mib": self.size, "percent": self.percent,
+                "content": self.content, "threads": self.threads,
+                "limit_bytes": self.limit, "budget_bytes": self.budget,
+                "skipped": self.skipped, "results": self.results}
+
+
+def arguments():
+    """Those of the command line."""
+    parser = argparse.ArgumentParser(description="what it costs to touch a page")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=512, metavar="MIB")
+    parser.add_argument("--percent", type=int, action="append", help="50")
+    parser.add_argument("--content", action="append", choices=["1.26", "2.5", "zeros"])
+    parser.add_argument("--threads", type=int, action="append", help="1")
+    parser.add_argument("--system", action="append", choices=Systems.NAMES)
+    parser.add_argument("--pattern", action="append", help="all")
+    parser.add_argument("--out", type=Path, help="default: BUILD/bench")
+    parser.add_argument("build")
+    return parser.parse_args()
+
+
+def main():
+    """See the head of the file."""
+    args = arguments()
+    out = args.out or Path(args.build) / "bench"
+    out.mkdir(parents=True, exist_ok=True)
+    systems, cases, here = Systems(args.build, out), [], machine()
+    for percent in args.percent or [50]:
+        for content in args.content or ["2.5"]:
+            for threads in args.threads or [1]:
+                case = Case(args, percent, content, threads)
+                case.run(systems, args.system or Systems.NAMES[:-1], args.rounds)
+                cases.append(case)
+                print(case.table(), flush=True)
+    for name, count in systems.killed.items():
+        print(f"{name}: the kernel killed {count} runs for want of memory; they were "
+              "run again")
+    (out / "access.md").write_text("\n".join(case.table() for case in cases),
+                                   encoding="utf-8")
+    (out / "access.json").write_text(
+        json.dumps({"machine": here, "rounds": args.rounds, "killed": systems.killed,
+                    "cases": [case.as_json() for case in cases]}, indent=1) + "\n",
+        encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Failed as failure:
+        sys.exit(f"side.py: {failure}")
