@@ -31,6 +31,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from cgroup import Cgroup, NoCgroup  # noqa: E402
+
 HERE = Path(__file__).resolve().parent
 SIZE = ["-t", "3", "-m", "64", "-n", "1500"]
 # A run takes some five seconds; on a machine that has much else to do, a minute.
@@ -69,43 +73,6 @@ def family(pid):
         for child in task.read_text().split():
             pids += family(child)
     return pids
-
-
-class Cgroup:
-    """A memory cgroup of our own, of either version; or Skip."""
-
-    def __init__(self):
-        tries = []
-        for root, limit in (("/sys/fs/cgroup", "memory.max"),
-                            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
-            self.path = Path(root) / f"uhmm-torture-{os.getpid()}"
-            try:
-                self.path.mkdir()
-            except OSError as error:
-                tries.append(f"{root}: {error.strerror}")
-                continue
-            try:
-                # Not created: the folder may be one of an ordinary file system.
-                with open(self.path / limit, "r+", encoding="ascii") as file:
-                    file.write(str(CGROUP_BYTES))
-                return
-            except OSError as error:
-                tries.append(f"{self.path / limit}: {error.strerror}")
-                self.path.rmdir()
-        raise Skip("no memory cgroup can be made: " + "; ".join(tries))
-
-    def enter(self):
-        """In a child, before it executes what is to be in there."""
-        (self.path / "cgroup.procs").write_text("0")
-
-    def end(self):
-        """There is nobody in it any more, or will not be in a moment."""
-        for _ in range(100):
-            try:
-                self.path.rmdir()
-                return
-            except OSError:
-                time.sleep(0.05)
 
 
 class Hog:
@@ -220,7 +187,10 @@ class Torture:
 
     def cgroup(self, seed):
         """Beside somebody who takes all memory, in a cgroup that has little."""
-        cgroup = Cgroup()
+        try:
+            cgroup = Cgroup("torture", CGROUP_BYTES)
+        except NoCgroup as why:
+            raise Skip(str(why)) from why
         hog = Hog(cgroup)
         with ThreadPoolExecutor(1) as pool:
             pool.submit(hog.run)
