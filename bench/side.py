@@ -23,6 +23,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from peers import MIB, Failed, Skip, Systems  # noqa: E402
 
+CASES = ["512:50:1.26:1", "512:50:2.5:1", "512:50:zeros:1", "512:75:2.5:1",
+         "512:50:2.5:2", "4096:50:2.5:1"]
 FIELDS = ("wall_ns", "process_ns", "machine_ns")
 
 
@@ -45,12 +47,16 @@ def machine():
 class Case:
     """A size of region, how it compresses, and how much of it may be in memory."""
 
-    def __init__(self, args, percent, content, threads):
-        self.size, self.percent = args.size, percent
-        self.content, self.threads = content, threads
+    def __init__(self, args, words):
+        try:
+            size, percent, self.content, threads = words.split(":")
+            self.size, self.percent = int(size), int(percent)
+            self.threads = int(threads)
+        except ValueError:
+            sys.exit(f"side.py: --case {words}: not MIB:PERCENT:CONTENT:THREADS")
         self.patterns = args.pattern or []
         self.build = Path(args.build)
-        self.limit = args.size * MIB * percent // 100
+        self.limit = self.size * MIB * self.percent // 100
         self.budget = self.limit
         self.results = {}  # system -> pattern -> field -> a number a round
         self.skipped = {}
@@ -153,10 +159,9 @@ def arguments():
     """Those of the command line."""
     parser = argparse.ArgumentParser(description="what it costs to touch a page")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", type=int, default=512, metavar="MIB")
-    parser.add_argument("--percent", type=int, action="append", help="50")
-    parser.add_argument("--content", action="append", choices=["1.26", "2.5", "zeros"])
-    parser.add_argument("--threads", type=int, action="append", help="1")
+    parser.add_argument("--case", action="append", metavar="MIB:PERCENT:CONTENT:THREADS",
+                        help="content: 1.26, 2.5 or zeros; default: "
+                        + ", ".join(CASES))
     parser.add_argument("--system", action="append", choices=Systems.NAMES)
     parser.add_argument("--pattern", action="append", help="all")
     parser.add_argument("--out", type=Path, help="default: BUILD/bench")
@@ -170,13 +175,11 @@ def main():
     out = args.out or Path(args.build) / "bench"
     out.mkdir(parents=True, exist_ok=True)
     systems, cases, here = Systems(args.build, out), [], machine()
-    for percent in args.percent or [50]:
-        for content in args.content or ["2.5"]:
-            for threads in args.threads or [1]:
-                case = Case(args, percent, content, threads)
-                case.run(systems, args.system or Systems.NAMES[:-1], args.rounds)
-                cases.append(case)
-                print(case.table(), flush=True)
+    for words in args.case or CASES:
+        case = Case(args, words)
+        case.run(systems, args.system or Systems.NAMES[:-1], args.rounds)
+        cases.append(case)
+        print(case.table(), flush=True)
     for name, count in systems.killed.items():
         print(f"{name}: the kernel killed {count} runs for want of memory; they were "
               "run again")
