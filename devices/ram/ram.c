@@ -204,6 +204,12 @@ static void copies_done(void)
 #endif
 }
 
+/* Of the bytes and of whose they are: another page's are not taken for these. */
+static uint64_t check_of(const struct uhmm_io *io)
+{
+	return uhmm_checksum(io->buf, io->len) ^ io->page * UINT64_C(0x9e3779b97f4a7c15);
+}
+
 /* Each of these returns how many pages it failed at. */
 
 static uint32_t store(struct ram *ram, struct uhmm_batch *batch)
@@ -222,7 +228,7 @@ static uint32_t store(struct ram *ram, struct uhmm_batch *batch)
 		struct uhmm_io *io = &batch->io[i];
 		struct entry *entry = entry_at(ram, io->page);
 
-		entry->check = uhmm_checksum(io->buf, io->len);
+		entry->check = check_of(io);
 		entry->data = data[i];
 		entry->len = io->len;
 		if (io->len == UHMM_PAGE_SIZE)
@@ -248,7 +254,7 @@ static int load_page(struct ram *ram, struct uhmm_io *io)
 	if (io->len != entry->len)
 		return -EIO;
 	memcpy(io->buf, entry->data, io->len);
-	return uhmm_checksum(io->buf, io->len) == entry->check ? 0 : -EIO;
+	return check_of(io) == entry->check ? 0 : -EIO;
 }
 
 /* The processor guesses what is read next, but not beyond a page. */
