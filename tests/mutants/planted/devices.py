@@ -6,7 +6,7 @@ MUTANTS = [
     # ---- devices ----------------------------------------------------------------------
     Mutant("do_not_compare", "devices/ram/ram.c",
            "a page whose bytes have changed on the device is handed out", """
-	return uhmm_checksum(io->buf, io->len) == entry->check ? 0 : -EIO;
+	return check_of(io) == entry->check ? 0 : -EIO;
 """, """
 	return 0;
 """),
