@@ -26,7 +26,7 @@
 #include "bench/access.h"
 
 #define MAX_THREADS 64u
-/* Accesses before those that count, and those that do: pages of the region over this. */
+/* Before as many accesses as there are pages, which count: one in so many that do not. */
 #define WARM_UP 4u
 
 enum act { ACT_FILL, ACT_READ, ACT_MODIFY, ACT_WHOLE };
@@ -282,6 +282,18 @@ static void parse(int argc, char **argv)
 		errx(2, "--explicit wants a --budget");
 }
 
+static void check_names(char **names)
+{
+	size_t i;
+
+	for (; *names; names++) {
+		for (i = 0; i < NR_PATTERNS && strcmp(*names, patterns[i].name); i++)
+			;
+		if (i == NR_PATTERNS)
+			errx(2, "'%s' is no pattern; see --help", *names);
+	}
+}
+
 static bool is_wanted(const struct pattern *p, char **names)
 {
 	if (p->act == ACT_FILL || p->act == ACT_WHOLE || !*names)
@@ -298,6 +310,7 @@ int main(int argc, char **argv)
 	size_t i;
 
 	parse(argc, argv);
+	check_names(argv + optind);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (!pages_map(&pages, opt.nr_pages, opt.content))
 		err(2, "no memory for %zu pages", opt.nr_pages);

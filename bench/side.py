@@ -134,7 +134,7 @@ class Case:
                  f"Limit {self.limit // MIB} MiB, budget {self.budget // MIB} MiB.", "",
                  "| " + " | ".join(head) + " |",
                  "|---" + "|--:" * (len(head) - 1) + "|"]
-        for pattern in next(iter(self.results.values())):
+        for pattern in next(iter(self.results.values()), []):
             cells = [pattern]
             for name in names:
                 wall = statistics.median(self.results[name][pattern]["wall_ns"])

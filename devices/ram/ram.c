@@ -9,9 +9,9 @@
  * the core does one of these at a time to one page. Free entries, and the number of
  * entries that were ever used, belong to the lock.
  *
- * A checksum of each page is kept in its entry and compared on load: memory that was
- * overwritten is -EIO, not data. To read a page for its checksum and then to copy it
- * takes no longer than to copy it.
+ * A checksum of each page and its number is kept in its entry and compared on load:
+ * memory that was overwritten, or is another page's, is -EIO, not data. To read a page
+ * for its checksum and then to copy it takes no longer than to copy it.
  */
 #include <errno.h>
 #include <string.h>

@@ -10,6 +10,12 @@ MUTANTS = [
 """, """
 	return 0;
 """),
+    Mutant("another_pages_bytes", "devices/ram/ram.c",
+           "a page whose bytes and check have become another's is handed out", """
+	return uhmm_checksum(io->buf, io->len) ^ io->page * UINT64_C(0x9e3779b97f4a7c15);
+""", """
+	return uhmm_checksum(io->buf, io->len);
+"""),
     Mutant("one_entry_too_many", "devices/ram/ram.c",
            "the device takes more than its size", """
 	if (i == ram->max_pages)
