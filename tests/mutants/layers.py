@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers of tests: what each has to say about a mutant.
 
-`unit` is test programs of single files and of the drivers, and what fuzzers found; `sim` seeds of the simulated
-machine; `system` what uses the real kernel. A layer builds what it runs, runs it on all
-processors, and ends at the first failure: a test that fails, a program that crashes, one
-that does not end. What a mutant has not changed is not run.
+`unit` is test programs of single files and of the drivers, and what fuzzers found; `sim`
+seeds of the simulated machine; `system` what uses the real kernel. A layer builds what it
+runs, runs it on all processors, and ends at the first failure: a test that fails, a
+program that crashes, one that does not end. What a mutant has not changed is not run.
 """
 import os
 import queue
@@ -248,6 +248,7 @@ def program_of(tree, name):
 
 def layers_of(tree, seeds, names):
     """In the order they are tried in; only those with a name of these, if there are."""
-    layers = [Unit(tree, "unit", ["unit", "device", "fuzz"]), Sim(tree, "sim", ["sim"], seeds),
+    layers = [Unit(tree, "unit", ["unit", "device", "fuzz"]),
+              Sim(tree, "sim", ["sim"], seeds),
               Scenes(tree, "sim", ["sim"]), Tests(tree, "system", ["system", "dmirror"])]
     return [layer for layer in layers if not names or layer.name in names]

@@ -5,6 +5,7 @@ Not who must: where it does not see it any more the layers are tried in their or
 is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
+    "another_pages_bytes": "fuzz_store",
     "another_mapping": "orders",
     "batch_outlives_a_fork": "orders",
     "beside_a_fork_at_once": "orders",
