@@ -34,13 +34,16 @@
 	}                                                                                \
 	static void name_(uint32_t delivery)
 
-/* What a thread of the library may come to after it has woken the one that asks. */
+/*
+ * What a thread of the library may come to after it has woken the one that asks. What
+ * was true once is not asked again: it may be true for a moment only.
+ */
 #define CHECK_SOON(expr_)                                                                \
 	do {                                                                             \
-		int tries_ = 0;                                                          \
-		while (!(expr_) && tries_++ < 5000)                                      \
+		int tries_ = 5000;                                                       \
+		while (!(expr_) && --tries_)                                             \
 			usleep(1000);                                                    \
-		CHECK(expr_);                                                            \
+		CHECK(tries_, "not so for 5 s: %s", #expr_);                             \
 	} while (0)
 
 struct uhmm_space *api_space(uint32_t delivery, uint64_t budget_bytes);

@@ -163,6 +163,19 @@ API_TEST(a_budget_is_held_while_threads_use_twice_of_it, .timeout_s = 90)
 
 /* ---- statistics ------------------------------------------------------------------- */
 
+/*
+ * Each page that was isolated is stored, back, dropped, or on probation. A load is
+ * counted a while after its page is there, and after its copy was freed: until then it
+ * adds up only by chance.
+ */
+static bool adds_up(const struct uhmm_stats *s)
+{
+	return s->isolated == s->stored + s->restored + s->now_probation &&
+	       s->stored == s->now_device + s->loaded + s->dropped &&
+	       s->device_bytes_in == s->now_device * PAGE &&
+	       s->loaded == s->fault_device + s->prefetch;
+}
+
 API_TEST(statistics_add_up)
 {
 	struct uhmm_space *space = api_space(delivery, 0);
@@ -181,15 +194,10 @@ API_TEST(statistics_add_up)
 	CHECK_EQ(madvise(p, 100 * PAGE, MADV_DONTNEED), 0);
 	for (i = 100; i < nr; i += 7)
 		api_check(p + i * PAGE, 1, 1 + i);
-	/* Each page that was isolated is stored, back, dropped, or on probation. */
-	CHECK_SOON(
-		(s = api_stats(space), s.stored == s.now_device + s.loaded + s.dropped));
+	CHECK_SOON((s = api_stats(space), adds_up(&s)));
 	CHECK_EQ(s.isolated, nr);
-	CHECK_EQ(s.isolated, s.stored + s.restored + s.now_probation);
 	CHECK_EQ(s.dropped, 100);
-	CHECK_EQ(s.loaded, s.fault_device + s.prefetch);
 	CHECK_EQ(s.now_device, nr - 100 - s.loaded);
-	CHECK_EQ(s.device_bytes_in, s.now_device * PAGE);
 	CHECK_GT(s.metadata_bytes, 0);
 	CHECK_GT(s.rss_anon_bytes, api_resident(p, nr) * PAGE);
 	api_destroy(space);
