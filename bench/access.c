@@ -154,8 +154,28 @@ static struct clocks clocks_now(void)
 				of_clock(CLOCK_PROCESS_CPUTIME_ID), of_machine() };
 }
 
+/* What uhmm did meanwhile, an access; and what it has now. */
+static void print_stats(const struct uhmm_stats *from, double nr)
+{
+	struct uhmm_stats to = { .size = sizeof(to) };
+
+	uhmm_stats_get(space, &to);
+	printf(", \"loaded\": %.4f, \"prefetched\": %.4f, \"restored\": %.4f, "
+	       "\"isolated\": %.4f, \"stored\": %.4f, \"zeros\": %.4f, "
+	       "\"rss_mib\": %.1f, \"device_mib\": %.1f",
+	       (double)(to.loaded - from->loaded) / nr,
+	       (double)(to.prefetch - from->prefetch) / nr,
+	       (double)(to.restored - from->restored) / nr,
+	       (double)(to.isolated - from->isolated) / nr,
+	       (double)(to.stored - from->stored) / nr,
+	       (double)(to.fault_zero - from->fault_zero) / nr,
+	       (double)to.rss_anon_bytes / (1 << 20),
+	       (double)to.device_bytes_resident / (1 << 20));
+}
+
 static uint64_t run_pattern(const struct pattern *p)
 {
+	struct uhmm_stats before = { .size = sizeof(before) };
 	size_t part = pages.nr / opt.threads, nr = part * opt.threads;
 	struct clocks from, to;
 	uint64_t wrong = 0;
@@ -168,14 +188,19 @@ static uint64_t run_pattern(const struct pattern *p)
 	}
 	if (p->act == ACT_READ || p->act == ACT_MODIFY)
 		wrong += work_all(WARM_UP);
+	if (space)
+		uhmm_stats_get(space, &before);
 	from = clocks_now();
 	wrong += work_all(1);
 	to = clocks_now();
 	printf("{\"pattern\": \"%s\", \"accesses\": %zu, \"wall_ns\": %.1f, "
-	       "\"process_ns\": %.1f, \"machine_ns\": %.1f, \"wrong\": %llu}\n",
+	       "\"process_ns\": %.1f, \"machine_ns\": %.1f, \"wrong\": %llu",
 	       p->name, nr, (to.wall - from.wall) / (double)nr,
 	       (to.process - from.process) / (double)nr,
 	       (to.machine - from.machine) / (double)nr, (unsigned long long)wrong);
+	if (space)
+		print_stats(&before, (double)nr);
+	puts("}");
 	return wrong;
 }
 
@@ -185,8 +210,8 @@ static void make_space(void)
 {
 	struct uhmm_space_config config = {
 		.size = sizeof(config),
-		.delivery = opt.inline_delivery ? UHMM_DELIVERY_INLINE
-						: UHMM_DELIVERY_THREAD,
+		.delivery = opt.inline_delivery ? UHMM_DELIVERY_INLINE :
+						  UHMM_DELIVERY_THREAD,
 		.budget_bytes = opt.budget,
 	};
 	struct uhmm_device *device;

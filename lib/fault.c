@@ -32,6 +32,7 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/pagemap_fault.h"
+#include "lib/reclaim.h"
 #include "lib/stream.h"
 #include "lib/zap.h"
 
@@ -110,6 +111,7 @@ static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
 {
 	struct chunk *chunk = page_chunk_make(sp, addr);
 	unsigned window;
+	int64_t stride;
 	int r;
 
 	if (!chunk) {
@@ -121,7 +123,9 @@ static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
 	}
 	/* Before a page is there again that the discard did not mean. */
 	zap_pending(sp, addr, addr + PAGE_SIZE);
-	window = stream_window(&sp->streams, addr, UHMM_BATCH_MAX);
+	window = stream_window(&sp->streams, addr, UHMM_BATCH_MAX, &stride);
+	if (stride != PAGE_SIZE)
+		window = 1;
 	uhmm_lock((struct uhmm_lock *)&chunk->lock);
 	r = zero_fill_locked(sp, chunk, addr, write, window);
 	uhmm_unlock((struct uhmm_lock *)&chunk->lock);
@@ -299,15 +303,19 @@ int load_claimed(struct load *ld)
 	return ld->done & 1 ? 0 : -EAGAIN;
 }
 
-/* The gate is entered by shard; it is left when this returns. */
-static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
-			  struct fault_buf *buf, unsigned shard)
+/*
+ * Up to nr pages in a row; *loaded: how many. The gate is entered by shard; it is left
+ * when this returns.
+ */
+static int load_run(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+		    unsigned nr, struct fault_buf *buf, unsigned shard, bool asked,
+		    unsigned *loaded)
 {
-	struct load ld = { .sp = sp, .addr = addr, .asked = true };
-	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages);
-	unsigned granted = budget_take(sp, fillable(addr, window));
+	struct load ld = { .sp = sp, .addr = addr, .asked = asked };
+	unsigned granted = budget_take(sp, nr);
 	int r;
 
+	*loaded = 0;
 	if (granted)
 		claim_loads(&ld, chunk, granted, buf->bytes);
 	gate_leave(&sp->gate, shard);
@@ -320,13 +328,69 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 	r = load_claimed(&ld);
 	budget_return(sp, granted - (ld.filled < granted ? ld.filled : granted));
 	if (ld.filled) {
-		stream_filled(&sp->streams, addr, ld.nr);
+		*loaded = ld.nr;
 		__atomic_fetch_add(&chunk->refaults, 1, __ATOMIC_RELAXED);
-		count(sp, COUNT_FAULT_DEVICE, 1);
-		if (entry_age(ld.from[0], store_generation(sp)) < GENERATIONS_SHORT)
+		count(sp, COUNT_FAULT_DEVICE, asked);
+		if (asked &&
+		    entry_age(ld.from[0], store_generation(sp)) < GENERATIONS_SHORT)
 			count(sp, COUNT_REFAULT, 1);
-		count(sp, COUNT_PREFETCH, ld.filled - 1);
+		count(sp, COUNT_PREFETCH, ld.filled - asked);
 	}
+	return r;
+}
+
+/*
+ * A page of a stream in strides, ahead of its fault. False: the stream is to go on no
+ * further this time, as there is nothing to go on with, or no room.
+ */
+static bool bring_ahead(struct uhmm_space *sp, uintptr_t addr, struct fault_buf *buf)
+{
+	unsigned shard = gate_enter(&sp->gate), loaded;
+	struct chunk *chunk;
+	bool folio;
+	entry_t *entry = find_entry(sp, addr, &chunk, &folio);
+	entry_t e = entry && !folio ? entry_load(entry) : 0;
+
+	/* A device whose memory no processor reads; and no guard, see fillable(). */
+	if (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)) &&
+	    os_empty(addr, PAGE_SIZE) == PAGE_SIZE)
+		return load_run(sp, chunk, addr, 1, buf, shard, false, &loaded) == 0;
+	gate_leave(&sp->gate, shard);
+	if (entry_state(e) == PAGE_PROBATION)
+		return restore_page(sp, addr, entry_payload(e), entry_hot(e)) == 0;
+	/* It is here, or never was: the stream passes by. */
+	return entry && !folio && entry_state(e) == PAGE_NONE;
+}
+
+/* From addr on, which is there: nr pages in strides. How many it is about. */
+static unsigned bring_stride(struct uhmm_space *sp, uintptr_t addr, int64_t stride,
+			     unsigned nr, struct fault_buf *buf)
+{
+	unsigned n;
+
+	for (n = 1; n < nr; n++) {
+		if (!bring_ahead(sp, addr + (uintptr_t)((int64_t)n * stride), buf))
+			break;
+		reclaim_direct(sp);
+	}
+	return n;
+}
+
+/* The gate is entered by shard; it is left when this returns. */
+static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
+			  struct fault_buf *buf, unsigned shard)
+{
+	int64_t stride;
+	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages, &stride);
+	bool strides = stride != PAGE_SIZE;
+	unsigned loaded;
+	int r = load_run(sp, chunk, addr, fillable(addr, strides ? 1 : window), buf,
+			 shard, true, &loaded);
+
+	if (r == 0 && strides)
+		loaded = bring_stride(sp, addr, stride, window, buf);
+	if (loaded)
+		stream_filled(&sp->streams, addr, loaded);
 	return r;
 }
 
@@ -358,14 +422,20 @@ static bool on_probation(struct uhmm_space *sp, uintptr_t addr, entry_t *e)
  * is less than a fault. They come back as warm as they left.
  */
 static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
-			     const struct fault_buf *buf)
+			     struct fault_buf *buf)
 {
-	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages), n;
+	int64_t stride;
+	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages, &stride), n;
 	int r = restore_page(sp, addr, entry_payload(e), hotter(e));
 
 	if (r)
 		return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
 	count(sp, COUNT_FAULT_PROBATION, 1);
+	if (stride != PAGE_SIZE) {
+		n = bring_stride(sp, addr, stride, window, buf);
+		stream_filled(&sp->streams, addr, n);
+		return 0;
+	}
 	for (n = 1; n < window; n++) {
 		uintptr_t at = addr + n * PAGE_SIZE;
 

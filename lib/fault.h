@@ -10,7 +10,7 @@
 /* Where loaded pages are put together before they are filled in. */
 struct fault_buf {
 	char *bytes;
-	uint32_t tid;      /* whose fault it is */
+	uint32_t tid;      /* whose fault it is; 0: the caller's */
 	unsigned nr_pages; /* 1..UHMM_BATCH_MAX: as far as prefetch goes */
 };
 

@@ -15,7 +15,7 @@ void fault_buf_get(struct uhmm_space *sp, struct fault_buf *buf)
 	uint64_t free;
 	unsigned i;
 
-	buf->tid = os_tid();
+	buf->tid = 0;
 	for (;;) {
 		uint32_t seen = __atomic_load_n(&bufs->returned, __ATOMIC_ACQUIRE);
 

@@ -14,6 +14,9 @@
 #include "lib/migrate.h"
 #include "lib/range.h"
 
+/* Pages in a row, on average, that are worth as many interrupts as there are rows. */
+#define TOGETHER 8u
+
 /* Windows tried, or scans for more, before the caller sees to its other work. */
 #define LOOKS 64
 
@@ -428,8 +431,29 @@ static uint64_t nr_unshared(const struct uhmm_space *sp)
 	return __atomic_load_n(&sp->counter[COUNT_UNSHARED], __ATOMIC_RELAXED);
 }
 
-int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
+bool hand_is_light(const struct hand *hand)
 {
+	return !hand->look && !hand->shared;
+}
+
+bool hand_is_scattered(const struct hand *hand)
+{
+	uint64_t pages = 0;
+	int i;
+
+	for (i = 0; i < hand->nr; i++)
+		pages += hand->extent[i].nr_pages;
+	return pages < (uint64_t)hand->nr * TOGETHER;
+}
+
+int hand_isolate(struct uhmm_space *sp, struct hand *hand, enum hand_pace pace)
+{
+	static const unsigned flags[] = {
+		[HAND_WALKS] = 0,
+		[HAND_HURRIES] = ISOLATE_HOT | ISOLATE_CHEAP,
+		[HAND_FAULTS] = ISOLATE_CHEAP,
+	};
+	unsigned looks = pace == HAND_FAULTS ? LOOKS / 4 : LOOKS;
 	uint64_t unshared = nr_unshared(sp);
 	unsigned taken = 0, looked = 0;
 	bool folio = false;
@@ -438,9 +462,9 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry)
 	if (!open_groups(sp, hand))
 		return 0;
 	hand->what = OS_SCAN_MEMORY;
-	hand->flags = hurry ? ISOLATE_HOT | ISOLATE_CHEAP : 0;
+	hand->flags = flags[pace];
 	/* Not for ever where all is warm or pinned: the caller has other work too. */
-	while (!folio && !any_full(sp, hand) && looked < LOOKS) {
+	while (!folio && !any_full(sp, hand) && looked < looks) {
 		looked++;
 		drop_stale(sp, hand);
 		if (hand->next < hand->nr) {

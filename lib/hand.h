@@ -41,17 +41,29 @@ struct hand {
 	uintptr_t chunk;
 };
 
+enum hand_pace {
+	HAND_WALKS,
+	/* whatever there is, warm as well, so that who touches it has to wait */
+	HAND_HURRIES,
+	/* on the stack of a thread of the program, which waits: little, not deep */
+	HAND_FAULTS,
+};
+
+/* Whether who faults may be asked for this. */
+bool hand_is_light(const struct hand *hand);
+/* What was found last lies in short runs. The owner of the hand asks. */
+bool hand_is_scattered(const struct hand *hand);
+
 /*
  * Isolates up to one group of pages (or one folio). Returns how many, 0 if it met none
  * that can move this time, -EAGAIN if the reader has to run first, -ENOENT when a whole
- * revolution found nothing. hurry: whatever there is, warm as well, so that who touches
- * it has to wait.
+ * revolution found nothing.
  *
  * A page that several processes share since a fork is the last choice: to take it away
  * from one of them needs a copy, and frees nothing while another has it. Such pages are
  * passed by until a whole revolution found nothing else, then taken for 64 MiB or so.
  */
-int hand_isolate(struct uhmm_space *sp, struct hand *hand, bool hurry);
+int hand_isolate(struct uhmm_space *sp, struct hand *hand, enum hand_pace pace);
 
 /*
  * Makes holes of zero pages in a range, so that writing there is a fault of ours. Some at

@@ -76,7 +76,7 @@ static void place_give(struct huge *h, const char *bytes)
 
 static bool touch(char *bytes)
 {
-	os_keep(bytes, false);
+	os_keep(bytes);
 	return is_huge((uintptr_t)bytes);
 }
 

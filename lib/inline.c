@@ -42,15 +42,6 @@ static struct uhmm_lock quiesce_lock;
 static uint32_t ending, ended; /* spaces; has one ended? */
 static uint64_t last_unclaimed;
 
-/* Waits a little for the worker to make room. */
-static void wait_for_room(struct uhmm_space *sp)
-{
-	uint32_t seen = __atomic_load_n(&sp->inline_room, __ATOMIC_ACQUIRE);
-
-	reclaim_ring(sp);
-	os_wait(&sp->inline_room, seen, 2000000);
-}
-
 /* A driver has the page, for as long as its driver likes. */
 static void wait_for_migration(struct uhmm_space *sp, uint32_t seen)
 {
@@ -155,12 +146,14 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 	fault_buf_put(sp, &buf);
 	if (r == -EBUSY)
 		r = fault_wait(sp, addr) ? -EINPROGRESS : 0;
+	else
+		reclaim_direct(sp);
 	gate_leave(&sp->world, shard);
 	if (r == -EINPROGRESS)
 		wait_for_migration(sp, migrations);
 	if (r == -ENOSPC) {
 		__atomic_fetch_add(&sp->counter[COUNT_FAULT_PARKED], 1, __ATOMIC_RELAXED);
-		wait_for_room(sp);
+		reclaim_wait_for_room(sp);
 	}
 	budget_watch(sp);
 	return r != -ENOENT && !(r == 0 && poisoned(sp, addr));

@@ -43,6 +43,7 @@ struct isolation {
 	unsigned flags;
 	uint64_t left;    /* pages asked for that were not looked at yet */
 	uint64_t refused; /* pages that MOVE found busy: shared or pinned */
+	uint64_t moved;   /* pages in their frames, held still */
 	uint64_t wanted;  /* pages whose sleepers must be woken */
 	uint8_t *results;
 	uintptr_t base; /* the page of bit and result 0 */
@@ -116,27 +117,31 @@ static bool is_inline(const struct uhmm_space *sp)
 /*
  * A page that was marked free must not vanish from its frame: who waits for what a fault
  * on a frame brings may be the reader. Inline delivery: the pages are held, nobody moves
- * them meanwhile, and asking the kernel to write waits for nobody.
+ * them meanwhile, and where the kernel writes for us that is no signal. What it has taken
+ * already is zeros.
  */
 static void keep_held(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 {
+	uintptr_t addr = frame_addr(sp, slot);
 	unsigned i;
 
-	for (i = 0; is_inline(sp) && i < nr; i++)
-		os_keep(frame_bytes(sp, slot + i), true);
+	if (!is_inline(sp) || !nr || os_populate(addr, nr * PAGE_SIZE, true) == 0)
+		return;
+	for (i = 0; i < nr; i++, addr += PAGE_SIZE)
+		if (os_populate(addr, PAGE_SIZE, true))
+			os_uffd_zero(sp->uffd, addr, PAGE_SIZE);
 }
 
 /* One write is enough for a huge page, if it is still one after that. */
 static void keep_whole(struct uhmm_space *sp, uint64_t slot)
 {
-	bool quietly = is_inline(sp);
 	unsigned i;
 
-	os_keep(frame_bytes(sp, slot), quietly);
+	os_keep(frame_bytes(sp, slot));
 	if (is_huge(frame_addr(sp, slot)))
 		return;
 	for (i = 1; i < CHUNK_PAGES; i++)
-		os_keep(frame_bytes(sp, slot + i), quietly);
+		os_keep(frame_bytes(sp, slot + i));
 }
 
 /* They were written to before they were moved: none has vanished. */
@@ -167,6 +172,19 @@ static bool dropped_zeros(struct isolation *is, uintptr_t addr, unsigned nr)
 	return true;
 }
 
+/*
+ * What was moved into the frames behind slot, in order of addresses. Inline delivery: all
+ * that one look at the chunk has moved, for to have the kernel keep them takes as long as
+ * to move them one by one.
+ */
+static void settle_all(struct isolation *is, uint64_t slot)
+{
+	keep_held(is->sp, slot, (unsigned)__builtin_popcountll(is->moved));
+	for (; is->moved; is->moved &= is->moved - 1, slot++)
+		settle(is, is->base + (uintptr_t)__builtin_ctzll(is->moved) * PAGE_SIZE,
+		       entry_make(PAGE_PROBATION, slot, 0));
+}
+
 static void settle_moved(struct isolation *is, uintptr_t addr, unsigned nr)
 {
 	struct frame_group *group = frame_group(is->sp, is->group);
@@ -175,14 +193,15 @@ static void settle_moved(struct isolation *is, uintptr_t addr, unsigned nr)
 
 	if (dropped_zeros(is, addr, nr))
 		return;
-	keep_held(is->sp, slot, nr);
 	/* The owner is known before the page can be found through its entry. */
 	frame_group_fill(is->sp, is->group, addr, nr);
 	for (i = 0; i < nr; i++) {
 		report(is, addr + i * PAGE_SIZE, UHMM_MOVED);
-		settle(is, addr + i * PAGE_SIZE, entry_make(PAGE_PROBATION, slot + i, 0));
+		is->moved |= bit_of(is, addr + i * PAGE_SIZE);
 	}
 	is->isolated += nr;
+	if (!is_inline(is->sp))
+		settle_all(is, slot);
 }
 
 /* Why the page at addr did not move; true if the pages behind it may. */
@@ -252,6 +271,9 @@ static void move_claimed(struct isolation *is, uintptr_t addr, unsigned nr)
  */
 static void isolate_locked(struct isolation *is)
 {
+	uint64_t slot = (uint64_t)is->group * GROUP_PAGES +
+			frame_group(is->sp, is->group)->nr_used;
+
 	while (is->left && !is->error) {
 		unsigned i = (unsigned)__builtin_ctzll(is->left), run = 0;
 		uintptr_t at = is->base + i * PAGE_SIZE;
@@ -267,6 +289,7 @@ static void isolate_locked(struct isolation *is)
 		if (run && gate_wanted(&is->sp->gate))
 			break;
 	}
+	settle_all(is, slot);
 }
 
 static void wake_wanted(struct isolation *is)
@@ -292,7 +315,7 @@ static void keep_frames(struct uhmm_space *sp, uint32_t group, unsigned from, un
 
 	for (; from < to; from++)
 		if (__atomic_load_n(present, __ATOMIC_ACQUIRE) >> from & 1)
-			os_keep(frame_bytes(sp, slot + from), false);
+			os_keep(frame_bytes(sp, slot + from));
 }
 
 /* Whatever was stored there as a folio is none after this. */
@@ -480,9 +503,7 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 		return (int)r;
 	r = os_uffd_move(sp->uffd, frame_addr(sp, slot), addr, CHUNK_SIZE, 0);
 	whole = r == (int64_t)CHUNK_SIZE;
-	if (whole && is_inline(sp))
-		keep_whole(sp, slot);
-	else if (r > 0)
+	if (r > 0)
 		keep_held(sp, slot, (unsigned)(r >> PAGE_SHIFT));
 	if (whole && flags & ISOLATE_ZEROS && all_zeros(sp, slot, CHUNK_PAGES)) {
 		frame_folio_close(sp, group, addr);

@@ -57,7 +57,7 @@ bool map_fault(struct uhmm_space *sp, uintptr_t addr, entry_t e, uint32_t tid)
 	if (!map || !map->ops.migrate_to_ram)
 		return false;
 	mf = &map->faults;
-	if (tid == __atomic_load_n(&mf->tid, __ATOMIC_RELAXED))
+	if ((tid ? tid : os_tid()) == __atomic_load_n(&mf->tid, __ATOMIC_RELAXED))
 		return false;
 	uhmm_lock(&mf->lock);
 	queued = running(mf) && is_queued(mf, addr);

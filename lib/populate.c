@@ -62,7 +62,6 @@ static int populate_page(struct uhmm_space *sp, uintptr_t addr, bool write)
 	int r;
 
 	while (tries < TRIES) {
-		uint32_t room = __atomic_load_n(&sp->inline_room, __ATOMIC_ACQUIRE);
 		uint32_t done = __atomic_load_n(&sp->migration_done, __ATOMIC_ACQUIRE);
 
 		if (os_populate(addr, PAGE_SIZE, write) == 0)
@@ -76,8 +75,7 @@ static int populate_page(struct uhmm_space *sp, uintptr_t addr, bool write)
 		if (r == -EINVAL)
 			break; /* none of ours: it is as the kernel says */
 		if (r == -ENOSPC) {
-			reclaim_ring(sp);
-			os_wait(&sp->inline_room, room, PAUSE_NS);
+			reclaim_wait_for_room(sp);
 		} else if (r) {
 			os_yield();
 		}

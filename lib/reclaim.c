@@ -10,6 +10,13 @@
  * Two stages make a cheap approximation of least recently used: what is touched in
  * probation costs one UFFDIO_MOVE and no copy.
  *
+ * A page is taken out of the page table on the processor where it is used, if that can
+ * be: every other processor that runs the program has to forget it at once, and that
+ * costs more than all the rest (16 us in a virtual machine; docs/fault-path.md). So where
+ * faults are delivered inline, and what the hand meets lies scattered, the worker asks,
+ * and sleeps, and who faults next isolates a group. The worker does so itself where
+ * nobody faults, or all wait for it.
+ *
  * Pages that cannot move (pinned, locked, shared after fork with nothing gained) may be
  * all that is left. Then reclaim is stuck: faults get a trickle of room regardless, the
  * user is told once, and the program goes on above its budget.
@@ -41,6 +48,10 @@
 /* What lasts as long is worth a line. */
 #define SAY_NS (250 * MS)
 
+/* For as long as this a fault is waited for, and then none for longer and longer. */
+#define ASK_NS (MS / 5)
+#define ALONE_MAX_NS (50 * MS)
+
 /* Groups or folios isolated before one is stored, above the watermark `hurry`. */
 #define HURRY_GROUPS 32
 /* A device that refuses pages is offered some as often as this at least. */
@@ -58,8 +69,18 @@ struct worth {
 	bool trial; /* it was not worth it, and may be now */
 };
 
+/* Whether who faults is asked for a group of pages. */
+enum ask { ASK_NONE, ASK_OPEN, ASK_DONE };
+
 struct worker {
+	struct uhmm_lock hand_lock; /* of the hand */
 	struct hand hand;
+	uint32_t ask;         /* enum ask; atomic */
+	uint32_t taken;       /* pages isolated by who was asked; atomic */
+	uint64_t asked_ns;    /* when */
+	uint64_t alone_until; /* nobody is asked before that */
+	uint64_t alone_ns;    /* for so long, last time */
+	bool waiting;         /* for who was asked */
 	struct policy policy;
 	struct hand sweeper; /* of zero pages, over what was fenced lately */
 	struct range_set unswept;
@@ -85,6 +106,7 @@ int reclaim_init(struct uhmm_space *sp)
 	policy_init(&sp->w->policy);
 	sp->w->sweep_size = SWEEP_MIN;
 	sp->w->worth.hold_ns = HOLD_MIN_NS;
+	sp->w->alone_ns = ASK_NS;
 	return 0;
 }
 
@@ -185,14 +207,26 @@ static void set_room(struct uhmm_space *sp, const struct watermarks *wm)
 		room = POLICY_TRICKLE;
 	__atomic_store_n(&b->ring_below_pages, wm->ring_below, __ATOMIC_RELAXED);
 	__atomic_store_n(&b->room_pages, room, __ATOMIC_RELAXED);
-	__atomic_store_n(&b->rung, 0, __ATOMIC_RELAXED);
+	/* Who was asked rings. */
+	__atomic_store_n(&b->rung, sp->w->waiting, __ATOMIC_RELAXED);
 	if (room <= 0)
 		return;
 	fault_unpark(sp);
-	if (sp->delivery == UHMM_DELIVERY_INLINE) {
-		__atomic_fetch_add(&sp->inline_room, 1, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&sp->inline_room, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&sp->inline_waiters, __ATOMIC_SEQ_CST))
 		os_wake(&sp->inline_room, INT_MAX);
-	}
+}
+
+void reclaim_wait_for_room(struct uhmm_space *sp)
+{
+	uint32_t seen;
+
+	__atomic_fetch_add(&sp->inline_waiters, 1, __ATOMIC_SEQ_CST);
+	seen = __atomic_load_n(&sp->inline_room, __ATOMIC_SEQ_CST);
+	reclaim_ring(sp);
+	if (__atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) <= 0)
+		os_wait(&sp->inline_room, seen, 2 * (int64_t)MS);
+	__atomic_fetch_sub(&sp->inline_waiters, 1, __ATOMIC_SEQ_CST);
 }
 
 /*
@@ -219,6 +253,62 @@ static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const 
 	sp->hooks.say(sp->hooks.ctx, why);
 }
 
+static int walk(struct uhmm_space *sp, enum hand_pace pace)
+{
+	int r;
+
+	uhmm_lock(&sp->w->hand_lock);
+	r = hand_isolate(sp, &sp->w->hand, pace);
+	uhmm_unlock(&sp->w->hand_lock);
+	return r;
+}
+
+void reclaim_direct(struct uhmm_space *sp)
+{
+	struct worker *w = sp->w;
+	int r = 0;
+
+	if (__atomic_load_n(&w->ask, __ATOMIC_ACQUIRE) != ASK_OPEN ||
+	    !uhmm_trylock(&w->hand_lock))
+		return;
+	if (hand_is_light(&w->hand))
+		r = hand_isolate(sp, &w->hand, HAND_FAULTS);
+	if (r > 0)
+		__atomic_fetch_add(&w->taken, (unsigned)r, __ATOMIC_RELAXED);
+	__atomic_store_n(&w->ask, ASK_DONE, __ATOMIC_RELEASE);
+	uhmm_unlock(&w->hand_lock);
+	reclaim_ring(sp);
+}
+
+/* False: nobody is there to be asked. Else the worker waits, or *taken pages are. */
+static bool ask(struct uhmm_space *sp, int *taken)
+{
+	struct worker *w = sp->w;
+	uint64_t now = os_now_ns();
+	uint32_t is = __atomic_load_n(&w->ask, __ATOMIC_ACQUIRE);
+
+	if (sp->delivery != UHMM_DELIVERY_INLINE || now < w->alone_until ||
+	    (is == ASK_NONE && !hand_is_scattered(&w->hand)) ||
+	    __atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) <= 0)
+		return false;
+	if (is == ASK_DONE) {
+		__atomic_store_n(&w->ask, ASK_NONE, __ATOMIC_RELAXED);
+		*taken = (int)__atomic_exchange_n(&w->taken, 0, __ATOMIC_RELAXED);
+		w->alone_ns = ASK_NS;
+		return *taken > 0;
+	}
+	if (is == ASK_NONE) {
+		w->asked_ns = now;
+	} else if (now >= w->asked_ns + ASK_NS) {
+		w->alone_until = now + w->alone_ns;
+		w->alone_ns *= w->alone_ns < ALONE_MAX_NS ? 2 : 1;
+		__atomic_store_n(&w->ask, ASK_NONE, __ATOMIC_RELAXED);
+		return false;
+	}
+	w->waiting = true;
+	return true;
+}
+
 /*
  * Memory is filled faster than it can be stored: what is written for the first time since
  * a fork needs no fault that we could let wait. So everything is isolated, which is much
@@ -236,7 +326,7 @@ static unsigned stop_growth(struct uhmm_space *sp)
 	for (i = 0; i < HURRY_GROUPS && r > 0; i++) {
 		if (hand->shared || hand->revolutions != revolutions)
 			break;
-		r = hand_isolate(sp, hand, true);
+		r = walk(sp, HAND_HURRIES);
 		if (r > 0)
 			progress += (unsigned)r;
 	}
@@ -287,10 +377,12 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	unsigned progress = 0;
 	int r = 0;
 
+	w->waiting = false;
 	if (hurry)
 		progress = stop_growth(sp);
 	if (!progress && (hurry || probation < target || !probation)) {
-		r = hand_isolate(sp, &w->hand, false);
+		if (hurry || !ask(sp, &r))
+			r = walk(sp, HAND_WALKS);
 		if (r == -EAGAIN)
 			os_yield();
 		if (r > 0)
@@ -400,7 +492,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	struct budget *b = &sp->budget;
 	struct watermarks wm;
 	int64_t mapped = 0, limit = budget_limit(sp), expected = 0;
-	unsigned progress;
+	unsigned progress = 0;
 	bool fenced = true;
 	uint64_t sleep_ns;
 
@@ -424,11 +516,14 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	choose(sp, &wm);
 	if (w->reclaiming) {
 		progress = reclaim_step(sp, &wm);
-		note_progress(sp, progress, &wm);
+		if (!w->waiting)
+			note_progress(sp, progress, &wm);
 		if (!sample(sp, NULL))
 			return 10 * MS;
 	}
 	set_room(sp, &wm);
+	if (w->reclaiming && w->waiting && !progress)
+		return ASK_NS;
 	if (w->reclaiming || w->unswept.nr)
 		return 0;
 	frame_empty_trash(sp);
@@ -480,6 +575,8 @@ void reclaim_main(void *arg)
 		gate_leave(&sp->world, shard);
 		if (!sleep_ns)
 			continue;
+		if (sp->w->waiting && sleep_ns == ASK_NS)
+			__atomic_store_n(&sp->w->ask, ASK_OPEN, __ATOMIC_RELEASE);
 		end_with_program(sp);
 		os_wait(&sp->work, seen, (int64_t)sleep_ns);
 	}

@@ -1,6 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sequential streams. Two calls a fault under a leaf lock: a dozen comparisons. */
+/*
+ * Streams. Two calls a fault under a leaf lock: a few dozen comparisons. What random
+ * faults leave behind are streams of window 1, and among those strides are looked for.
+ */
 #include "lib/stream.h"
+
+/* Bytes; beyond that three faults are in line by chance. */
+#define STRIDE_MAX (128 * (int64_t)PAGE_SIZE)
+
+static bool continues(const struct stream *st, uintptr_t addr)
+{
+	int64_t ahead = (int64_t)(addr - st->next);
+
+	if (ahead == 0)
+		return true;
+	return st->window > 1 && ahead % st->stride == 0 && ahead / st->stride > 0 &&
+	       ahead / st->stride <= st->window;
+}
 
 /* The stream that addr continues, or the one that was not followed for longest. */
 static struct stream *find(struct streams *s, uintptr_t addr, bool *follows)
@@ -11,7 +27,7 @@ static struct stream *find(struct streams *s, uintptr_t addr, bool *follows)
 	for (i = 0; i < STREAMS; i++) {
 		struct stream *st = &s->stream[i];
 
-		if (st->next == addr) {
+		if (continues(st, addr)) {
 			*follows = true;
 			return st;
 		}
@@ -22,32 +38,74 @@ static struct stream *find(struct streams *s, uintptr_t addr, bool *follows)
 	return oldest;
 }
 
-unsigned stream_window(struct streams *s, uintptr_t addr, unsigned max)
+/* A stream that began so many bytes before addr, and was not followed. */
+static struct stream *began_at(struct streams *s, uintptr_t last)
 {
-	struct stream *st;
+	unsigned i;
+
+	for (i = 0; i < STREAMS; i++)
+		if (s->stream[i].last == last && s->stream[i].window == 1)
+			return &s->stream[i];
+	return NULL;
+}
+
+/* The third of three in even strides: makes one stream of the others. */
+static struct stream *in_stride(struct streams *s, uintptr_t addr)
+{
+	unsigned i;
+
+	for (i = 0; i < STREAMS; i++) {
+		struct stream *st = &s->stream[i], *first;
+		int64_t stride = (int64_t)(addr - st->last);
+
+		if (st->window != 1 || !stride || stride > STRIDE_MAX ||
+		    stride < -STRIDE_MAX)
+			continue;
+		first = began_at(s, st->last - (uintptr_t)stride);
+		if (!first)
+			continue;
+		*first = (struct stream){ .stamp = s->clock - INT32_MAX };
+		st->stride = stride;
+		return st;
+	}
+	return NULL;
+}
+
+unsigned stream_window(struct streams *s, uintptr_t addr, unsigned max, int64_t *stride)
+{
+	struct stream *st, *strided;
 	unsigned window;
 	bool follows;
 
 	uhmm_lock(&s->lock);
 	st = find(s, addr, &follows);
-	st->window = follows ? st->window * 2 : 1;
+	strided = follows ? NULL : in_stride(s, addr);
+	if (strided)
+		st = strided;
+	if (!follows && !strided)
+		*st = (struct stream){ .stride = PAGE_SIZE };
+	st->window = follows || strided ? st->window * 2 : 1;
 	if (st->window > UHMM_BATCH_MAX)
 		st->window = UHMM_BATCH_MAX;
+	st->last = addr;
 	st->next = addr;
 	st->stamp = ++s->clock;
 	window = st->window;
+	*stride = st->stride;
 	uhmm_unlock(&s->lock);
 	return window < max ? window : max;
 }
 
 void stream_filled(struct streams *s, uintptr_t addr, unsigned nr)
 {
-	struct stream *st;
-	bool follows;
+	unsigned i;
 
 	uhmm_lock(&s->lock);
-	st = find(s, addr, &follows);
-	if (follows)
-		st->next = addr + nr * PAGE_SIZE;
+	for (i = 0; i < STREAMS; i++) {
+		struct stream *st = &s->stream[i];
+
+		if (st->stride && st->last == addr && st->next == addr)
+			st->next = addr + (uintptr_t)((int64_t)nr * st->stride);
+	}
 	uhmm_unlock(&s->lock);
 }

@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sequential streams among faults: how many pages to fill at once. Pure choice, no I/O.
+ * Streams among faults, sequential or in even strides: how many pages to fill at once.
+ * Pure choice, no I/O.
  *
  * A fault that continues a stream doubles its window, up to max; one that continues none
  * starts a stream of window 1 in place of the oldest. Random faults thus never prefetch.
+ * A stream is known by two faults where it goes from page to page, and by three, each as
+ * far from the last, where it goes in strides, up or down. It may pass by pages that need
+ * no fault, as many as its window.
  */
 #ifndef UHMM_STREAM_H
 #define UHMM_STREAM_H
 
 #include "lib/types.h"
 
-unsigned stream_window(struct streams *streams, uintptr_t addr, unsigned max);
-/* What was really filled from addr on: the stream goes on behind it. */
+/* *stride: the bytes from each of the pages to the next, PAGE_SIZE but for strides. */
+unsigned stream_window(struct streams *streams, uintptr_t addr, unsigned max,
+		       int64_t *stride);
+/* So many pages were really filled, from addr on: the stream goes on behind them. */
 void stream_filled(struct streams *streams, uintptr_t addr, unsigned nr);
 
 #endif

@@ -306,8 +306,10 @@ struct parked {
 #define STREAMS 32
 
 struct stream {
+	uintptr_t last;  /* the fault it began with, or was last followed by */
 	uintptr_t next;  /* where the stream goes on if it is one */
-	uint32_t window; /* pages */
+	int64_t stride;  /* bytes, whole pages */
+	uint32_t window; /* pages; 1: it has not been followed */
 	uint32_t stamp;
 };
 
@@ -616,11 +618,12 @@ struct uhmm_space {
 	uint32_t serving; /* the reader's: odd while it works on what it read */
 	bool filling;     /* atomic: and that was the FORK of a child to fill */
 	struct os_thread reader, worker;
-	uint32_t stop;        /* enum space_stop */
-	uint32_t work;        /* futex: the worker's bell */
-	uint32_t inline_room; /* futex: counts when there may be room again */
-	uint32_t nr_refused;  /* times that pages were found pinned or shared */
-	uint32_t nr_unfilled; /* the reader's, for lib/grown.h */
+	uint32_t stop;           /* enum space_stop */
+	uint32_t work;           /* futex: the worker's bell */
+	uint32_t inline_room;    /* futex: counts when there may be room again */
+	uint32_t inline_waiters; /* for that; atomic */
+	uint32_t nr_refused;     /* times that pages were found pinned or shared */
+	uint32_t nr_unfilled;    /* the reader's, for lib/grown.h */
 	/*
 	 * The thread of ours that touches memory of the program; see unshare.h. Held
 	 * while it faults: the reader takes no such lock.

@@ -51,10 +51,10 @@ void os_unlock(void *addr, size_t size_bytes);
 /*
  * Writes to the page at addr, ours, without changing it. What the program has marked free
  * (MADV_FREE) and not written to since, the kernel may take away at any time, also after
- * UFFDIO_MOVE has brought it to us; not after this. If it has been taken this is a fault;
- * quietly: nothing happens then.
+ * UFFDIO_MOVE has brought it to us; not after this. If it has been taken this is a fault.
+ * os_populate() keeps it too, and fails then.
  */
-void os_keep(void *addr, bool quietly);
+void os_keep(void *addr);
 /*
  * [addr, addr+size), whole huge pages of a reservation that are registered nowhere, is
  * empty, readable and writable afterwards, and its first touch brings a huge page where

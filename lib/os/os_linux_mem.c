@@ -164,17 +164,6 @@ int os_discard(void *addr, size_t size_bytes)
 	return (int)sys3(SYS_madvise, addr, size_bytes, MADV_DONTNEED);
 }
 
-/* The kernel reads and writes for us: a bad address is an error, and no signal. */
-static void keep_quietly(void *addr)
-{
-	unsigned char byte;
-	struct iovec mine = { &byte, 1 }, page = { addr, 1 };
-	long pid = sys0(SYS_getpid);
-
-	if (sys6(SYS_process_vm_readv, pid, (long)&mine, 1, (long)&page, 1, 0) == 1)
-		sys6(SYS_process_vm_writev, pid, (long)&mine, 1, (long)&page, 1, 0);
-}
-
 /*
  * An exchange is a write even where what is written is what was there. Others may read
  * the page meanwhile, which ThreadSanitizer cannot know to be harmless.
@@ -184,15 +173,10 @@ static void keep_quietly(void *addr)
 __attribute__((noinline, disable_sanitizer_instrumentation))
 #endif
 #endif
-void os_keep(void *addr, bool quietly)
+void os_keep(void *addr)
 {
-	unsigned char byte;
+	unsigned char byte = __atomic_load_n((unsigned char *)addr, __ATOMIC_RELAXED);
 
-	if (quietly) {
-		keep_quietly(addr);
-		return;
-	}
-	byte = __atomic_load_n((unsigned char *)addr, __ATOMIC_RELAXED);
 	__atomic_compare_exchange_n((unsigned char *)addr, &byte, byte, false,
 				    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }

@@ -344,11 +344,9 @@ static void discard(const struct vma *vma, uintptr_t start, uintptr_t end)
 }
 
 /* No memory is taken away here; but a page may have gone back, and then it is a fault. */
-void os_keep(void *addr, bool quietly)
+void os_keep(void *addr)
 {
-	if (quietly)
-		sim_point();
-	else if (page_access(here(), (uintptr_t)addr, true))
+	if (page_access(here(), (uintptr_t)addr, true))
 		sim_fail("keeps %lx, where nothing is", (uintptr_t)addr);
 }
 

@@ -160,21 +160,29 @@ TEST(memory_for_a_huge_page_is_empty_and_writable)
 	CHECK_EQ(r[0], 1);
 }
 
-TEST(what_is_not_there_is_kept_in_silence)
+/* Both ways; and what is not, is taken, or nobody would know. */
+TEST(what_is_marked_free_and_kept_is_not_taken)
 {
-	char *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+	const size_t nr = 1024, third = nr / 3;
+	size_t i, taken = 0;
+	char *p = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	CHECK(p != MAP_FAILED);
-	p[0] = 9;
-	os_keep(p, false);
-	os_keep(p, true);
-	CHECK_EQ(p[0], 9);
-	CHECK_EQ(munmap(p + PAGE, PAGE), 0);
-	os_keep(p + PAGE, true);
-	CHECK_EQ(mprotect(p, PAGE, PROT_READ), 0);
-	os_keep(p, true);
-	CHECK_EQ(p[0], 9);
+	CHECK_EQ(madvise(p, nr * PAGE, MADV_NOHUGEPAGE), 0);
+	for (i = 0; i < nr; i++)
+		p[i * PAGE] = 9;
+	CHECK_EQ(madvise(p, nr * PAGE, MADV_FREE), 0);
+	for (i = 0; i < third; i++)
+		os_keep(p + i * PAGE);
+	CHECK_EQ(os_populate((uintptr_t)p + third * PAGE, third * PAGE, true), 0);
+	CHECK_EQ(madvise(p, nr * PAGE, MADV_PAGEOUT), 0);
+	for (i = 0; i < 2 * third; i++)
+		CHECK_EQ(p[i * PAGE], 9);
+	for (; i < nr; i++)
+		taken += !p[i * PAGE];
+	CHECK_GT(taken, 0);
+	CHECK_EQ(munmap(p, nr * PAGE), 0);
 }
 
 TEST(shared_memory_is_a_childs_too)
