@@ -96,7 +96,7 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 	if (write)
 		budget_return(sp, granted - filled);
 	if (filled) {
-		stream_filled(&sp->streams, addr, filled);
+		stream_filled(sp, addr, filled);
 		count(sp, COUNT_FAULT_ZERO, 1);
 		count(sp, COUNT_ZERO_FILLED, filled);
 		return 0;
@@ -123,7 +123,7 @@ static int resolve_hole(struct uhmm_space *sp, uintptr_t addr, bool write)
 	}
 	/* Before a page is there again that the discard did not mean. */
 	zap_pending(sp, addr, addr + PAGE_SIZE);
-	window = stream_window(&sp->streams, addr, UHMM_BATCH_MAX, &stride);
+	window = stream_window(sp, addr, UHMM_BATCH_MAX, &stride);
 	if (stride != PAGE_SIZE)
 		window = 1;
 	uhmm_lock((struct uhmm_lock *)&chunk->lock);
@@ -381,7 +381,7 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 			  struct fault_buf *buf, unsigned shard)
 {
 	int64_t stride;
-	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages, &stride);
+	unsigned window = stream_window(sp, addr, buf->nr_pages, &stride);
 	bool strides = stride != PAGE_SIZE;
 	unsigned loaded;
 	int r = load_run(sp, chunk, addr, fillable(addr, strides ? 1 : window), buf,
@@ -390,7 +390,7 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 	if (r == 0 && strides)
 		loaded = bring_stride(sp, addr, stride, window, buf);
 	if (loaded)
-		stream_filled(&sp->streams, addr, loaded);
+		stream_filled(sp, addr, loaded);
 	return r;
 }
 
@@ -424,16 +424,19 @@ static bool on_probation(struct uhmm_space *sp, uintptr_t addr, entry_t *e)
 static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 			     struct fault_buf *buf)
 {
+	unsigned shard = gate_enter(&sp->gate), window, n;
 	int64_t stride;
-	unsigned window = stream_window(&sp->streams, addr, buf->nr_pages, &stride), n;
-	int r = restore_page(sp, addr, entry_payload(e), hotter(e));
+	int r;
 
+	window = stream_window(sp, addr, buf->nr_pages, &stride);
+	r = restore_page_inside(sp, addr, entry_payload(e), hotter(e));
+	gate_leave(&sp->gate, shard);
 	if (r)
 		return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
 	count(sp, COUNT_FAULT_PROBATION, 1);
 	if (stride != PAGE_SIZE) {
 		n = bring_stride(sp, addr, stride, window, buf);
-		stream_filled(&sp->streams, addr, n);
+		stream_filled(sp, addr, n);
 		return 0;
 	}
 	for (n = 1; n < window; n++) {
@@ -443,7 +446,7 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 		    restore_page(sp, at, entry_payload(e), entry_hot(e)))
 			break;
 	}
-	stream_filled(&sp->streams, addr, n);
+	stream_filled(sp, addr, n);
 	return 0;
 }
 

@@ -5,29 +5,48 @@
  */
 #include "lib/stream.h"
 
+#include "lib/page.h"
+
 /* Bytes; beyond that three faults are in line by chance. */
 #define STRIDE_MAX (128 * (int64_t)PAGE_SIZE)
 
-static bool continues(const struct stream *st, uintptr_t addr)
+/* Does a touch of these pages need nothing of us? */
+static bool all_here(struct uhmm_space *sp, uintptr_t addr, uintptr_t end, int64_t stride)
+{
+	for (; addr != end; addr += (uintptr_t)stride) {
+		struct chunk *chunk = page_chunk(sp, addr);
+		entry_t *entry = page_entry(chunk, addr);
+
+		if (chunk && entry_state(entry_load(&chunk->folio)) != PAGE_NONE)
+			return false;
+		if (entry && entry_state(entry_load(entry)) != PAGE_NONE)
+			return false;
+	}
+	return true;
+}
+
+static bool continues(struct uhmm_space *sp, const struct stream *st, uintptr_t addr)
 {
 	int64_t ahead = (int64_t)(addr - st->next);
 
 	if (ahead == 0)
 		return true;
 	return st->window > 1 && ahead % st->stride == 0 && ahead / st->stride > 0 &&
-	       ahead / st->stride <= st->window;
+	       ahead / st->stride <= st->window &&
+	       all_here(sp, st->next, addr, st->stride);
 }
 
 /* The stream that addr continues, or the one that was not followed for longest. */
-static struct stream *find(struct streams *s, uintptr_t addr, bool *follows)
+static struct stream *find(struct uhmm_space *sp, uintptr_t addr, bool *follows)
 {
+	struct streams *s = &sp->streams;
 	struct stream *oldest = &s->stream[0];
 	unsigned i;
 
 	for (i = 0; i < STREAMS; i++) {
 		struct stream *st = &s->stream[i];
 
-		if (continues(st, addr)) {
+		if (continues(sp, st, addr)) {
 			*follows = true;
 			return st;
 		}
@@ -71,14 +90,16 @@ static struct stream *in_stride(struct streams *s, uintptr_t addr)
 	return NULL;
 }
 
-unsigned stream_window(struct streams *s, uintptr_t addr, unsigned max, int64_t *stride)
+unsigned stream_window(struct uhmm_space *sp, uintptr_t addr, unsigned max,
+		       int64_t *stride)
 {
+	struct streams *s = &sp->streams;
 	struct stream *st, *strided;
 	unsigned window;
 	bool follows;
 
 	uhmm_lock(&s->lock);
-	st = find(s, addr, &follows);
+	st = find(sp, addr, &follows);
 	strided = follows ? NULL : in_stride(s, addr);
 	if (strided)
 		st = strided;
@@ -96,8 +117,9 @@ unsigned stream_window(struct streams *s, uintptr_t addr, unsigned max, int64_t 
 	return window < max ? window : max;
 }
 
-void stream_filled(struct streams *s, uintptr_t addr, unsigned nr)
+void stream_filled(struct uhmm_space *sp, uintptr_t addr, unsigned nr)
 {
+	struct streams *s = &sp->streams;
 	unsigned i;
 
 	uhmm_lock(&s->lock);

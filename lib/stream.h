@@ -6,18 +6,21 @@
  * A fault that continues a stream doubles its window, up to max; one that continues none
  * starts a stream of window 1 in place of the oldest. Random faults thus never prefetch.
  * A stream is known by two faults where it goes from page to page, and by three, each as
- * far from the last, where it goes in strides, up or down. It may pass by pages that need
- * no fault, as many as its window.
+ * far from the last, where it goes in strides, up or down. It passes by pages that need
+ * no fault, as many as its window; not by others: who leaves those out goes elsewhere.
  */
 #ifndef UHMM_STREAM_H
 #define UHMM_STREAM_H
 
 #include "lib/types.h"
 
-/* *stride: the bytes from each of the pages to the next, PAGE_SIZE but for strides. */
-unsigned stream_window(struct streams *streams, uintptr_t addr, unsigned max,
+/*
+ * Inside the gate. *stride: the bytes from each of the pages to the next, PAGE_SIZE but
+ * for strides.
+ */
+unsigned stream_window(struct uhmm_space *sp, uintptr_t addr, unsigned max,
 		       int64_t *stride);
 /* So many pages were really filled, from addr on: the stream goes on behind them. */
-void stream_filled(struct streams *streams, uintptr_t addr, unsigned nr);
+void stream_filled(struct uhmm_space *sp, uintptr_t addr, unsigned nr);
 
 #endif
