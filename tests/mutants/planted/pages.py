@@ -48,6 +48,12 @@ MUTANTS = [
 """, """
 	if (unsharing(is->sp, addr)) {
 """),
+    Mutant("kept_in_one_frame", "lib/isolate.c",
+           "pages that were kept together are all looked for in the first frame", """
+	for (; is->moved; is->moved &= is->moved - 1, slot++)
+""", """
+	for (; is->moved; is->moved &= is->moved - 1)
+"""),
     # ---- store ------------------------------------------------------------------------
     Mutant("store_without_waking", "lib/migrate.c",
            "who waits for a page that is being stored sleeps on", """
@@ -156,6 +162,24 @@ MUTANTS = [
            "pages of a folio that could not be claimed whole stay LOADING", """
 	settle(cl, 0, i, true);
 """, """
+"""),
+    Mutant("passes_by_what_is_away", "lib/stream.c",
+           "a stream goes on behind pages that were left out, and brings what nobody wants",
+           """
+		if (entry && entry_state(entry_load(entry)) != PAGE_NONE)
+			return false;
+	}
+""", """
+		if (entry && entry_state(entry_load(entry)) == PAGE_NR_STATES)
+			return false;
+	}
+"""),
+    Mutant("strides_over_a_guard", "lib/fault.c",
+           "a page is brought ahead in the place of a guard", """
+	if (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)) &&
+	    os_empty(addr, PAGE_SIZE) == PAGE_SIZE)
+""", """
+	if (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)))
 """),
     # ---- protection and the budget ----------------------------------------------------
     Mutant("stays_writable", "lib/migration.c",

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What comes along with a fault: the pages ahead of a stream, and nothing else. */
+#include "api.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define NR 1024u
+#define STRIDE 9u
+
+static char *stored(struct uhmm_space *space)
+{
+	char *p = api_map(NR);
+
+	api_fill(p, NR, 1);
+	api_move(space, p, NR, api_device(space, "lz4"), UHMM_MOVED);
+	return p;
+}
+
+/* Every so many pages of all, up or down; then the faults that this took. */
+static uint64_t touch_in_strides(struct uhmm_space *space, const char *p, bool down)
+{
+	uint64_t before = api_stats(space).fault_device;
+	size_t i, at;
+
+	for (i = 0; i < NR; i += STRIDE) {
+		at = down ? NR - 1 - i : i;
+		api_check(p + at * PAGE, 1, 1 + at);
+	}
+	return api_stats(space).fault_device - before;
+}
+
+static void strides(uint32_t delivery, bool down)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	char *p = stored(space);
+
+	/* 114 pages, in windows of 1, 1, 2, 4, 8, 16, 16 ... */
+	CHECK_LE(touch_in_strides(space, p, down), 15);
+	CHECK_LE(api_resident(p, NR), NR / STRIDE + 16);
+	api_check(p, NR, 1);
+	api_destroy(space);
+}
+
+API_TEST(a_stream_in_strides_is_brought_ahead)
+{
+	strides(delivery, false);
+}
+
+API_TEST(also_one_that_goes_down)
+{
+	strides(delivery, true);
+}
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
+/* UFFDIO_COPY would take it away. */
+API_TEST(a_stride_that_comes_to_a_guard_leaves_it)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	char *p = stored(space), *guard = p + 50 * STRIDE * PAGE;
+	int out[2];
+
+	if (madvise(guard, PAGE, MADV_GUARD_INSTALL))
+		SKIP("no guards before Linux 6.13");
+	for (size_t i = 0; i < 50 * STRIDE; i += STRIDE)
+		api_check(p + i * PAGE, 1, 1 + i);
+	CHECK_EQ(pipe(out), 0);
+	errno = 0;
+	CHECK(write(out[1], guard, 1) == -1 && errno == EFAULT);
+	close(out[0]);
+	close(out[1]);
+	api_destroy(space);
+}
+
+/* What is here already does not end a stream; what was left out does. */
+API_TEST(a_stream_passes_by_what_is_here)
+{
+	struct uhmm_space *space = api_space(delivery, 0);
+	char *p = stored(space);
+	size_t here;
+
+	api_check(p, 15, 1); /* windows of 1, 2, 4, 8 */
+	CHECK_SOON(api_stats(space).fault_device == 4);
+	api_move(space, p + 15 * PAGE, 6, NULL, UHMM_MOVED);
+	api_check(p + 15 * PAGE, 22, 16);
+	CHECK_SOON(api_stats(space).fault_device == 5);
+	/* 16 more would have come. */
+	here = api_resident(p, NR);
+	api_check(p + 45 * PAGE, 1, 46);
+	CHECK_EQ(api_resident(p, NR), here + 1);
+	api_check(p, NR, 1);
+	api_destroy(space);
+}
