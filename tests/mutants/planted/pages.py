@@ -164,8 +164,7 @@ MUTANTS = [
 """, """
 """),
     Mutant("passes_by_what_is_away", "lib/stream.c",
-           "a stream goes on behind pages that were left out, and brings what nobody wants",
-           """
+           "a stream brings what nobody wants, behind pages that were left out", """
 		if (entry && entry_state(entry_load(entry)) != PAGE_NONE)
 			return false;
 	}
