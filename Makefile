@@ -12,6 +12,8 @@ SOAK_SECONDS = 1800
 SEED =
 SECONDS = 600
 TARGET =
+ROUNDS = 5
+CASES =
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -80,7 +82,7 @@ coverage:
 bench:
 	@scripts/deps.sh check
 	@$(MAKE) --no-print-directory all
-	@ninja -C $(BUILD) bench
+	@ROUNDS=$(ROUNDS) CASES="$(CASES)" scripts/bench.sh $(BUILD)
 
 install: $(BUILD)/build.ninja
 	@meson configure $(BUILD) --prefix=$(PREFIX)
@@ -106,7 +108,7 @@ help:
 	@echo 'make torture  changes of memory while it migrates; SECONDS=$(SECONDS)'
 	@echo 'make programs real programs at half their memory, output compared'
 	@echo 'make judges   tests of zstd, lz4, sqlite3, redis and stress-ng, likewise'
-	@echo 'make bench    measure'
+	@echo 'make bench    measure, beside zram and swap; ROUNDS=$(ROUNDS) CASES='
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'

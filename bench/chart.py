@@ -111,7 +111,9 @@ def main():
         sys.exit("usage: chart.py access.json OUT.svg")
     tree = draw(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     xml.indent(tree)
-    tree.write(sys.argv[2], encoding="utf-8", xml_declaration=True)
+    with open(sys.argv[2], "wb") as file:
+        tree.write(file, encoding="utf-8", xml_declaration=True)
+        file.write(b"\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import time
@@ -31,6 +32,13 @@ FIELDS = ("wall_ns", "process_ns", "machine_ns")
 def say(text):
     """At once: a run takes long."""
     print(text, file=sys.stderr, flush=True)
+
+
+def dense(value):
+    """As JSON, the numbers of all rounds on a line."""
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]",
+                  lambda numbers: "[" + " ".join(numbers[1].split()) + "]",
+                  json.dumps(value, indent=1))
 
 
 def machine():
@@ -186,8 +194,8 @@ def main():
     (out / "access.md").write_text("\n".join(case.table() for case in cases),
                                    encoding="utf-8")
     (out / "access.json").write_text(
-        json.dumps({"machine": here, "rounds": args.rounds, "killed": systems.killed,
-                    "cases": [case.as_json() for case in cases]}, indent=1) + "\n",
+        dense({"machine": here, "rounds": args.rounds, "killed": systems.killed,
+               "cases": [case.as_json() for case in cases]}) + "\n",
         encoding="utf-8")
     return 0
 

@@ -362,7 +362,7 @@ static bool bring_ahead(struct uhmm_space *sp, uintptr_t addr, struct fault_buf 
 	return entry && !folio && entry_state(e) == PAGE_NONE;
 }
 
-/* From addr on, which is there: nr pages in strides. How many it is about. */
+/* Pages of a stream in strides, behind that at addr. How many it is about, with it. */
 static unsigned bring_stride(struct uhmm_space *sp, uintptr_t addr, int64_t stride,
 			     unsigned nr, struct fault_buf *buf)
 {
@@ -376,19 +376,44 @@ static unsigned bring_stride(struct uhmm_space *sp, uintptr_t addr, int64_t stri
 	return n;
 }
 
+/*
+ * The page that was touched comes last: who waits for it would come to the next before
+ * that is there, and wait for each.
+ */
+static int resolve_strided(struct uhmm_space *sp, uintptr_t addr, int64_t stride,
+			   unsigned window, struct fault_buf *buf)
+{
+	unsigned nr = bring_stride(sp, addr, stride, window, buf), loaded;
+	unsigned shard = gate_enter(&sp->gate);
+	struct chunk *chunk;
+	bool folio;
+	entry_t *entry = find_entry(sp, addr, &chunk, &folio);
+	entry_t e = entry && !folio ? entry_load(entry) : 0;
+	int r;
+
+	if (entry_state(e) != PAGE_DEVICE || pagemap_at(sp, entry_device(e))) {
+		gate_leave(&sp->gate, shard);
+		return -EAGAIN;
+	}
+	r = load_run(sp, chunk, addr, 1, buf, shard, true, &loaded);
+	if (loaded)
+		stream_filled(sp, addr, nr);
+	return r;
+}
+
 /* The gate is entered by shard; it is left when this returns. */
 static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 			  struct fault_buf *buf, unsigned shard)
 {
 	int64_t stride;
-	unsigned window = stream_window(sp, addr, buf->nr_pages, &stride);
-	bool strides = stride != PAGE_SIZE;
-	unsigned loaded;
-	int r = load_run(sp, chunk, addr, fillable(addr, strides ? 1 : window), buf,
-			 shard, true, &loaded);
+	unsigned window = stream_window(sp, addr, buf->nr_pages, &stride), loaded;
+	int r;
 
-	if (r == 0 && strides)
-		loaded = bring_stride(sp, addr, stride, window, buf);
+	if (stride != PAGE_SIZE && window > 1) {
+		gate_leave(&sp->gate, shard);
+		return resolve_strided(sp, addr, stride, window, buf);
+	}
+	r = load_run(sp, chunk, addr, fillable(addr, window), buf, shard, true, &loaded);
 	if (loaded)
 		stream_filled(sp, addr, loaded);
 	return r;

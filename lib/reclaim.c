@@ -253,14 +253,24 @@ static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const 
 	sp->hooks.say(sp->hooks.ctx, why);
 }
 
-static int walk(struct uhmm_space *sp, enum hand_pace pace)
+static int walk(struct uhmm_space *sp)
 {
 	int r;
 
 	uhmm_lock(&sp->w->hand_lock);
-	r = hand_isolate(sp, &sp->w->hand, pace);
+	r = hand_isolate(sp, &sp->w->hand, HAND_WALKS);
 	uhmm_unlock(&sp->w->hand_lock);
 	return r;
+}
+
+/*
+ * The hand locked. Nothing that takes long, and no callback of who mirrors the memory:
+ * that may come from a thread of ours, or in a call, but not in any touch.
+ */
+static bool may_fault(struct uhmm_space *sp)
+{
+	return hand_is_light(&sp->w->hand) &&
+	       !__atomic_load_n(&sp->notifiers.nr, __ATOMIC_SEQ_CST);
 }
 
 void reclaim_direct(struct uhmm_space *sp)
@@ -271,13 +281,26 @@ void reclaim_direct(struct uhmm_space *sp)
 	if (__atomic_load_n(&w->ask, __ATOMIC_ACQUIRE) != ASK_OPEN ||
 	    !uhmm_trylock(&w->hand_lock))
 		return;
-	if (hand_is_light(&w->hand))
+	if (may_fault(sp))
 		r = hand_isolate(sp, &w->hand, HAND_FAULTS);
 	if (r > 0)
 		__atomic_fetch_add(&w->taken, (unsigned)r, __ATOMIC_RELAXED);
 	__atomic_store_n(&w->ask, ASK_DONE, __ATOMIC_RELEASE);
 	uhmm_unlock(&w->hand_lock);
 	reclaim_ring(sp);
+}
+
+/* Would it be of use if somebody else isolated? */
+static bool to_be_asked(struct uhmm_space *sp)
+{
+	struct worker *w = sp->w;
+	bool use;
+
+	if (!uhmm_trylock(&w->hand_lock))
+		return false; /* who was asked is late */
+	use = may_fault(sp) && hand_is_scattered(&w->hand);
+	uhmm_unlock(&w->hand_lock);
+	return use;
 }
 
 /* False: nobody is there to be asked. Else the worker waits, or *taken pages are. */
@@ -288,7 +311,7 @@ static bool ask(struct uhmm_space *sp, int *taken)
 	uint32_t is = __atomic_load_n(&w->ask, __ATOMIC_ACQUIRE);
 
 	if (sp->delivery != UHMM_DELIVERY_INLINE || now < w->alone_until ||
-	    (is == ASK_NONE && !hand_is_scattered(&w->hand)) ||
+	    (is == ASK_NONE && !to_be_asked(sp)) ||
 	    __atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) <= 0)
 		return false;
 	if (is == ASK_DONE) {
@@ -319,17 +342,20 @@ static bool ask(struct uhmm_space *sp, int *taken)
 static unsigned stop_growth(struct uhmm_space *sp)
 {
 	struct hand *hand = &sp->w->hand;
-	uint64_t revolutions = hand->revolutions;
 	unsigned i, progress = 0;
+	uint64_t revolutions;
 	int r = 1;
 
+	uhmm_lock(&sp->w->hand_lock);
+	revolutions = hand->revolutions;
 	for (i = 0; i < HURRY_GROUPS && r > 0; i++) {
 		if (hand->shared || hand->revolutions != revolutions)
 			break;
-		r = walk(sp, HAND_HURRIES);
+		r = hand_isolate(sp, hand, HAND_HURRIES);
 		if (r > 0)
 			progress += (unsigned)r;
 	}
+	uhmm_unlock(&sp->w->hand_lock);
 	return progress;
 }
 
@@ -382,7 +408,7 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 		progress = stop_growth(sp);
 	if (!progress && (hurry || probation < target || !probation)) {
 		if (hurry || !ask(sp, &r))
-			r = walk(sp, HAND_WALKS);
+			r = walk(sp);
 		if (r == -EAGAIN)
 			os_yield();
 		if (r > 0)

@@ -26,7 +26,7 @@
  * --------------------------------------------------------------------------
  * 1. world      entered by everyone who changes anything, except the reader; closed by
  * fork.
- *    exclusives, unsharing: locks of who isolates
+ *    the hand's, exclusives, unsharing: locks of who isolates
  * 2. gate       entered by who isolates or fills pages; closed by who reads and applies
  *               structural events. Nothing slow happens inside, nobody inside touches the
  *               program's memory.
