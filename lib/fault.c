@@ -380,8 +380,8 @@ static unsigned bring_stride(struct uhmm_space *sp, uintptr_t addr, int64_t stri
  * The page that was touched comes last: who waits for it would come to the next before
  * that is there, and wait for each.
  */
-static int resolve_strided(struct uhmm_space *sp, uintptr_t addr, int64_t stride,
-			   unsigned window, struct fault_buf *buf)
+static int resolve_strided(struct uhmm_space *sp, uintptr_t addr, unsigned device,
+			   int64_t stride, unsigned window, struct fault_buf *buf)
 {
 	unsigned nr = bring_stride(sp, addr, stride, window, buf), loaded;
 	unsigned shard = gate_enter(&sp->gate);
@@ -391,7 +391,7 @@ static int resolve_strided(struct uhmm_space *sp, uintptr_t addr, int64_t stride
 	entry_t e = entry && !folio ? entry_load(entry) : 0;
 	int r;
 
-	if (entry_state(e) != PAGE_DEVICE || pagemap_at(sp, entry_device(e))) {
+	if (entry_state(e) != PAGE_DEVICE || entry_device(e) != device) {
 		gate_leave(&sp->gate, shard);
 		return -EAGAIN;
 	}
@@ -406,12 +406,13 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 			  struct fault_buf *buf, unsigned shard)
 {
 	int64_t stride;
-	unsigned window = stream_window(sp, addr, buf->nr_pages, &stride), loaded;
+	unsigned window = stream_window(sp, addr, buf->nr_pages, &stride), loaded, device;
 	int r;
 
 	if (stride != PAGE_SIZE && window > 1) {
+		device = entry_device(entry_load(page_entry(chunk, addr)));
 		gate_leave(&sp->gate, shard);
-		return resolve_strided(sp, addr, stride, window, buf);
+		return resolve_strided(sp, addr, device, stride, window, buf);
 	}
 	r = load_run(sp, chunk, addr, fillable(addr, window), buf, shard, true, &loaded);
 	if (loaded)
