@@ -10,12 +10,16 @@
 
 /*
  * How long we wait for a child that is being made: for as long as the thread that makes
- * it has no processor. Where we may not look, or have waited for nothing before (the
- * child is not in our /proc, or hidden), not for long.
+ * it has no processor, which was seen to be more than a second. Where no child was ever
+ * found that is enough; and where we may not look, or have waited for nothing before (the
+ * child is not in our /proc, or hidden), not for long. While the whole machine stands
+ * still time goes on: so many looks are taken at least.
  */
 #define WAIT_NS UINT64_C(1000000000)
+#define WAIT_NAMED_NS (30 * WAIT_NS)
 #define WAIT_LESS_NS UINT64_C(5000000)
 #define TRIES_AT_ONCE 16u
+#define TRIES_LEAST 32u
 #define PAUSE_NS INT64_C(100000)
 
 #define NAME_BITS (OS_NAME_PAGES / 2)
@@ -85,11 +89,21 @@ static int64_t find(const struct fork_state *fs, const struct fork_name *maker,
 	return r2 > 0 ? r2 : 0;
 }
 
+/* r: what the last look has said. */
+static uint64_t patience(const struct fork_state *fs, int64_t r)
+{
+	if (r < 0)
+		return WAIT_LESS_NS;
+	if (fs->named)
+		return WAIT_NAMED_NS;
+	return fs->nameless ? WAIT_LESS_NS : WAIT_NS;
+}
+
 static uint32_t wait_for(struct uhmm_space *sp, int uffd, const struct fork_name *maker,
 			 uint64_t name)
 {
 	struct fork_state *fs = &sp->fork;
-	uint64_t start = os_now_ns(), waited = 0;
+	uint64_t start = os_now_ns();
 	uint32_t nothing = 0;
 	unsigned tries;
 	int64_t r;
@@ -97,14 +111,13 @@ static uint32_t wait_for(struct uhmm_space *sp, int uffd, const struct fork_name
 	for (tries = 0;; tries++) {
 		r = find(fs, maker, name);
 		if (r > 0) {
-			fs->nameless = false;
+			fs->named = true;
 			return (uint32_t)r;
 		}
 		/* It could not be made after all, or has ended. */
 		if (os_uffd_probe(uffd, fs->names, PAGE_SIZE) == -ESRCH)
 			return 0;
-		waited = os_now_ns() - start;
-		if (waited > (r < 0 || fs->nameless ? WAIT_LESS_NS : WAIT_NS))
+		if (tries > TRIES_LEAST && os_now_ns() - start > patience(fs, r))
 			break;
 		if (tries < TRIES_AT_ONCE)
 			os_yield();

@@ -484,7 +484,7 @@ struct fork_state {
 	/* Children that are filled in, by lib/fork_name.h: where, and how many. */
 	uintptr_t names;
 	uint32_t nr_named;
-	bool nameless; /* the last one could not be found */
+	bool named, nameless; /* one could be found; the last one could not */
 };
 
 /* ---- events (lib/event.c) --------------------------------------------------------- */
