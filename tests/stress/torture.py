@@ -40,7 +40,8 @@ SIZE = ["-t", "3", "-m", "64", "-n", "1500"]
 # A run takes some five seconds; on a machine that has much else to do, a minute.
 HANGS_AFTER_S = 600
 NOBODY = 65534
-# A run wants some 130 MiB, and 230 at times; the hog all that it can get.
+# A run wants some 130 MiB, the hog all that it can get.
+# More than a run takes by itself: 230 MiB were seen.
 CGROUP_BYTES = 384 << 20
 COUNTS = re.compile(r"(\d+) pages (?:moved|stored)")
 
