@@ -10,17 +10,20 @@
 
 /*
  * How long we wait for a child that is being made: for as long as the thread that makes
- * it has no processor, which was seen to be more than a second. Where no child was ever
- * found that is enough; and where we may not look, or have waited for nothing before (the
- * child is not in our /proc, or hidden), not for long. While the whole machine stands
- * still time goes on: so many looks are taken at least.
+ * it has no processor, which was seen to be more than a second. Where the last child was
+ * found that is a long time; where none was looked for before, a second; and where we may
+ * not look, or have waited for nothing (the child is not in our /proc, or hidden), not
+ * for long. While the whole machine stands still time goes on: so many looks are taken at
+ * least.
  */
 #define WAIT_NS UINT64_C(1000000000)
 #define WAIT_NAMED_NS (30 * WAIT_NS)
 #define WAIT_LESS_NS UINT64_C(5000000)
 #define TRIES_AT_ONCE 16u
 #define TRIES_LEAST 32u
+/* Between two looks; longer by an eighth each time. */
 #define PAUSE_NS INT64_C(100000)
+#define PAUSE_MAX_NS (100 * PAUSE_NS)
 
 #define NAME_BITS (OS_NAME_PAGES / 2)
 #define NAMES_SIZE (OS_NAME_PAGES * PAGE_SIZE)
@@ -94,9 +97,9 @@ static uint64_t patience(const struct fork_state *fs, int64_t r)
 {
 	if (r < 0)
 		return WAIT_LESS_NS;
-	if (fs->named)
+	if (fs->named == NAMED_LAST)
 		return WAIT_NAMED_NS;
-	return fs->nameless ? WAIT_LESS_NS : WAIT_NS;
+	return fs->named == NAMED_NOT ? WAIT_LESS_NS : WAIT_NS;
 }
 
 static uint32_t wait_for(struct uhmm_space *sp, int uffd, const struct fork_name *maker,
@@ -104,6 +107,7 @@ static uint32_t wait_for(struct uhmm_space *sp, int uffd, const struct fork_name
 {
 	struct fork_state *fs = &sp->fork;
 	uint64_t start = os_now_ns();
+	int64_t pause = PAUSE_NS;
 	uint32_t nothing = 0;
 	unsigned tries;
 	int64_t r;
@@ -111,7 +115,7 @@ static uint32_t wait_for(struct uhmm_space *sp, int uffd, const struct fork_name
 	for (tries = 0;; tries++) {
 		r = find(fs, maker, name);
 		if (r > 0) {
-			fs->named = true;
+			fs->named = NAMED_LAST;
 			return (uint32_t)r;
 		}
 		/* It could not be made after all, or has ended. */
@@ -119,12 +123,14 @@ static uint32_t wait_for(struct uhmm_space *sp, int uffd, const struct fork_name
 			return 0;
 		if (tries > TRIES_LEAST && os_now_ns() - start > patience(fs, r))
 			break;
-		if (tries < TRIES_AT_ONCE)
+		if (tries < TRIES_AT_ONCE) {
 			os_yield();
-		else
-			os_wait(&nothing, 0, PAUSE_NS);
+			continue;
+		}
+		os_wait(&nothing, 0, pause);
+		pause += pause < PAUSE_MAX_NS ? pause / 8 : 0;
 	}
-	fs->nameless = true;
+	fs->named = NAMED_NOT;
 	return 0;
 }
 

@@ -484,7 +484,7 @@ struct fork_state {
 	/* Children that are filled in, by lib/fork_name.h: where, and how many. */
 	uintptr_t names;
 	uint32_t nr_named;
-	bool named, nameless; /* one could be found; the last one could not */
+	enum { NAMED_NONE, NAMED_LAST, NAMED_NOT } named; /* could the last be found? */
 };
 
 /* ---- events (lib/event.c) --------------------------------------------------------- */

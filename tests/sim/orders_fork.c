@@ -311,3 +311,36 @@ SCENE(who_faults_does_not_hide_an_event, HUGE_SEEDS)
 	looks_at_all_places(NULL);
 	end();
 }
+
+/* ---- who is looked for ------------------------------------------------------------- */
+
+#define SECOND UINT64_C(1000000000)
+
+static void clone_unlisted(uint64_t ns)
+{
+	sim_list_no_children(ns);
+	CHECK_EQ(sim_fork(looks_at_all_places, NULL), 0);
+	while (!sim_children_filled())
+		sim_sleep(1000000);
+	sim_list_no_children(0);
+}
+
+/* Who is slow is waited for; a machine that lists nobody is not, the second time. */
+SCENE(a_child_that_is_listed_late_is_found, FEW_SEEDS)
+{
+	uint64_t from;
+
+	start_with_two(0, 64);
+	clone_unlisted(0);
+	CHECK_EQ(space->fork.named, NAMED_LAST);
+	clone_unlisted(4 * SECOND);
+	CHECK_EQ(space->fork.named, NAMED_LAST);
+	clone_unlisted(40 * SECOND);
+	CHECK_EQ(space->fork.named, NAMED_NOT);
+	from = os_now_ns();
+	clone_unlisted(40 * SECOND);
+	CHECK_LT(os_now_ns() - from, SECOND);
+	clone_unlisted(0);
+	CHECK_EQ(space->fork.named, NAMED_LAST);
+	end();
+}

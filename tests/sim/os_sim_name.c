@@ -53,6 +53,13 @@ int names_fill(struct mm *mm, uintptr_t addr, bool zero)
 	return 1;
 }
 
+static uint64_t unlisted_until;
+
+void sim_list_no_children(uint64_t ns)
+{
+	unlisted_until = ns ? sim_now() + ns : 0;
+}
+
 /* Nobody else lists a process before its event has been read, nor after its end. */
 int64_t os_find_child(uint32_t maker, uintptr_t addr, uint64_t name, uint64_t inherited)
 {
@@ -63,6 +70,8 @@ int64_t os_find_child(uint32_t maker, uintptr_t addr, uint64_t name, uint64_t in
 	sim_point();
 	if (world_fails())
 		return -EMFILE;
+	if (sim_now() < unlisted_until)
+		return 0;
 	for (i = 0; (mm = mm_at(i)); i++) {
 		const struct names *names = names_of(mm, addr);
 

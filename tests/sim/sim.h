@@ -169,6 +169,8 @@ const struct own_state *sim_library_state(void);
 unsigned sim_process(void);
 /* Does nobody's memory wait to be filled by this process? */
 bool sim_children_filled(void);
+/* For so long from now on nobody lists a process's children. 0: everybody does. */
+void sim_list_no_children(uint64_t ns);
 
 /* ---- looking without touching: no scheduling point ------------------------------- */
 

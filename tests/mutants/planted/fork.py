@@ -154,4 +154,18 @@ MUTANTS = [
 		;
 """, """
 """),
+    Mutant("late_children_are_given_up", "lib/fork_name.c",
+           "of a child that is listed late nothing is known", """
+	if (fs->named == NAMED_LAST)
+		return WAIT_NAMED_NS;
+""", """
+	if (fs->named == NAMED_LAST)
+		return WAIT_NS;
+"""),
+    Mutant("hidden_children_are_waited_for", "lib/fork_name.c",
+           "where no child is listed each is waited for as the first was", """
+	return fs->named == NAMED_NOT ? WAIT_LESS_NS : WAIT_NS;
+""", """
+	return WAIT_NS;
+"""),
 ]
