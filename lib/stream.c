@@ -36,7 +36,7 @@ static bool continues(struct uhmm_space *sp, const struct stream *st, uintptr_t 
 	       all_here(sp, st->next, addr, st->stride);
 }
 
-/* The stream that addr continues, or the one that was not followed for longest. */
+/* The stream that addr continues, or a free one, or that not followed for longest. */
 static struct stream *find(struct uhmm_space *sp, uintptr_t addr, bool *follows)
 {
 	struct streams *s = &sp->streams;
@@ -50,7 +50,8 @@ static struct stream *find(struct uhmm_space *sp, uintptr_t addr, bool *follows)
 			*follows = true;
 			return st;
 		}
-		if ((int32_t)(st->stamp - oldest->stamp) < 0)
+		if (oldest->stride &&
+		    (!st->stride || (int32_t)(st->stamp - oldest->stamp) < 0))
 			oldest = st;
 	}
 	*follows = false;
@@ -83,7 +84,7 @@ static struct stream *in_stride(struct streams *s, uintptr_t addr)
 		first = began_at(s, st->last - (uintptr_t)stride);
 		if (!first)
 			continue;
-		*first = (struct stream){ .stamp = s->clock - INT32_MAX };
+		*first = (struct stream){ 0 };
 		st->stride = stride;
 		return st;
 	}

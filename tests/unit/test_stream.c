@@ -82,6 +82,23 @@ TEST(what_needs_no_fault_is_passed_by)
 	CHECK_EQ(fault_at((8 + 3 + 8) * 9, &stride), 16);
 }
 
+TEST(strides_are_seen_again_and_again)
+{
+	int64_t stride, page = 0;
+	unsigned round, i;
+
+	begin();
+	for (round = 0; round < 100; round++) {
+		CHECK_EQ(follow(page, 9, 6), 1 + 1 + 2 + 4 + 8 + 16);
+		/* Nothing to do with it, and more than there are streams. */
+		for (i = 0; i < STREAMS + round % 7; i++) {
+			page += 10000 + i;
+			CHECK_EQ(fault_at(page, &stride), 1);
+		}
+		page += 10000;
+	}
+}
+
 TEST(many_streams_at_once_are_told_apart)
 {
 	unsigned round, i, all = 0;
