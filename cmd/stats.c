@@ -45,6 +45,9 @@ static const char *const counter_name[] = {
 	[CTL_EVENT_UNMAP] = "event_unmap",
 	[CTL_FORK_HANDOVER] = "fork_handover",
 	[CTL_FORK_FILLED] = "fork_filled",
+	[CTL_ISOLATED_DIRECT] = "isolated_direct",
+	[CTL_READER_LOWERED] = "reader_lowered",
+	[CTL_READER_HELD_UP] = "reader_held_up",
 };
 _Static_assert(sizeof(counter_name) / sizeof(counter_name[0]) == CTL_NR_COUNTERS,
 	       "every counter has a key");

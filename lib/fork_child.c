@@ -21,6 +21,7 @@
 #include "lib/pagemap_share.h"
 #include "lib/page.h"
 #include "lib/range.h"
+#include "lib/placement.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
 #include "lib/space.h"
@@ -227,6 +228,7 @@ int fork_child(struct uhmm_space *sp)
 	os_close(fs->lifeline[0]);
 	os_thread_forget(&sp->reader);
 	os_thread_forget(&sp->worker);
+	placement_after_fork(sp);
 	sp->parked.nr = 0;
 	sp->parked.lock = (struct uhmm_lock){ 0 };
 	sp->fence.nr = 0;

@@ -452,8 +452,9 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, enum hand_pace pace)
 		[HAND_WALKS] = 0,
 		[HAND_HURRIES] = ISOLATE_HOT | ISOLATE_CHEAP,
 		[HAND_FAULTS] = ISOLATE_CHEAP,
+		[HAND_READS] = ISOLATE_CHEAP | ISOLATE_NOWAIT,
 	};
-	unsigned looks = pace == HAND_FAULTS ? LOOKS / 4 : LOOKS;
+	unsigned looks = pace < HAND_FAULTS ? LOOKS : LOOKS / 4;
 	uint64_t unshared = nr_unshared(sp);
 	unsigned taken = 0, looked = 0;
 	bool folio = false;

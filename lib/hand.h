@@ -47,6 +47,8 @@ enum hand_pace {
 	HAND_HURRIES,
 	/* on the stack of a thread of the program, which waits: little, not deep */
 	HAND_FAULTS,
+	/* by the reader, for whom nobody answers a fault: the same */
+	HAND_READS,
 };
 
 /* Whether who faults may be asked for this. */

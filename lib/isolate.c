@@ -115,20 +115,37 @@ static bool is_inline(const struct uhmm_space *sp)
 }
 
 /*
+ * Whether pages are kept while they are held, and without a fault: inline, where that
+ * would be a signal, and by the reader, who would wait for itself.
+ */
+static bool keeps_held(const struct uhmm_space *sp, unsigned flags)
+{
+	return is_inline(sp) || flags & ISOLATE_NOWAIT;
+}
+
+static int keep_one(const struct uhmm_space *sp, uintptr_t addr)
+{
+	return is_inline(sp) ? os_populate(addr, PAGE_SIZE, true) :
+			       os_keep_now((void *)addr);
+}
+
+/*
  * A page that was marked free must not vanish from its frame: who waits for what a fault
- * on a frame brings may be the reader. Inline delivery: the pages are held, nobody moves
- * them meanwhile, and where the kernel writes for us that is no signal. What it has taken
- * already is zeros.
+ * on a frame brings may be the reader. The pages are held, nobody moves them meanwhile.
+ * What the kernel has taken already is zeros.
  */
 static void keep_held(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 {
 	uintptr_t addr = frame_addr(sp, slot);
 	unsigned i;
 
-	if (!is_inline(sp) || !nr || os_populate(addr, nr * PAGE_SIZE, true) == 0)
+	/* In a handler, where the kernel writes for us it is no signal. */
+	if (is_inline(sp) && nr && os_populate(addr, nr * PAGE_SIZE, true) == 0)
+		return;
+	if (nr == CHUNK_PAGES && keep_one(sp, addr) == 0 && is_huge(addr))
 		return;
 	for (i = 0; i < nr; i++, addr += PAGE_SIZE)
-		if (os_populate(addr, PAGE_SIZE, true))
+		if (keep_one(sp, addr))
 			os_uffd_zero(sp->uffd, addr, PAGE_SIZE);
 }
 
@@ -173,13 +190,14 @@ static bool dropped_zeros(struct isolation *is, uintptr_t addr, unsigned nr)
 }
 
 /*
- * What was moved into the frames behind slot, in order of addresses. Inline delivery: all
- * that one look at the chunk has moved, for to have the kernel keep them takes as long as
- * to move them one by one.
+ * What was moved into the frames behind slot, in order of addresses. Where they are kept
+ * first, all that one look at the chunk has moved: to have the kernel keep them takes as
+ * long as to move them one by one.
  */
 static void settle_all(struct isolation *is, uint64_t slot)
 {
-	keep_held(is->sp, slot, (unsigned)__builtin_popcountll(is->moved));
+	if (keeps_held(is->sp, is->flags))
+		keep_held(is->sp, slot, (unsigned)__builtin_popcountll(is->moved));
 	for (; is->moved; is->moved &= is->moved - 1, slot++)
 		settle(is, is->base + (uintptr_t)__builtin_ctzll(is->moved) * PAGE_SIZE,
 		       entry_make(PAGE_PROBATION, slot, 0));
@@ -200,7 +218,7 @@ static void settle_moved(struct isolation *is, uintptr_t addr, unsigned nr)
 		is->moved |= bit_of(is, addr + i * PAGE_SIZE);
 	}
 	is->isolated += nr;
-	if (!is_inline(is->sp))
+	if (!keeps_held(is->sp, is->flags))
 		settle_all(is, slot);
 }
 
@@ -354,7 +372,7 @@ static int isolate_once(struct isolation *is)
 	}
 	gate_leave(&sp->gate, shard);
 	wake_wanted(is);
-	if (!is_inline(sp))
+	if (!keeps_held(sp, is->flags))
 		keep_frames(sp, is->group, used, frame_group(sp, is->group)->nr_used);
 	return is->error;
 }
@@ -503,7 +521,7 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 		return (int)r;
 	r = os_uffd_move(sp->uffd, frame_addr(sp, slot), addr, CHUNK_SIZE, 0);
 	whole = r == (int64_t)CHUNK_SIZE;
-	if (r > 0)
+	if (r > 0 && keeps_held(sp, flags))
 		keep_held(sp, slot, (unsigned)(r >> PAGE_SHIFT));
 	if (whole && flags & ISOLATE_ZEROS && all_zeros(sp, slot, CHUNK_PAGES)) {
 		frame_folio_close(sp, group, addr);
@@ -523,11 +541,12 @@ static int isolate_folio_locked(struct uhmm_space *sp, struct chunk *chunk,
 }
 
 /* As keep_frames(). */
-static void keep_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr, unsigned nr)
+static void keep_folio(struct uhmm_space *sp, uint32_t group, uintptr_t addr, unsigned nr,
+		       unsigned flags)
 {
 	unsigned from;
 
-	if (is_inline(sp))
+	if (keeps_held(sp, flags))
 		return;
 	if (nr == CHUNK_PAGES) {
 		if (frame_folio_is_here(sp, group, addr))
@@ -564,7 +583,7 @@ static int isolate_folio_told(struct uhmm_space *sp, const struct range *vma,
 	}
 	gate_leave(&sp->gate, shard);
 	if (r > 0)
-		keep_folio(sp, group, addr, (unsigned)r);
+		keep_folio(sp, group, addr, (unsigned)r, flags);
 	else if (r == -EEXIST) /* as refused() says */
 		frame_folio_drop(sp, group);
 	else

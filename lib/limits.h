@@ -26,5 +26,7 @@
 #define EVENT_CHILDREN_MAX LIMIT(1024u, 8u)
 /* Messages of one read. */
 #define MESSAGE_BATCH LIMIT(32u, 2u)
+/* Faults of one thread in a row, after which it is one that faults hard. */
+#define HARD_FAULTS LIMIT(64u, 2u)
 
 #endif

@@ -42,6 +42,8 @@ bool page_is_known(struct uhmm_space *sp, uintptr_t addr);
 #define ISOLATE_ZEROS                                                                    \
 	0x4u /* the zero page is there: to become holes, which are ours to fill */
 #define ISOLATE_TOLD 0x8u /* the caller has told the notifiers, and more than we could */
+#define ISOLATE_NOWAIT                                                                   \
+	0x10u /* by who must not fault, not even on a frame: the reader */
 
 /*
  * Isolates pages from addr on, bit i of which is the i-th, all in one chunk and one

@@ -9,6 +9,11 @@
  * an idle CPU twice. So after a fault the reader first *lingers*: it gives way to whoever
  * wants the CPU, and looks again. docs/fault-path.md has what that is worth.
  *
+ * Where the reader shares the thread's processor (lib/placement.h) there is no need for
+ * any of it: when it comes to run the thread sleeps, or has gone elsewhere. So it reads
+ * without asking first whether there is something to read; and it isolates pages if the
+ * worker asks for that.
+ *
  * A reader that cannot read ends the process: without it missing pages would be zeros.
  */
 #include "lib/reader.h"
@@ -20,7 +25,9 @@
 #include "lib/fault.h"
 #include "lib/fork.h"
 #include "lib/migrate.h"
+#include "lib/placement.h"
 #include "lib/recall.h"
+#include "lib/reclaim.h"
 
 /* Looks, each about a microsecond where nobody else wants the CPU. */
 #define LINGER_LOOKS 32
@@ -29,6 +36,10 @@
 /* Faults after which lingering is not tried again when it was in vain again and again. */
 #define LINGER_SKIP_MAX 64u
 
+/* Lowered: reads without a look at the kicker; and such in vain, before it sleeps. */
+#define READS_UNASKED 16u
+#define READS_IN_VAIN 2u
+
 /* For as long it may have lost its processor to who made the child. */
 #define READ_NS INT64_C(20000000)
 
@@ -36,9 +47,10 @@
 #define FINISH_NS INT64_C(100000)
 
 struct linger {
-	bool worth;    /* what was read last was a fault */
-	unsigned skip; /* times not to try */
-	unsigned vain; /* times not to try next time it is in vain */
+	bool worth;              /* what was read last was a fault */
+	unsigned skip;           /* times not to try */
+	unsigned vain;           /* times not to try next time it is in vain */
+	unsigned unasked, empty; /* lowered: reads; and those that found nothing */
 };
 
 void reader_kick(struct uhmm_space *sp)
@@ -77,6 +89,7 @@ static void serve(struct uhmm_space *sp)
 		os_die("the userfaultfd cannot be read any more");
 	for (i = 0; i < sp->batch->nr_faults; i++)
 		fault_deliver(sp, &sp->batch->fault[i], &buf);
+	placement_answered(sp);
 	__atomic_store_n(&sp->filling, false, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&sp->serving, 1, __ATOMIC_RELEASE);
 	budget_watch(sp);
@@ -121,17 +134,56 @@ static int linger(struct linger *l, const int *fds)
 	return 0;
 }
 
+/* The same of one that is lowered: the first is read without asking. */
+static int linger_low(struct uhmm_space *sp, struct linger *l, const int *fds)
+{
+	if (sp->delivery == UHMM_DELIVERY_THREAD)
+		reclaim_read(sp);
+	l->empty = l->worth ? 0 : l->empty + 1;
+	if (++l->unasked % READS_UNASKED == 0)
+		return os_wait_fds(fds, 2, 0);
+	if (l->empty < READS_IN_VAIN) {
+		if (l->empty)
+			os_yield();
+		return 1;
+	}
+	if (l->empty == READS_IN_VAIN)
+		placement_missed(sp);
+	return 0;
+}
+
+static int sleep_low(struct uhmm_space *sp, const int *fds)
+{
+	bool *asleep = &sp->placement.asleep;
+	int ready;
+
+	__atomic_store_n(asleep, true, __ATOMIC_RELAXED);
+	ready = os_wait_fds(fds, 2, -1);
+	__atomic_store_n(asleep, false, __ATOMIC_RELAXED);
+	return ready;
+}
+
+/* Which of fds can be read, or may be; waits for that. */
+static int wait_for_work(struct uhmm_space *sp, struct linger *l, const int *fds)
+{
+	bool low = placement_is_low(sp);
+	int ready;
+
+	placement_beat(sp);
+	ready = low ? linger_low(sp, l, fds) : linger(l, fds);
+	return ready ? ready : sleep_low(sp, fds);
+}
+
 void reader_main(void *arg)
 {
 	struct uhmm_space *sp = arg;
 	int fds[2] = { sp->uffd, sp->kicker };
 	struct linger l = { .vain = 1 };
 
+	placement_begin(sp);
 	while (__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) != STOP_BOTH) {
-		int ready = linger(&l, fds);
+		int ready = wait_for_work(sp, &l, fds);
 
-		if (!ready)
-			ready = os_wait_fds(fds, 2, -1);
 		if (ready < 0 && ready != -EINTR)
 			os_die("the userfaultfd cannot be waited for any more");
 		if (ready & 2) {

@@ -13,9 +13,10 @@
  * A page is taken out of the page table on the processor where it is used, if that can
  * be: every other processor that runs the program has to forget it at once, and that
  * costs more than all the rest (16 us in a virtual machine; docs/fault-path.md). So where
- * faults are delivered inline, and what the hand meets lies scattered, the worker asks,
- * and sleeps, and who faults next isolates a group. The worker does so itself where
- * nobody faults, or all wait for it.
+ * faults are delivered inline, or the reader runs where the program does (placement.h),
+ * and what the hand meets lies scattered, the worker asks, and sleeps, and who faults
+ * next, or the reader, isolates a group. The worker does so itself where nobody faults,
+ * or all wait for it.
  *
  * Pages that cannot move (pinned, locked, shared after fork with nothing gained) may be
  * all that is left. Then reclaim is stuck: faults get a trickle of room regardless, the
@@ -35,6 +36,7 @@
 #include "lib/hand.h"
 #include "lib/host_pages.h"
 #include "lib/migrate.h"
+#include "lib/placement.h"
 #include "lib/policy.h"
 #include "lib/range.h"
 #include "lib/reader.h"
@@ -69,15 +71,22 @@ struct worth {
 	bool trial; /* it was not worth it, and may be now */
 };
 
-/* Whether who faults is asked for a group of pages. */
+/*
+ * Whether who faults is asked for groups of pages, one in each fault, until as many are
+ * isolated as there are too many in memory: each time that the worker sleeps its
+ * processor looks for other work, and may take the thread away from where it runs.
+ */
 enum ask { ASK_NONE, ASK_OPEN, ASK_DONE };
+#define ASK_MAX (16 * (int64_t)GROUP_PAGES)
 
 struct worker {
 	struct uhmm_lock hand_lock; /* of the hand */
 	struct hand hand;
 	uint32_t ask;         /* enum ask; atomic */
 	uint32_t taken;       /* pages isolated by who was asked; atomic */
-	uint64_t asked_ns;    /* when */
+	uint32_t to_take;     /* of them so many, or as many as he finds; atomic */
+	uint32_t seen_taken;  /* when that was looked at last, and changed */
+	uint64_t asked_ns;    /* and when that was */
 	uint64_t alone_until; /* nobody is asked before that */
 	uint64_t alone_ns;    /* for so long, last time */
 	bool waiting;         /* for who was asked */
@@ -273,21 +282,50 @@ static bool may_fault(struct uhmm_space *sp)
 	       !__atomic_load_n(&sp->notifiers.nr, __ATOMIC_SEQ_CST);
 }
 
-void reclaim_direct(struct uhmm_space *sp)
+static void isolate_asked(struct uhmm_space *sp, enum hand_pace pace)
 {
 	struct worker *w = sp->w;
+	bool more = false;
 	int r = 0;
 
 	if (__atomic_load_n(&w->ask, __ATOMIC_ACQUIRE) != ASK_OPEN ||
 	    !uhmm_trylock(&w->hand_lock))
 		return;
 	if (may_fault(sp))
-		r = hand_isolate(sp, &w->hand, HAND_FAULTS);
-	if (r > 0)
-		__atomic_fetch_add(&w->taken, (unsigned)r, __ATOMIC_RELAXED);
-	__atomic_store_n(&w->ask, ASK_DONE, __ATOMIC_RELEASE);
+		r = hand_isolate(sp, &w->hand, pace);
+	if (r > 0) {
+		more = __atomic_add_fetch(&w->taken, (unsigned)r, __ATOMIC_RELAXED) <
+		       __atomic_load_n(&w->to_take, __ATOMIC_RELAXED);
+		count(sp, COUNT_ISOLATED_DIRECT, (uint64_t)r);
+	}
+	if (!more)
+		__atomic_store_n(&w->ask, ASK_DONE, __ATOMIC_RELEASE);
 	uhmm_unlock(&w->hand_lock);
-	reclaim_ring(sp);
+	if (!more)
+		reclaim_ring(sp);
+}
+
+void reclaim_direct(struct uhmm_space *sp)
+{
+	if (sp->delivery == UHMM_DELIVERY_INLINE)
+		isolate_asked(sp, HAND_FAULTS);
+}
+
+void reclaim_read(struct uhmm_space *sp)
+{
+	unsigned shard;
+
+	if (__atomic_load_n(&sp->w->ask, __ATOMIC_RELAXED) != ASK_OPEN ||
+	    !gate_try_enter(&sp->world, &shard))
+		return;
+	isolate_asked(sp, HAND_READS);
+	gate_leave(&sp->world, shard);
+}
+
+/* Does somebody isolate where the program runs, if he is asked? */
+static bool is_anybody_there(const struct uhmm_space *sp)
+{
+	return sp->delivery == UHMM_DELIVERY_INLINE || placement_is_low(sp);
 }
 
 /* Would it be of use if somebody else isolated? */
@@ -303,14 +341,29 @@ static bool to_be_asked(struct uhmm_space *sp)
 	return use;
 }
 
-/* False: nobody is there to be asked. Else the worker waits, or *taken pages are. */
-static bool ask(struct uhmm_space *sp, int *taken)
+/* Whether who was asked has done nothing for as long as is waited for that. */
+static bool is_vain(struct worker *w, uint64_t now)
+{
+	uint32_t taken = __atomic_load_n(&w->taken, __ATOMIC_RELAXED);
+
+	if (taken != w->seen_taken) {
+		w->seen_taken = taken;
+		w->asked_ns = now;
+	}
+	return now >= w->asked_ns + ASK_NS;
+}
+
+/*
+ * False: nobody is there to be asked. Else the worker waits for `surplus` pages, or has
+ * *taken of them.
+ */
+static bool ask(struct uhmm_space *sp, int64_t surplus, int *taken)
 {
 	struct worker *w = sp->w;
 	uint64_t now = os_now_ns();
 	uint32_t is = __atomic_load_n(&w->ask, __ATOMIC_ACQUIRE);
 
-	if (sp->delivery != UHMM_DELIVERY_INLINE || now < w->alone_until ||
+	if (!is_anybody_there(sp) || now < w->alone_until ||
 	    (is == ASK_NONE && !to_be_asked(sp)) ||
 	    __atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) <= 0)
 		return false;
@@ -321,8 +374,11 @@ static bool ask(struct uhmm_space *sp, int *taken)
 		return *taken > 0;
 	}
 	if (is == ASK_NONE) {
+		surplus = surplus < ASK_MAX ? surplus : ASK_MAX;
+		__atomic_store_n(&w->to_take, (uint32_t)surplus, __ATOMIC_RELAXED);
+		w->seen_taken = __atomic_load_n(&w->taken, __ATOMIC_RELAXED);
 		w->asked_ns = now;
-	} else if (now >= w->asked_ns + ASK_NS) {
+	} else if (is_vain(w, now)) {
 		w->alone_until = now + w->alone_ns;
 		w->alone_ns *= w->alone_ns < ALONE_MAX_NS ? 2 : 1;
 		__atomic_store_n(&w->ask, ASK_NONE, __ATOMIC_RELAXED);
@@ -407,7 +463,7 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	if (hurry)
 		progress = stop_growth(sp);
 	if (!progress && (hurry || probation < target || !probation)) {
-		if (hurry || !ask(sp, &r))
+		if (hurry || !ask(sp, sp->budget.total_pages - wm->low, &r))
 			r = walk(sp);
 		if (r == -EAGAIN)
 			os_yield();
@@ -481,7 +537,10 @@ static void sweep(struct uhmm_space *sp)
 			w->sweep_size *= 2;
 	}
 	start = block->start;
+	/* One at a time holds threads, or lists them. */
+	uhmm_lock(&w->hand_lock);
 	r = hand_drop_zeros(sp, &w->sweeper, block);
+	uhmm_unlock(&w->hand_lock);
 	if (r == -EAGAIN)
 		os_yield();
 	if (r > 0)
@@ -522,6 +581,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	bool fenced = true;
 	uint64_t sleep_ns;
 
+	placement_heed(sp);
 	frames_trim(sp);
 	host_pages_trim();
 	if (!limit) {

@@ -18,6 +18,8 @@ void reclaim_ring(struct uhmm_space *sp);
  * nothing: isolates some pages if the worker has asked for that. Inline delivery.
  */
 void reclaim_direct(struct uhmm_space *sp);
+/* The same by the reader, outside of the world, where it runs where the program does. */
+void reclaim_read(struct uhmm_space *sp);
 /* Waits a little for the worker to make room. Inline delivery. */
 void reclaim_wait_for_room(struct uhmm_space *sp);
 void reclaim_set_limit(struct uhmm_space *sp, int64_t limit_pages);

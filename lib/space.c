@@ -20,6 +20,7 @@
 #include "lib/page.h"
 #include "lib/pagemap.h"
 #include "lib/pagemap_fault.h"
+#include "lib/placement.h"
 #include "lib/reader.h"
 #include "lib/recall.h"
 #include "lib/reclaim.h"
@@ -230,6 +231,7 @@ static void stop(struct uhmm_space *sp)
 	os_thread_join(&sp->worker);
 	reader_kick(sp);
 	os_thread_join(&sp->reader);
+	placement_stop(sp);
 	__atomic_store_n(&sp->stop, STOP_NONE, __ATOMIC_RELEASE);
 }
 

@@ -272,6 +272,9 @@ enum counter {
 	COUNT_EVENT_UNMAP,
 	COUNT_FORK_HANDOVER,
 	COUNT_FORK_FILLED,
+	COUNT_ISOLATED_DIRECT,
+	COUNT_READER_LOWERED,
+	COUNT_READER_HELD_UP,
 	COUNT_NR,
 };
 
@@ -559,6 +562,30 @@ struct exclusives {
 	bool any; /* there may be one; atomic */
 };
 
+/* ---- placement (lib/placement.h) -------------------------------------------------- */
+
+struct placement {
+	struct uhmm_lock lock; /* leaf: of at, while what it says is made true */
+	uint32_t at;           /* one more than the CPU where the reader is; 0: it is not
+				* lowered. Atomic */
+	uint32_t beat;         /* the reader's: changes whenever it looks; atomic */
+	bool asleep;           /* it waits for something to read; atomic */
+	uint32_t reader, worker, warden_tid; /* tids; atomic */
+	bool can;                            /* the reader's: there is a choice */
+	bool wanted; /* a thread faults hard, and there is no warden; atomic */
+	bool tried;  /* the worker's: to start it */
+	bool able;   /* it runs, and may raise the reader; atomic */
+	struct os_thread warden;
+	uint32_t watch; /* futex, the warden's bell */
+	struct os_place place;
+	uint64_t since_ns;   /* the reader was lowered; under the lock */
+	uint64_t rest_ns;    /* under the lock */
+	uint64_t rest_until; /* not before that; atomic */
+	/* The reader's: the thread that faults, and how often in a row since when. */
+	uint32_t tid, run, others;
+	uint64_t run_ns, looked_ns;
+};
+
 /* ---- the space -------------------------------------------------------------------- */
 
 /* Which of our threads are to end: uhmm_space.stop. */
@@ -615,6 +642,7 @@ struct uhmm_space {
 	struct streams streams;
 	struct fence fence;
 	struct recall recall;
+	struct placement placement;
 	uint32_t serving; /* the reader's: odd while it works on what it read */
 	bool filling;     /* atomic: and that was the FORK of a child to fill */
 	struct os_thread reader, worker;

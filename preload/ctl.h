@@ -70,6 +70,10 @@ enum ctl_counter {
 	CTL_EVENT_UNMAP,
 	CTL_FORK_HANDOVER, /* forked children that took over their own pages */
 	CTL_FORK_FILLED,   /* pages filled in for children that could not */
+	/* pages isolated by who faulted, or read of it, where the program runs */
+	CTL_ISOLATED_DIRECT,
+	CTL_READER_LOWERED, /* times the reader went to the thread that faults */
+	CTL_READER_HELD_UP, /* and was late for others there */
 	CTL_NR_COUNTERS,
 };
 

@@ -56,6 +56,11 @@ void os_unlock(void *addr, size_t size_bytes);
  */
 void os_keep(void *addr);
 /*
+ * The same for who must not wait: -EFAULT at once where there is no page, though the
+ * memory is registered and its faults are delivered to a thread.
+ */
+int os_keep_now(void *addr);
+/*
  * [addr, addr+size), whole huge pages of a reservation that are registered nowhere, is
  * empty, readable and writable afterwards, and its first touch brings a huge page where
  * the kernel has one. (Where there were small pages it does not: their table stays.)
@@ -357,6 +362,34 @@ int os_nr_cpus(void);
  */
 uint32_t os_cpu(void);
 void os_yield(void);
+
+/*
+ * Where a thread of ours runs, and how it stands against others: what os_place_get()
+ * finds of the calling thread, to go back to.
+ */
+#define OS_PLACE_CPUS 8192
+struct os_place {
+	uint64_t cpus[OS_PLACE_CPUS / 64]; /* bits */
+	uint32_t policy;
+	int32_t nice;
+	uint64_t slice_ns;
+	int32_t filters; /* of system calls: if there are more, nothing is done */
+};
+int os_place_get(struct os_place *place);
+/*
+ * The calling thread runs on that CPU only, and there only when nobody else wants to run:
+ * whoever wakes up goes ahead of it at once, and the CPU counts as idle. again: it was
+ * lowered, elsewhere. -errno: it is where it was, or anywhere.
+ */
+int os_lower(const struct os_place *place, uint32_t cpu, bool again);
+/* A thread of ours runs again as it did before it was lowered. -EPERM: it may not. */
+int os_raise(const struct os_place *place, uint32_t tid);
+/* 0: threads of ours that are lowered may be raised again. Tried on the calling one. */
+int os_may_raise(const struct os_place *place);
+/* A thread of ours runs on all CPUs of `place` but this one; -1: on all of them. */
+int os_keep_off(const struct os_place *place, uint32_t tid, int cpu);
+/* The CPU that a thread of this process runs on, or ran on last. -errno. */
+int os_thread_cpu(uint32_t tid);
 
 /*
  * Sleeps while *word == expected, until os_wake() or the timeout (< 0: for ever).

@@ -58,6 +58,14 @@ struct dirent_header {
 	unsigned char type;
 	char name[];
 };
+/* What sched_setattr() takes (include/uapi/linux/sched/types.h), version 0. */
+struct sched_attr_v0 {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
 /* "/proc/PID/name" of a process, 0: of this thread; and what is below that. */
 struct os_path {
 	char text[64];
@@ -66,6 +74,8 @@ struct os_path {
 void os_linux_path_of(struct os_path *path, uint32_t pid, const char *name);
 void os_linux_path_add(struct os_path *path, const char *text);
 void os_linux_path_add_number(struct os_path *path, uint32_t number);
+/* Field n of what follows the name in /proc/PID/stat; the first is the state. */
+long os_linux_stat_field(const char *at, int n);
 /* The number that s begins with; 0: none. */
 uint32_t os_linux_number(const char *s);
 /* The number that *s begins with, in hexadecimal; *s is what follows it. */

@@ -45,18 +45,6 @@ uint32_t os_linux_threads(void)
 	return mine >> 32 == os_pid() ? (uint32_t)mine : 0;
 }
 
-/* Field n of what follows the name in /proc/PID/stat; the first is the state. */
-static long stat_field(const char *at, int n)
-{
-	long value = 0;
-
-	for (; n > 1 && *at; at++)
-		n -= *at == ' ';
-	for (; *at >= '0' && *at <= '9'; at++)
-		value = value * 10 + (*at - '0');
-	return value;
-}
-
 #define NUM_THREADS 18 /* proc(5) has it as 20 */
 #define EXIT_CODE 50   /* 52 */
 
@@ -81,12 +69,12 @@ bool os_threads_ended(int *code)
 	if (at == buf || at[2] != 'Z')
 		return false;
 	at += 2;
-	threads = stat_field(at, NUM_THREADS) - 1;
+	threads = os_linux_stat_field(at, NUM_THREADS) - 1;
 	if (threads > (long)(uint32_t)__atomic_load_n(&ours, __ATOMIC_RELAXED)) {
 		outlived = true;
 		return false;
 	}
-	*code = outlived ? 0 : (int)(stat_field(at, EXIT_CODE) >> 8);
+	*code = outlived ? 0 : (int)(os_linux_stat_field(at, EXIT_CODE) >> 8);
 	return true;
 }
 

@@ -9,6 +9,7 @@
 #include "lib/os/os.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <linux/mempolicy.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -179,6 +180,19 @@ void os_keep(void *addr)
 
 	__atomic_compare_exchange_n((unsigned char *)addr, &byte, byte, false,
 				    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+/*
+ * FUTEX_WAKE_OP that adds 0 to a word, for the sake of the addition. The kernel makes it
+ * where a fault is not let wait for a userfaultfd (Linux 6.18: fixup_user_fault() without
+ * retrying). Nobody ever waits at either word.
+ */
+int os_keep_now(void *addr)
+{
+	long r = sys6(SYS_futex, (long)addr, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0,
+		      (long)addr, FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0));
+
+	return r < 0 ? (int)r : 0;
 }
 
 void os_hold_prepare(void *addr, size_t size_bytes)

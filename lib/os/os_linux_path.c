@@ -35,6 +35,17 @@ void os_linux_path_of(struct os_path *path, uint32_t pid, const char *name)
 	os_linux_path_add(path, name);
 }
 
+long os_linux_stat_field(const char *at, int n)
+{
+	long value = 0;
+
+	for (; n > 1 && *at; at++)
+		n -= *at == ' ';
+	for (; *at >= '0' && *at <= '9'; at++)
+		value = value * 10 + (*at - '0');
+	return value;
+}
+
 uint32_t os_linux_number(const char *s)
 {
 	uint32_t number = 0;

@@ -91,15 +91,6 @@ void os_accept_faults(void)
 
 /* ---- hidden ----------------------------------------------------------------------- */
 
-/* As the kernel has it (include/uapi/linux/sched/types.h), version 0. */
-struct sched_attr_v0 {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime, deadline, period;
-};
-
 /*
  * Ahead of the program's threads, if that is permitted: one of ours that waits for a
  * processor keeps one of theirs waiting for its page, or memory growing unwatched. A

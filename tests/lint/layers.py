@@ -43,7 +43,7 @@ LAYER = {
     "inline": "fault", "reader": "fault", "registry": "fault", "migrate_range": "fault",
     "recall": "fault", "migration": "fault", "coherent": "fault",
     "pagemap_fault": "fault", "populate": "fault", "range_fault": "fault",
-    "exclusive": "fault", "transfer": "fault", "message": "fault",
+    "exclusive": "fault", "placement": "fault", "transfer": "fault", "message": "fault",
     "space": "space", "fork_child": "space",
     "api": "api", "version": "api",
 }

@@ -111,6 +111,12 @@ int page_access(struct mm *mm, uintptr_t addr, bool write)
 	return r;
 }
 
+int page_access_now(struct mm *mm, uintptr_t addr, bool write)
+{
+	sim_point();
+	return page_at(mm, addr)->flags & P_PRESENT ? page_try(mm, addr, write) : -EFAULT;
+}
+
 int sim_read(uintptr_t addr, void *buf, size_t len)
 {
 	struct mm *mm = sim_current->mm;

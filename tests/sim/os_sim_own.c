@@ -350,6 +350,11 @@ void os_keep(void *addr)
 		sim_fail("keeps %lx, where nothing is", (uintptr_t)addr);
 }
 
+int os_keep_now(void *addr)
+{
+	return page_access_now(here(), (uintptr_t)addr, true);
+}
+
 /* Nothing is ever locked here. */
 void os_unlock(void *addr, size_t size_bytes)
 {

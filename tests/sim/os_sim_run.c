@@ -504,6 +504,49 @@ uint32_t os_cpu(void)
 	return world_below(4);
 }
 
+/* Who runs is up to the seed; where, makes no difference here. */
+int os_place_get(struct os_place *place)
+{
+	*place = (struct os_place){ .cpus = { 3 } };
+	return 0;
+}
+
+int os_thread_cpu(uint32_t tid)
+{
+	(void)tid;
+	sim_point();
+	return (int)world_below(2);
+}
+
+int os_lower(const struct os_place *place, uint32_t cpu, bool again)
+{
+	(void)again;
+	sim_point();
+	return place->cpus[0] >> cpu & 1 ? 0 : -EINVAL;
+}
+
+int os_raise(const struct os_place *place, uint32_t tid)
+{
+	(void)place;
+	(void)tid;
+	sim_point();
+	return 0;
+}
+
+int os_may_raise(const struct os_place *place)
+{
+	return os_raise(place, 0);
+}
+
+int os_keep_off(const struct os_place *place, uint32_t tid, int cpu)
+{
+	(void)place;
+	(void)tid;
+	(void)cpu;
+	sim_point();
+	return 0;
+}
+
 void os_yield(void)
 {
 	steps++;

@@ -238,6 +238,8 @@ bool page_untouched(struct mm *mm, uintptr_t addr); /* absent, and nobody wrote 
 bool page_is(const void *bytes, unsigned char value);
 /* 0: the page can be read (written) until the next scheduling point. */
 int page_access(struct mm *mm, uintptr_t addr, bool write);
+/* -EFAULT where there is no page: that is no fault. */
+int page_access_now(struct mm *mm, uintptr_t addr, bool write);
 /* A child's pages against what they were when it was made. */
 void mm_check(struct mm *mm, const char *when);
 void mm_wait(struct mm *mm); /* until it is not being copied */

@@ -160,10 +160,10 @@ TEST(memory_for_a_huge_page_is_empty_and_writable)
 	CHECK_EQ(r[0], 1);
 }
 
-/* Both ways; and what is not, is taken, or nobody would know. */
+/* All three ways; and what is not, is taken, or nobody would know. */
 TEST(what_is_marked_free_and_kept_is_not_taken)
 {
-	const size_t nr = 1024, third = nr / 3;
+	const size_t nr = 1024, part = nr / 4;
 	size_t i, taken = 0;
 	char *p = mmap(NULL, nr * PAGE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -173,16 +173,41 @@ TEST(what_is_marked_free_and_kept_is_not_taken)
 	for (i = 0; i < nr; i++)
 		p[i * PAGE] = 9;
 	CHECK_EQ(madvise(p, nr * PAGE, MADV_FREE), 0);
-	for (i = 0; i < third; i++)
+	for (i = 0; i < part; i++)
 		os_keep(p + i * PAGE);
-	CHECK_EQ(os_populate((uintptr_t)p + third * PAGE, third * PAGE, true), 0);
+	for (; i < 2 * part; i++)
+		CHECK_EQ(os_keep_now(p + i * PAGE), 0);
+	CHECK_EQ(os_populate((uintptr_t)p + i * PAGE, part * PAGE, true), 0);
 	CHECK_EQ(madvise(p, nr * PAGE, MADV_PAGEOUT), 0);
-	for (i = 0; i < 2 * third; i++)
+	for (i = 0; i < 3 * part; i++)
 		CHECK_EQ(p[i * PAGE], 9);
 	for (; i < nr; i++)
 		taken += !p[i * PAGE];
 	CHECK_GT(taken, 0);
 	CHECK_EQ(munmap(p, nr * PAGE), 0);
+}
+
+/* Nobody reads of faults there: who waited for one would wait for ever. */
+TEST(what_is_not_there_is_not_waited_for_to_be_kept)
+{
+	char *p = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int uffd = os_uffd_open(0);
+
+	if (uffd == -EPERM || uffd == -ENOSYS)
+		SKIP("userfaultfd cannot be used here");
+	CHECK(p != MAP_FAILED);
+	CHECK_EQ(madvise(p, 2 * PAGE, MADV_NOHUGEPAGE), 0);
+	p[PAGE] = 5;
+	CHECK_EQ(os_uffd_register(uffd, (uintptr_t)p, 2 * PAGE), 0);
+	CHECK_EQ(os_keep_now(p), -EFAULT);
+	CHECK_EQ(os_keep_now(p + PAGE), 0);
+	CHECK_EQ(p[PAGE], 5);
+	CHECK_EQ(os_uffd_copy(uffd, (uintptr_t)p, p + PAGE, PAGE), PAGE);
+	CHECK_EQ(os_keep_now(p), 0);
+	CHECK_EQ(p[0], 5);
+	os_uffd_close(uffd);
+	CHECK_EQ(munmap(p, 2 * PAGE), 0);
 }
 
 TEST(shared_memory_is_a_childs_too)

@@ -330,3 +330,70 @@ TEST(a_thread_that_outlives_the_first_is_waited_for)
 {
 	check_end(another_outlives_the_first, 0);
 }
+
+/* ---- where threads run ------------------------------------------------------------ */
+
+static struct os_place mine;
+static uint32_t lowered_tid, lowered; /* futex: 1 lowered, 2 may end */
+
+static void be_lowered(void *arg)
+{
+	cpu_set_t set;
+
+	CHECK_EQ(os_place_get(&mine), 0);
+	CHECK_EQ(os_lower(&mine, *(uint32_t *)arg, false), 0);
+	CHECK_EQ(sched_getscheduler(0), SCHED_IDLE);
+	CHECK_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	CHECK(CPU_COUNT(&set) == 1 && CPU_ISSET(*(uint32_t *)arg, &set));
+	CHECK_EQ(os_thread_cpu(os_tid()), (int)*(uint32_t *)arg);
+	lowered_tid = os_tid();
+	__atomic_store_n(&lowered, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&lowered, __ATOMIC_ACQUIRE) != 2)
+		os_wait(&lowered, 1, 1000000);
+	CHECK_EQ(sched_getscheduler(0), SCHED_OTHER);
+}
+
+TEST(a_thread_that_is_lowered_is_raised_as_it_was)
+{
+	struct os_thread thread = { 0 };
+	cpu_set_t all, set;
+	uint32_t cpu = 0;
+
+	CHECK_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CHECK_EQ(os_place_get(&mine), 0);
+	if (os_may_raise(&mine))
+		SKIP("a thread may not be raised again here");
+	CHECK_EQ(sched_getscheduler(0), SCHED_OTHER);
+	CHECK_EQ(os_lower(&mine, OS_PLACE_CPUS, false), -ERANGE);
+	CHECK_EQ(os_lower(&mine, OS_PLACE_CPUS - 1, false), -EINVAL);
+	CHECK_EQ(os_thread_start(&thread, be_lowered, &cpu, "lowered"), 0);
+	while (!__atomic_load_n(&lowered, __ATOMIC_ACQUIRE))
+		os_yield();
+	CHECK_EQ(os_raise(&mine, lowered_tid), 0);
+	CHECK_EQ(sched_getaffinity((pid_t)lowered_tid, sizeof(set), &set), 0);
+	CHECK(CPU_EQUAL(&all, &set));
+	if (CPU_COUNT(&all) > 1) {
+		CHECK_EQ(os_keep_off(&mine, lowered_tid, (int)cpu), 0);
+		CHECK_EQ(sched_getaffinity((pid_t)lowered_tid, sizeof(set), &set), 0);
+		CHECK(!CPU_ISSET(cpu, &set) && CPU_COUNT(&set) + 1 == CPU_COUNT(&all));
+	}
+	CHECK_EQ(os_keep_off(&mine, lowered_tid, -1), 0);
+	CHECK_EQ(sched_getaffinity((pid_t)lowered_tid, sizeof(set), &set), 0);
+	CHECK(CPU_EQUAL(&all, &set));
+	__atomic_store_n(&lowered, 2, __ATOMIC_RELEASE);
+	os_thread_join(&thread);
+	CHECK_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	CHECK(CPU_EQUAL(&all, &set));
+}
+
+/* A filter may kill who makes a call that it does not expect. */
+TEST(where_system_calls_are_filtered_nothing_is_done)
+{
+	CHECK_EQ(os_place_get(&mine), 0);
+	refuse(SYS_sched_setaffinity, 0, 0, EPERM);
+	CHECK_EQ(os_may_raise(&mine), -EPERM);
+	CHECK_EQ(os_lower(&mine, 0, false), -EPERM);
+	CHECK_EQ(os_raise(&mine, os_tid()), -EPERM);
+}

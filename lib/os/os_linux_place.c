@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where threads of ours run, on Linux: on which processors, and whether only where nobody
+ * else wants to.
+ *
+ * A thread under SCHED_IDLE may not leave that policy without the right to the nice value
+ * it had (sched(7)), so none is put there without that right. And a program that has put
+ * a filter on its system calls (seccomp), for all threads, may have it kill who makes one
+ * that it does not expect: then nothing is done here any more.
+ */
+#include "lib/os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+
+#include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
+
+#define PROCESSOR 37 /* of what follows the name; proc(5) has it as 39 */
+
+/* What a file of /proc says, as text; its length, or -errno. */
+static long read_text(const char *path, char *text, size_t size)
+{
+	long n;
+	int fd = os_linux_open_self(path, 0);
+
+	if (fd < 0)
+		return fd;
+	n = sys3(SYS_read, fd, text, size - 1);
+	os_close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n;
+}
+
+/* How many filters of system calls there are; -1: it is not known. */
+static int nr_filters(void)
+{
+	static const char mode[] = "\nSeccomp:\t", nr[] = "\nSeccomp_filters:\t";
+	char text[4096];
+	const char *at;
+
+	if (read_text("/proc/thread-self/status", text, sizeof(text)) <= 0)
+		return -1;
+	at = strstr(text, nr); /* Linux 5.9 */
+	if (at)
+		return (int)os_linux_number(at + sizeof(nr) - 1);
+	at = strstr(text, mode);
+	return at ? (int)os_linux_number(at + sizeof(mode) - 1) : -1;
+}
+
+/* A container's filter has been there before us, and says no without a kill. */
+static bool is_filtered(const struct os_place *place)
+{
+	return place->filters < 0 || nr_filters() != place->filters;
+}
+
+static int set_policy(uint32_t tid, const struct os_place *place, bool lowered)
+{
+	struct sched_attr_v0 attr = {
+		.size = sizeof(attr),
+		.policy = lowered ? SCHED_IDLE : place->policy,
+		.nice = place->nice,
+		.runtime = place->slice_ns,
+	};
+
+	return (int)sys3(SYS_sched_setattr, tid, &attr, 0);
+}
+
+static int set_cpus(uint32_t tid, const uint64_t *mask)
+{
+	return (int)sys3(SYS_sched_setaffinity, tid, OS_PLACE_CPUS / 8, mask);
+}
+
+int os_place_get(struct os_place *place)
+{
+	struct sched_attr_v0 attr = { 0 };
+	long n = sys3(SYS_sched_getaffinity, 0, sizeof(place->cpus), place->cpus);
+	long r = sys4(SYS_sched_getattr, 0, &attr, sizeof(attr), 0);
+
+	if (n < 0 || r < 0)
+		return (int)(n < 0 ? n : r);
+	place->filters = nr_filters();
+	place->policy = attr.policy;
+	place->nice = attr.nice;
+	place->slice_ns = attr.runtime;
+	return 0;
+}
+
+int os_thread_cpu(uint32_t tid)
+{
+	struct os_path path = { 0 };
+	char text[1024], *at;
+	long n;
+
+	os_linux_path_add(&path, "/proc/self/task/");
+	os_linux_path_add_number(&path, tid);
+	os_linux_path_add(&path, "/stat");
+	n = read_text(path.text, text, sizeof(text));
+	if (n <= 0)
+		return n ? (int)n : -EIO;
+	at = strrchr(text, ')');
+	return at && at[1] ? (int)os_linux_stat_field(at + 2, PROCESSOR) : -EIO;
+}
+
+int os_lower(const struct os_place *place, uint32_t cpu, bool again)
+{
+	uint64_t mask[OS_PLACE_CPUS / 64] = { 0 };
+	int r;
+
+	if (cpu >= OS_PLACE_CPUS)
+		return -ERANGE;
+	if (!again && is_filtered(place))
+		return -EPERM;
+	mask[cpu / 64] |= UINT64_C(1) << cpu % 64;
+	r = set_cpus(0, mask);
+	if (r >= 0 && !again)
+		r = set_policy(0, place, true);
+	if (r < 0)
+		set_cpus(0, place->cpus);
+	return r < 0 ? r : 0;
+}
+
+int os_raise(const struct os_place *place, uint32_t tid)
+{
+	int r;
+
+	if (is_filtered(place))
+		return -EPERM;
+	r = set_policy(tid, place, false);
+	set_cpus(tid, place->cpus);
+	return r < 0 ? r : 0;
+}
+
+int os_may_raise(const struct os_place *place)
+{
+	int r;
+
+	if (is_filtered(place))
+		return -EPERM;
+	if (place->policy != SCHED_OTHER && place->policy != SCHED_BATCH)
+		return -EINVAL;
+	r = set_policy(0, place, true);
+	return r < 0 ? r : set_policy(0, place, false);
+}
+
+int os_keep_off(const struct os_place *place, uint32_t tid, int cpu)
+{
+	uint64_t mask[OS_PLACE_CPUS / 64], any = 0;
+	unsigned i;
+
+	memcpy(mask, place->cpus, sizeof(mask));
+	if (cpu >= 0 && cpu < OS_PLACE_CPUS)
+		mask[cpu / 64] &= ~(UINT64_C(1) << cpu % 64);
+	for (i = 0; i < OS_PLACE_CPUS / 64; i++)
+		any |= mask[i];
+	if (!any)
+		return -EINVAL;
+	return set_cpus(tid, mask) < 0 ? -ESRCH : 0;
+}

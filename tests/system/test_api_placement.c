@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where threads of the library run, while a thread of the program faults hard: the reader
+ * on its processor in the idle class, and back where it was after that; and nobody else's
+ * affinity or class is touched.
+ */
+#include "api.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NR ((size_t)16384)
+#define BUDGET ((uint64_t)32 << 20)
+#define MS 1000000L
+
+static long now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 * MS + ts.tv_nsec;
+}
+
+/* The thread of this process that has that name; 0: none. */
+static int find_thread(const char *name)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *d;
+	int tid = 0;
+
+	CHECK(dir);
+	while (!tid && (d = readdir(dir))) {
+		char path[300], comm[32] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm", d->d_name);
+		f = fopen(path, "r");
+		if (f && fgets(comm, sizeof(comm), f) &&
+		    !strncmp(comm, name, strlen(name)))
+			tid = atoi(d->d_name);
+		if (f)
+			fclose(f);
+	}
+	closedir(dir);
+	return tid;
+}
+
+static void skip_where_it_cannot_be(void)
+{
+	cpu_set_t set;
+
+	CHECK_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	if (CPU_COUNT(&set) < 2)
+		SKIP("one processor: there is no choice");
+}
+
+struct board {
+	struct uhmm_space *space;
+	char *p;
+	int reader;
+	volatile bool stop;
+	unsigned low; /* times the reader was seen in the idle class */
+};
+
+static void set_up(struct board *b)
+{
+	skip_where_it_cannot_be();
+	b->space = api_space(UHMM_DELIVERY_THREAD, BUDGET);
+	api_device(b->space, "lz4");
+	b->p = api_map(NR);
+	CHECK_EQ(uhmm_manage(b->space, b->p, NR * PAGE), 0);
+	api_fill(b->p, NR, 1);
+	b->reader = find_thread("uhmm-reader");
+	CHECK(b->reader);
+}
+
+static void touch_at_random(const struct board *b, unsigned times, unsigned *seed)
+{
+	for (; times; times--) {
+		size_t i = (size_t)rand_r(seed) % NR;
+
+		api_check(b->p + i * PAGE, 1, 1 + i);
+	}
+}
+
+static bool is_low(const struct board *b)
+{
+	return sched_getscheduler(b->reader) == SCHED_IDLE;
+}
+
+static void *watch(void *arg)
+{
+	struct board *b = arg;
+
+	while (!b->stop) {
+		b->low += is_low(b);
+		usleep(500);
+	}
+	return NULL;
+}
+
+/* Until the reader was seen lowered; false: not in 20 s. */
+static bool fault_until_low(struct board *b, unsigned *seed)
+{
+	long until = now_ns() + 20000 * MS;
+
+	while (!b->low && now_ns() < until)
+		touch_at_random(b, 1000, seed);
+	return b->low != 0;
+}
+
+struct seen {
+	cpu_set_t mine, init;
+	int policy;
+};
+
+static struct seen look(void)
+{
+	struct seen s;
+
+	memset(&s, 0, sizeof(s));
+	CHECK_EQ(sched_getaffinity(0, sizeof(s.mine), &s.mine), 0);
+	sched_getaffinity(1, sizeof(s.init), &s.init);
+	s.policy = sched_getscheduler(0);
+	return s;
+}
+
+TEST(the_reader_is_lowered_and_raised_and_nobody_else)
+{
+	struct seen before = look(), after;
+	struct board b = { 0 };
+	cpu_set_t reader, again;
+	unsigned seed = 1;
+	pthread_t thread;
+
+	set_up(&b);
+	CHECK_EQ(sched_getaffinity(b.reader, sizeof(reader), &reader), 0);
+	CHECK_EQ(pthread_create(&thread, NULL, watch, &b), 0);
+	if (!fault_until_low(&b, &seed) && geteuid())
+		SKIP("a thread may not be raised again here");
+	b.stop = true;
+	pthread_join(thread, NULL);
+	CHECK_GT(b.low, 0);
+	after = look();
+	CHECK(!memcmp(&before, &after, sizeof(before)));
+	/* Nobody faults: it does not stay where it was for that. */
+	CHECK_SOON(!is_low(&b));
+	CHECK_SOON(sched_getaffinity(b.reader, sizeof(again), &again) == 0 &&
+		   CPU_EQUAL(&reader, &again));
+	api_destroy(b.space);
+}
+
+static void *compute(void *arg)
+{
+	const struct board *b = arg;
+
+	while (!b->stop)
+		;
+	return NULL;
+}
+
+/*
+ * The thread that faulted hard computes, and so does another on each other processor. The
+ * reader in the idle class has nothing left then, and whoever faults waits for it.
+ */
+static long late_ns(struct board *b, unsigned *seed)
+{
+	pthread_t busy[CPU_SETSIZE];
+	cpu_set_t set;
+	long start, late;
+	int i, nr;
+
+	CHECK_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
+	nr = CPU_COUNT(&set);
+	b->stop = false;
+	b->low = 0;
+	fault_until_low(b, seed);
+	for (i = 0; i < nr; i++)
+		CHECK_EQ(pthread_create(&busy[i], NULL, compute, b), 0);
+	usleep(20000);
+	start = now_ns();
+	touch_at_random(b, 20, seed);
+	late = now_ns() - start;
+	b->stop = true;
+	for (i = 0; i < nr; i++)
+		pthread_join(busy[i], NULL);
+	return late;
+}
+
+TEST(who_faults_beside_others_that_compute_is_not_kept_waiting)
+{
+	struct board b = { 0 };
+	unsigned seed = 2, i;
+	pthread_t thread;
+	long late = 0, l;
+
+	set_up(&b);
+	for (i = 0; i < 3; i++) {
+		b.stop = false;
+		CHECK_EQ(pthread_create(&thread, NULL, watch, &b), 0);
+		l = late_ns(&b, &seed);
+		pthread_join(thread, NULL);
+		late = l > late ? l : late;
+	}
+	/* Turns of some milliseconds each, as for all others; not one second and more. */
+	CHECK_LE(late / MS, 1000);
+	api_check(b.p, NR, 1);
+	api_destroy(b.space);
+}
