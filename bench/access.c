@@ -160,11 +160,12 @@ static void print_stats(const struct uhmm_stats *from, double nr)
 	struct uhmm_stats to = { .size = sizeof(to) };
 
 	uhmm_stats_get(space, &to);
-	printf(", \"loaded\": %.4f, \"prefetched\": %.4f, \"restored\": %.4f, "
-	       "\"isolated\": %.4f, \"stored\": %.4f, \"zeros\": %.4f, "
-	       "\"rss_mib\": %.1f, \"device_mib\": %.1f",
+	printf(", \"loaded\": %.4f, \"prefetched\": %.4f, \"in_vain\": %.4f, "
+	       "\"restored\": %.4f, \"isolated\": %.4f, \"stored\": %.4f, "
+	       "\"zeros\": %.4f, \"rss_mib\": %.1f, \"device_mib\": %.1f",
 	       (double)(to.loaded - from->loaded) / nr,
 	       (double)(to.prefetch - from->prefetch) / nr,
+	       (double)(to.prefetch_vain - from->prefetch_vain) / nr,
 	       (double)(to.restored - from->restored) / nr,
 	       (double)(to.isolated - from->isolated) / nr,
 	       (double)(to.stored - from->stored) / nr,

@@ -28,6 +28,7 @@ static const char *const counter_name[] = {
 	[CTL_FAULT_PARKED] = "fault_parked",
 	[CTL_REFAULT] = "refault",
 	[CTL_PREFETCH] = "prefetch",
+	[CTL_PREFETCH_VAIN] = "prefetch_vain",
 	[CTL_ZERO_FILLED] = "zero_filled",
 	[CTL_ISOLATED] = "isolated",
 	[CTL_ISOLATED_FOLIO] = "isolated_folio",
@@ -149,8 +150,10 @@ void summary_print(const struct summary *s)
 	fprintf(stderr, "\n  from device  %" PRIu64 " pages, %s", n[CTL_LOADED],
 		format_size(a, sizeof(a), n[CTL_LOADED] * PAGE));
 	if (n[CTL_PREFETCH])
-		fprintf(stderr, "; %" PRIu64 " before they were asked for",
-			n[CTL_PREFETCH]);
+		fprintf(stderr,
+			"; %" PRIu64 " before they were asked for, %" PRIu64
+			" maybe in vain",
+			n[CTL_PREFETCH], n[CTL_PREFETCH_VAIN]);
 	if (n[CTL_LOAD_FAILED])
 		fprintf(stderr, "; %" PRIu64 " LOST", n[CTL_LOAD_FAILED]);
 	fprintf(stderr, "\n  device       %s", s->ctl->device);

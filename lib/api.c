@@ -402,6 +402,7 @@ int uhmm_stats_get(struct uhmm_space *sp, struct uhmm_stats *stats)
 		.fault_busy = counted(sp, COUNT_FAULT_BUSY),
 		.refault = counted(sp, COUNT_REFAULT),
 		.prefetch = counted(sp, COUNT_PREFETCH),
+		.prefetch_vain = counted(sp, COUNT_PREFETCH_VAIN),
 		.isolated = counted(sp, COUNT_ISOLATED),
 		.isolated_folio = counted(sp, COUNT_ISOLATED_FOLIO),
 		.restored = counted(sp, COUNT_RESTORED),

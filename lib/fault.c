@@ -96,7 +96,7 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 	if (write)
 		budget_return(sp, granted - filled);
 	if (filled) {
-		stream_filled(sp, addr, filled);
+		stream_filled(sp, addr, filled, 0);
 		count(sp, COUNT_FAULT_ZERO, 1);
 		count(sp, COUNT_ZERO_FILLED, filled);
 		return 0;
@@ -328,7 +328,7 @@ static int load_run(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 	r = load_claimed(&ld);
 	budget_return(sp, granted - (ld.filled < granted ? ld.filled : granted));
 	if (ld.filled) {
-		*loaded = ld.nr;
+		*loaded = ld.filled;
 		__atomic_fetch_add(&chunk->refaults, 1, __ATOMIC_RELAXED);
 		count(sp, COUNT_FAULT_DEVICE, asked);
 		if (asked &&
@@ -341,11 +341,12 @@ static int load_run(struct uhmm_space *sp, struct chunk *chunk, uintptr_t addr,
 
 /*
  * A page of a stream in strides, ahead of its fault. False: the stream is to go on no
- * further this time, as there is nothing to go on with, or no room.
+ * further this time, as there is nothing to go on with, or no room. *loaded: 1 if it was.
  */
-static bool bring_ahead(struct uhmm_space *sp, uintptr_t addr, struct fault_buf *buf)
+static bool bring_ahead(struct uhmm_space *sp, uintptr_t addr, struct fault_buf *buf,
+			unsigned *loaded)
 {
-	unsigned shard = gate_enter(&sp->gate), loaded;
+	unsigned shard = gate_enter(&sp->gate);
 	struct chunk *chunk;
 	bool folio;
 	entry_t *entry = find_entry(sp, addr, &chunk, &folio);
@@ -354,7 +355,7 @@ static bool bring_ahead(struct uhmm_space *sp, uintptr_t addr, struct fault_buf 
 	/* A device whose memory no processor reads; and no guard, see fillable(). */
 	if (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)) &&
 	    os_empty(addr, PAGE_SIZE) == PAGE_SIZE)
-		return load_run(sp, chunk, addr, 1, buf, shard, false, &loaded) == 0;
+		return load_run(sp, chunk, addr, 1, buf, shard, false, loaded) == 0;
 	gate_leave(&sp->gate, shard);
 	if (entry_state(e) == PAGE_PROBATION)
 		return restore_page(sp, addr, entry_payload(e), entry_hot(e)) == 0;
@@ -362,14 +363,23 @@ static bool bring_ahead(struct uhmm_space *sp, uintptr_t addr, struct fault_buf 
 	return entry && !folio && entry_state(e) == PAGE_NONE;
 }
 
-/* Pages of a stream in strides, behind that at addr. How many it is about, with it. */
+/*
+ * Pages of a stream in strides, behind that at addr. How many it is about, with it;
+ * *ahead: how many were loaded.
+ */
 static unsigned bring_stride(struct uhmm_space *sp, uintptr_t addr, int64_t stride,
-			     unsigned nr, struct fault_buf *buf)
+			     unsigned nr, struct fault_buf *buf, unsigned *ahead)
 {
-	unsigned n;
+	unsigned n, loaded;
 
-	for (n = 1; n < nr; n++) {
-		if (!bring_ahead(sp, addr + (uintptr_t)((int64_t)n * stride), buf))
+	for (*ahead = 0, n = 1; n < nr; n++) {
+		uintptr_t at = addr + (uintptr_t)((int64_t)n * stride);
+		bool goes_on;
+
+		loaded = 0;
+		goes_on = bring_ahead(sp, at, buf, &loaded);
+		*ahead += loaded;
+		if (!goes_on)
 			break;
 		reclaim_direct(sp);
 	}
@@ -383,7 +393,7 @@ static unsigned bring_stride(struct uhmm_space *sp, uintptr_t addr, int64_t stri
 static int resolve_strided(struct uhmm_space *sp, uintptr_t addr, unsigned device,
 			   int64_t stride, unsigned window, struct fault_buf *buf)
 {
-	unsigned nr = bring_stride(sp, addr, stride, window, buf), loaded;
+	unsigned ahead, nr = bring_stride(sp, addr, stride, window, buf, &ahead), loaded;
 	unsigned shard = gate_enter(&sp->gate);
 	struct chunk *chunk;
 	bool folio;
@@ -397,7 +407,7 @@ static int resolve_strided(struct uhmm_space *sp, uintptr_t addr, unsigned devic
 	}
 	r = load_run(sp, chunk, addr, 1, buf, shard, true, &loaded);
 	if (loaded)
-		stream_filled(sp, addr, nr);
+		stream_filled(sp, addr, nr, ahead);
 	return r;
 }
 
@@ -416,7 +426,7 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 	}
 	r = load_run(sp, chunk, addr, fillable(addr, window), buf, shard, true, &loaded);
 	if (loaded)
-		stream_filled(sp, addr, loaded);
+		stream_filled(sp, addr, loaded, loaded - 1);
 	return r;
 }
 
@@ -450,7 +460,7 @@ static bool on_probation(struct uhmm_space *sp, uintptr_t addr, entry_t *e)
 static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 			     struct fault_buf *buf)
 {
-	unsigned shard = gate_enter(&sp->gate), window, n;
+	unsigned shard = gate_enter(&sp->gate), window, ahead, n;
 	int64_t stride;
 	int r;
 
@@ -461,8 +471,8 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 		return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
 	count(sp, COUNT_FAULT_PROBATION, 1);
 	if (stride != PAGE_SIZE) {
-		n = bring_stride(sp, addr, stride, window, buf);
-		stream_filled(sp, addr, n);
+		n = bring_stride(sp, addr, stride, window, buf, &ahead);
+		stream_filled(sp, addr, n, ahead);
 		return 0;
 	}
 	for (n = 1; n < window; n++) {
@@ -472,7 +482,7 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 		    restore_page(sp, at, entry_payload(e), entry_hot(e)))
 			break;
 	}
-	stream_filled(sp, addr, n);
+	stream_filled(sp, addr, n, 0);
 	return 0;
 }
 

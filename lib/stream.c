@@ -10,6 +10,13 @@
 /* Bytes; beyond that three faults are in line by chance. */
 #define STRIDE_MAX (128 * (int64_t)PAGE_SIZE)
 
+/*
+ * How far trust goes. So many streams that end, and it is gone where there was most; so
+ * many that come through where they fault at each page, and it is there again.
+ */
+#define TRUST_MAX 3
+#define TRUST_MIN (-4)
+
 /* Does a touch of these pages need nothing of us? */
 static bool all_here(struct uhmm_space *sp, uintptr_t addr, uintptr_t end, int64_t stride)
 {
@@ -91,12 +98,62 @@ static struct stream *in_stride(struct streams *s, uintptr_t addr)
 	return NULL;
 }
 
+static int8_t *trust_in(struct streams *s, const struct stream *st)
+{
+	unsigned size = 31 - (unsigned)__builtin_clz(st->window / 2);
+
+	return &s->trust[st->stride != PAGE_SIZE][size];
+}
+
+/* The stream came through its window, or it did not. */
+static void judge(struct streams *s, const struct stream *st, bool through)
+{
+	int8_t *trust = trust_in(s, st);
+
+	if (!st->to_come && !st->brought)
+		return; /* nothing could be brought: that tells of nothing */
+	if (through && *trust < TRUST_MAX)
+		++*trust;
+	if (!through && *trust > TRUST_MIN)
+		--*trust;
+}
+
+static void end(struct uhmm_space *sp, const struct stream *st)
+{
+	if (st->window > 1)
+		judge(&sp->streams, st, false);
+	if (st->loaded)
+		__atomic_fetch_add(&sp->counter[COUNT_PREFETCH_VAIN], st->loaded,
+				   __ATOMIC_RELAXED);
+}
+
+/* The next window of a stream that a fault has continued: how many pages to bring. */
+static unsigned next_window(struct streams *s, struct stream *st, uintptr_t addr,
+			    unsigned max)
+{
+	int64_t passed = (int64_t)(addr - st->last) / st->stride;
+
+	if (addr == st->last) /* the same fault again */
+		return st->to_come ? 1 : st->window;
+	if (passed < st->to_come) {
+		st->to_come -= (uint32_t)passed;
+		return 1;
+	}
+	if (st->window > 1)
+		judge(s, st, true);
+	st->window = st->window * 2 < max ? st->window * 2 : max;
+	if (st->window == 1)
+		return 1;
+	st->to_come = *trust_in(s, st) < 0 ? st->window : 0;
+	return st->to_come ? 1 : st->window;
+}
+
 unsigned stream_window(struct uhmm_space *sp, uintptr_t addr, unsigned max,
 		       int64_t *stride)
 {
 	struct streams *s = &sp->streams;
 	struct stream *st, *strided;
-	unsigned window;
+	unsigned window = 1;
 	bool follows;
 
 	uhmm_lock(&s->lock);
@@ -104,21 +161,23 @@ unsigned stream_window(struct uhmm_space *sp, uintptr_t addr, unsigned max,
 	strided = follows ? NULL : in_stride(s, addr);
 	if (strided)
 		st = strided;
-	if (!follows && !strided)
-		*st = (struct stream){ .stride = PAGE_SIZE };
-	st->window = follows || strided ? st->window * 2 : 1;
-	if (st->window > UHMM_BATCH_MAX)
-		st->window = UHMM_BATCH_MAX;
+	if (follows || strided) {
+		window = next_window(s, st, addr, max);
+	} else {
+		end(sp, st);
+		*st = (struct stream){ .stride = PAGE_SIZE, .window = 1 };
+	}
 	st->last = addr;
 	st->next = addr;
+	st->brought = 0;
+	st->loaded = 0;
 	st->stamp = ++s->clock;
-	window = st->window;
 	*stride = st->stride;
 	uhmm_unlock(&s->lock);
 	return window < max ? window : max;
 }
 
-void stream_filled(struct uhmm_space *sp, uintptr_t addr, unsigned nr)
+void stream_filled(struct uhmm_space *sp, uintptr_t addr, unsigned nr, unsigned loaded)
 {
 	struct streams *s = &sp->streams;
 	unsigned i;
@@ -127,8 +186,11 @@ void stream_filled(struct uhmm_space *sp, uintptr_t addr, unsigned nr)
 	for (i = 0; i < STREAMS; i++) {
 		struct stream *st = &s->stream[i];
 
-		if (st->stride && st->last == addr && st->next == addr)
-			st->next = addr + (uintptr_t)((int64_t)nr * st->stride);
+		if (!st->stride || st->last != addr || st->next != addr)
+			continue;
+		st->next = addr + (uintptr_t)((int64_t)nr * st->stride);
+		st->brought = (uint16_t)(nr - 1);
+		st->loaded = (uint16_t)loaded;
 	}
 	uhmm_unlock(&s->lock);
 }

@@ -255,6 +255,7 @@ enum counter {
 	COUNT_FAULT_PARKED,
 	COUNT_REFAULT,
 	COUNT_PREFETCH,
+	COUNT_PREFETCH_VAIN,
 	COUNT_ZERO_FILLED,
 	COUNT_ISOLATED,
 	COUNT_ISOLATED_FOLIO,
@@ -307,12 +308,17 @@ struct parked {
  * merge has inputs.
  */
 #define STREAMS 32
+/* Windows of 2, 4, ... UHMM_BATCH_MAX pages. */
+#define STREAM_SIZES 6u
 
 struct stream {
-	uintptr_t last;  /* the fault it began with, or was last followed by */
-	uintptr_t next;  /* where the stream goes on if it is one */
-	int64_t stride;  /* bytes, whole pages */
-	uint32_t window; /* pages; 1: it has not been followed */
+	uintptr_t last;   /* the fault it began with, or was last followed by */
+	uintptr_t next;   /* where the stream goes on if it is one */
+	int64_t stride;   /* bytes, whole pages */
+	uint32_t window;  /* pages; 1: it has not been followed */
+	uint32_t to_come; /* of them, where they were not brought; else 0 */
+	uint16_t brought; /* beside the page that was touched last */
+	uint16_t loaded;  /* of these, from a device */
 	uint32_t stamp;
 };
 
@@ -320,6 +326,11 @@ struct streams {
 	struct uhmm_lock lock;
 	uint32_t clock;
 	struct stream stream[STREAMS];
+	/*
+	 * By strided, and the window's size: whether streams came through such windows of
+	 * late. Below 0: they did not.
+	 */
+	int8_t trust[2][STREAM_SIZES];
 };
 
 /* Load buffers: as many threads as that load at once, 64 KiB each; lib/fault_buf.c. */

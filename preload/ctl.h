@@ -52,6 +52,7 @@ enum ctl_counter {
 	CTL_FAULT_PARKED,    /* faults that waited for memory to be freed */
 	CTL_REFAULT,         /* pages that came back soon after they had been stored */
 	CTL_PREFETCH,        /* pages loaded without being asked for */
+	CTL_PREFETCH_VAIN,   /* of those, as many as may have been for nothing */
 	CTL_ZERO_FILLED,     /* pages zero-filled */
 	CTL_ISOLATED,        /* pages moved out of the page table */
 	CTL_ISOLATED_FOLIO,  /* of those, as part of a 2 MiB folio */

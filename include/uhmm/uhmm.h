@@ -206,6 +206,11 @@ struct uhmm_stats {
 	uint64_t device_bytes_in;       /* bytes of the pages on devices */
 	uint64_t device_bytes_resident; /* memory that devices take for them */
 	uint64_t rss_anon_bytes;        /* of the process */
+	/*
+	 * of prefetch, the last of each stream of faults that went on no further: some of
+	 * them were used, or none
+	 */
+	uint64_t prefetch_vain;
 };
 
 /* -EINVAL: size. Since 0.1. */

@@ -173,7 +173,8 @@ static bool adds_up(const struct uhmm_stats *s)
 	return s->isolated == s->stored + s->restored + s->now_probation &&
 	       s->stored == s->now_device + s->loaded + s->dropped &&
 	       s->device_bytes_in == s->now_device * PAGE &&
-	       s->loaded == s->fault_device + s->prefetch;
+	       s->loaded == s->fault_device + s->prefetch &&
+	       s->prefetch_vain <= s->prefetch;
 }
 
 API_TEST(statistics_add_up)

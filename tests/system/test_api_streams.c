@@ -96,3 +96,32 @@ API_TEST(a_stream_passes_by_what_is_here)
 	api_check(p, NR, 1);
 	api_destroy(space);
 }
+
+/* Three pages and no more, again and again: what lies behind is not brought any more. */
+API_TEST(runs_that_end_are_not_brought_beyond_their_end)
+{
+	const size_t nr = 80, apart = 131;
+	struct uhmm_space *space = api_space(delivery, 0);
+	struct uhmm_stats half = { 0 }, end;
+	char *p = api_map(nr * apart);
+	size_t i;
+
+	api_fill(p, nr * apart, 1);
+	api_move(space, p, nr * apart, api_device(space, "lz4"), UHMM_MOVED);
+	for (i = 0; i < nr; i++) {
+		if (i == nr / 2)
+			half = api_stats(space);
+		api_check(p + i * apart * PAGE, 3, 1 + i * apart);
+	}
+	CHECK_SOON(api_stats(space).loaded >= nr * 3);
+	end = api_stats(space);
+	CHECK_GT(half.prefetch, 0);
+	CHECK_EQ(end.prefetch - half.prefetch, 0);
+	CHECK_GT(end.prefetch_vain, 0);
+	CHECK_LE(end.prefetch_vain, end.prefetch);
+	/* A stream is brought all the same, once it has shown that it is one. */
+	api_check(p + 4 * apart * PAGE, 3 * apart, 1 + 4 * apart);
+	CHECK_GT(api_stats(space).prefetch, end.prefetch + 2 * apart);
+	api_check(p, nr * apart, 1);
+	api_destroy(space);
+}

@@ -180,6 +180,30 @@ MUTANTS = [
 """, """
 	if (entry_state(e) == PAGE_DEVICE && !pagemap_at(sp, entry_device(e)))
 """),
+    Mutant("trusts_what_ended", "lib/stream.c",
+           "pages are brought ahead though streams end there each time", """
+	st->to_come = *trust_in(s, st) < 0 ? st->window : 0;
+""", """
+	st->to_come = 0;
+"""),
+    Mutant("never_trusts_again", "lib/stream.c",
+           "where streams have ended nothing is ever brought again", """
+	if (through && *trust < TRUST_MAX)
+""", """
+	if (through && *trust < TRUST_MAX && !st->to_come)
+"""),
+    Mutant("strides_judge_all", "lib/stream.c",
+           "where strides have ended what goes from page to page is not brought", """
+	return &s->trust[st->stride != PAGE_SIZE][size];
+""", """
+	return &s->trust[0][size];
+"""),
+    Mutant("repeated_is_a_stream", "lib/stream.c",
+           "a fault that is repeated is taken for one that goes on", """
+	if (addr == st->last) /* the same fault again */
+		return st->to_come ? 1 : st->window;
+""", """
+"""),
     # ---- protection and the budget ----------------------------------------------------
     Mutant("stays_writable", "lib/migration.c",
            "what may only be read can be written after a migration", """
