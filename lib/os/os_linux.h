@@ -21,6 +21,9 @@ void os_hide_threads(void);
 /* Forgets what os_attach() opened, without closing it. */
 void os_detach(void);
 
+/* This process's, which costs no system call once it has attached. */
+uint32_t os_linux_pid(void);
+
 /* By a thread of ours: first of all, and last of all. */
 void os_linux_thread_begins(void);
 void os_linux_thread_ends(void);

@@ -42,7 +42,7 @@ uint32_t os_linux_threads(void)
 {
 	uint64_t mine = __atomic_load_n(&ours, __ATOMIC_RELAXED);
 
-	return mine >> 32 == os_pid() ? (uint32_t)mine : 0;
+	return mine >> 32 == os_linux_pid() ? (uint32_t)mine : 0;
 }
 
 #define NUM_THREADS 18 /* proc(5) has it as 20 */
@@ -56,7 +56,7 @@ bool os_threads_ended(int *code)
 	long fd, n, threads;
 
 	/* The kernel forgets it with the thread. */
-	if (sys3(SYS_get_robust_list, os_pid(), &robust, &size) == 0 && robust)
+	if (sys3(SYS_get_robust_list, os_linux_pid(), &robust, &size) == 0 && robust)
 		return false;
 	fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0)

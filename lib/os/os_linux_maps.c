@@ -29,6 +29,12 @@
 
 static struct {
 	int pid;
+	/*
+	 * 1 in the process that has attached. A page that whoever is copied from it finds
+	 * empty, by a raw clone as well: it says for nothing what getpid() does for a
+	 * system call.
+	 */
+	uint32_t *here;
 	int maps, pagemap, statm, task, smaps;
 	uint32_t smaps_lent;
 	bool no_query;
@@ -49,8 +55,42 @@ static int reopen(int *fd, const char *path, int flags)
 	return *fd < 0 ? *fd : 0;
 }
 
+/* Fork or clone, a copy has not. Who shares our memory has: it looks at the same. */
+static bool is_attached(void)
+{
+	const uint32_t *here = __atomic_load_n(&proc.here, __ATOMIC_ACQUIRE);
+
+	return here && __atomic_load_n(here, __ATOMIC_ACQUIRE);
+}
+
+static int make_here(void)
+{
+	uint32_t *here;
+
+	if (proc.here)
+		return 0;
+	here = os_reserve(OS_PAGE_SIZE);
+	if (!here)
+		return -ENOMEM;
+	if (os_commit(here, OS_PAGE_SIZE)) {
+		os_release(here, OS_PAGE_SIZE);
+		return -ENOMEM;
+	}
+	os_wipe_on_fork(here, OS_PAGE_SIZE);
+	__atomic_store_n(&proc.here, here, __ATOMIC_RELEASE);
+	return 0;
+}
+
+uint32_t os_linux_pid(void)
+{
+	return is_attached() ? (uint32_t)__atomic_load_n(&proc.pid, __ATOMIC_RELAXED) :
+			       os_pid();
+}
+
 void os_detach(void)
 {
+	if (proc.here)
+		__atomic_store_n(proc.here, 0, __ATOMIC_RELEASE);
 	proc.maps = proc.pagemap = proc.statm = proc.task = proc.smaps = -1;
 	__atomic_store_n(&proc.pid, 0, __ATOMIC_RELEASE);
 }
@@ -59,10 +99,12 @@ int os_attach(void)
 {
 	int pid = (int)os_pid(), r;
 
-	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == pid)
+	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == pid && is_attached())
 		return 0;
+	r = make_here();
 	/* /proc/self is the first thread's, and that may have ended. */
-	r = reopen(&proc.maps, "/proc/thread-self/maps", 0);
+	if (!r)
+		r = reopen(&proc.maps, "/proc/thread-self/maps", 0);
 	if (!r)
 		r = reopen(&proc.pagemap, "/proc/thread-self/pagemap", 0);
 	if (!r)
@@ -75,6 +117,7 @@ int os_attach(void)
 		return r;
 	proc.smaps_lent = 0; /* who had borrowed it is not in a child */
 	__atomic_store_n(&proc.pid, pid, __ATOMIC_RELEASE);
+	__atomic_store_n(proc.here, 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -84,8 +127,7 @@ bool os_is_single_threaded(void)
 	struct stat st;
 
 	/* The folder counts its entries as links to it, and two more. */
-	return __atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) == (int)os_pid() &&
-	       sys2(SYS_fstat, proc.task, &st) == 0 &&
+	return is_attached() && sys2(SYS_fstat, proc.task, &st) == 0 &&
 	       st.st_nlink == 2 + os_linux_threads() + 1;
 }
 
@@ -384,7 +426,7 @@ size_t os_empty(uintptr_t start, size_t len)
 	struct page_region first;
 	int nr;
 
-	if (__atomic_load_n(&proc.pid, __ATOMIC_ACQUIRE) != (int)os_pid())
+	if (!is_attached())
 		return 0;
 	nr = scan_filled(start, len, &first, 1);
 	return nr < 0 ? 0 : nr ? first.start - start : len;

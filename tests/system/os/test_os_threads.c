@@ -397,3 +397,67 @@ TEST(where_system_calls_are_filtered_nothing_is_done)
 	CHECK_EQ(os_lower(&mine, 0, false), -EPERM);
 	CHECK_EQ(os_raise(&mine, os_tid()), -EPERM);
 }
+
+/* ---- how many threads the program has ---------------------------------------------- */
+
+static uint32_t go_on;
+
+static void *sit(void *arg)
+{
+	while (!__atomic_load_n(&go_on, __ATOMIC_ACQUIRE))
+		sched_yield();
+	return arg;
+}
+
+static void sit_hidden(void *arg)
+{
+	sit(arg);
+}
+
+/* In a copy of a process that has attached: that knows of nobody, until it has too. */
+static void check_copy(pid_t pid)
+{
+	bool knew, knows;
+	int status;
+
+	CHECK_GE(pid, 0);
+	if (pid == 0) {
+		knew = os_is_single_threaded() || os_linux_threads() ||
+		       os_empty((uintptr_t)&go_on & ~(OS_PAGE_SIZE - 1), OS_PAGE_SIZE) ||
+		       os_linux_pid() != (uint32_t)getpid();
+		knows = os_attach() == 0 && os_is_single_threaded() &&
+			os_linux_pid() == (uint32_t)getpid();
+		_exit(knew ? 1 : !knows ? 2 : 0);
+	}
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+}
+
+TEST(threads_of_the_program_are_counted_by_who_has_attached)
+{
+	struct os_thread ours = { 0 };
+	pthread_t thread;
+
+	if (test_instrument())
+		SKIP("%s has threads of its own", test_instrument());
+	CHECK(!os_is_single_threaded());
+	CHECK_EQ(os_linux_pid(), getpid());
+	CHECK_EQ(os_attach(), 0);
+	CHECK(os_is_single_threaded());
+	CHECK_EQ(os_linux_pid(), getpid());
+	CHECK_EQ(os_thread_start(&ours, sit_hidden, NULL, "ours"), 0);
+	os_thread_await(&ours);
+	CHECK(os_is_single_threaded());
+	CHECK_EQ(pthread_create(&thread, NULL, sit, NULL), 0);
+	CHECK(!os_is_single_threaded());
+	check_copy(fork());
+	check_copy((pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+	CHECK_EQ(os_linux_threads(), 1);
+	__atomic_store_n(&go_on, 1, __ATOMIC_RELEASE);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	os_thread_join(&ours);
+	while (!os_is_single_threaded()) /* who was joined is a moment from its end */
+		sched_yield();
+	os_detach();
+	CHECK(!os_is_single_threaded());
+}
