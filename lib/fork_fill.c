@@ -263,6 +263,13 @@ static bool child_address(struct fill *fill, uintptr_t *addr)
 	return true;
 }
 
+/* Had the child's child it empty at addr, by its event i? */
+static bool is_wiped_later(struct fill *fill, uint32_t i, uintptr_t addr)
+{
+	return i == fill->listed_after &&
+	       range_touches(&fill->wiped_later, addr, addr + PAGE_SIZE);
+}
+
 /*
  * Where the page is now in the child; false: discarded, or meant to be empty. Events are
  * followed in their order: what was moved is not concerned by what happens to the place
@@ -278,16 +285,32 @@ static bool follow_child(struct fill *fill, uintptr_t *addr)
 		const struct frozen_record *r = &fill->event[i];
 		bool moved = r->kind == FROZEN_REMAP;
 
+		if (is_wiped_later(fill, i, *addr))
+			return false;
 		if (moved && *addr - r->from < r->len)
 			*addr = *addr - r->from + r->to;
 		else if (*addr - (moved ? r->to : r->from) < r->len)
 			return false; /* discarded, or something else was moved there */
 	}
-	return !range_touches(&fill->wiped_later, *addr, *addr + PAGE_SIZE);
+	return !is_wiped_later(fill, i, *addr);
 }
 
+/*
+ * Not mapped there (MADV_DONTFORK), there already, or ended: that is as it should be;
+ * else better lost than wrong.
+ */
+static bool is_lost(int r)
+{
+	return r < 0 && r != -ENOENT && r != -EEXIST && r != -ESRCH;
+}
+
+/*
+ * All is lost to a child of the child of which is not known what it has empty: that has
+ * had wiped what it liked, and its child is not to find the bytes.
+ */
 static void fill_page(struct fill *fill, uintptr_t source)
 {
+	bool lost = fill->unlisted;
 	uintptr_t addr = source;
 	unsigned tries = 0;
 	uintptr_t at;
@@ -300,20 +323,18 @@ static void fill_page(struct fill *fill, uintptr_t source)
 		addr = at;
 		if (!follow_child(fill, &addr))
 			return;
-		r = frozen_copy(fill->sp, fill->uffd, addr, source, fill->sp->reader_buf);
+		r = lost ? os_uffd_poison(fill->uffd, addr, PAGE_SIZE) :
+			   frozen_copy(fill->sp, fill->uffd, addr, source,
+				       fill->sp->reader_buf);
 		if (r == -EAGAIN)
 			fill_read_events(fill);
-		else if (!frozen_may_try_again(r, &tries))
+		else if (lost || !is_lost(r))
 			break;
+		else
+			lost = !frozen_may_try_again(r, &tries);
 	}
-	fill->nr += r == 0;
+	fill->nr += r == 0 && !lost;
 	fill->dead |= r == -ESRCH;
-	/*
-	 * Not mapped there (MADV_DONTFORK), or there already; else better lost than
-	 * wrong.
-	 */
-	if (r < 0 && r != -ENOENT && r != -EEXIST && r != -ESRCH)
-		os_uffd_poison(fill->uffd, addr, PAGE_SIZE);
 }
 
 static int fill_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,

@@ -36,7 +36,11 @@ struct fill {
 	bool dead;            /* its memory is gone */
 	/* Empty in the child, and meant to be: where it had them when it was copied. */
 	struct range_set wiped;
-	struct range_set wiped_later; /* empty in a child of it, where that has them */
+	/* Empty in a child of it, where that has them after so many of event[]. */
+	struct range_set wiped_later;
+	uint32_t listed_after;
+	bool names_too; /* let go also of where its name is written */
+	bool unlisted;  /* what that has empty could not be found out */
 	/* Where the child has another mapping, and registered. */
 	struct range_set fresh;
 	/*

@@ -12,6 +12,8 @@
 
 /* How often a child that goes on moving memory is asked what was wiped. */
 #define WIPED_TRIES 16u
+/* So often one is that cannot be asked for a moment: descriptors may be short. */
+#define LOOK_TRIES 64u
 /* A mapping that it moves or splits just now is met the next time. */
 #define LET_GO_ROUNDS 8u
 
@@ -88,6 +90,23 @@ static void trace_back(struct fill *fill, uint32_t nr)
 	}
 }
 
+/* What the child has empty, where it has that after so many of its events. */
+static int look(struct fill *fill, struct range_set *wiped, uint32_t *nr)
+{
+	unsigned tries = 0;
+	int r = -ESRCH;
+
+	/* Again if it has moved something meanwhile: before the look, or after it? */
+	do {
+		read_all_of(fill);
+		*nr = fill->nr_events;
+		if (fill->who.pid)
+			r = wipe_list(fill->who.pid, wiped);
+		read_all_of(fill);
+	} while (r == 0 && *nr != fill->nr_events && ++tries < WIPED_TRIES);
+	return r;
+}
+
 /*
  * The child itself knows which of its mappings were wiped. We do not: the program may
  * have changed ours since. Where the child cannot be found out, or looked at, that is
@@ -95,21 +114,12 @@ static void trace_back(struct fill *fill, uint32_t nr)
  */
 void fill_look_at_wiped(struct fill *fill)
 {
-	unsigned tries = 0;
 	uint32_t nr;
-	int r = -ESRCH;
 
 	fill->wiped_later.nr = 0;
+	fill->unlisted = false;
 	name_it(fill, NULL);
-	/* Again if it has moved something meanwhile: before the look, or after it? */
-	do {
-		read_all_of(fill);
-		nr = fill->nr_events;
-		if (fill->who.pid)
-			r = wipe_list(fill->who.pid, &fill->wiped);
-		read_all_of(fill);
-	} while (r == 0 && nr != fill->nr_events && ++tries < WIPED_TRIES);
-	if (r == 0)
+	if (look(fill, &fill->wiped, &nr) == 0)
 		trace_back(fill, nr);
 	else
 		wipe_list_own(&fill->wiped);
@@ -117,17 +127,32 @@ void fill_look_at_wiped(struct fill *fill)
 
 void fill_look_at_wiped_later(struct fill *fill, const struct descendant *next)
 {
+	unsigned tries = 0;
+
 	fill->uffd = next->uffd;
 	fill->wiped_later.nr = 0;
 	name_it(fill, &next->maker);
-	if (fill->who.pid)
-		wipe_list(fill->who.pid, &fill->wiped_later);
+	fill->unlisted = fill->who.pid;
+	while (fill->unlisted && tries++ < LOOK_TRIES) {
+		fill->unlisted = look(fill, &fill->wiped_later, &fill->listed_after) != 0;
+		/* Of one that has ended nothing need be known. */
+		if (fill->unlisted &&
+		    os_uffd_probe(fill->uffd, fill->sp->fork.names, PAGE_SIZE) == -ESRCH)
+			return;
+		if (fill->unlisted)
+			os_yield();
+	}
+	if (!fill->who.pid)
+		fill->listed_after = fill->nr_events;
 }
 
 static void let_go_of(void *ctx, uintptr_t start, uintptr_t end)
 {
 	struct fill *fill = ctx;
+	uintptr_t names = fill->sp->fork.names;
 
+	if (start <= names && names < end && !fill->names_too)
+		return;
 	/* Refused for what is another userfaultfd's; changes nothing where it is ours. */
 	if (os_uffd_register(fill->uffd, start, end - start) == 0) {
 		os_uffd_unregister(fill->uffd, start, end - start);
@@ -138,7 +163,9 @@ static void let_go_of(void *ctx, uintptr_t start, uintptr_t end)
 /*
  * Closing its userfaultfd ends what is registered in the child, unless another child has
  * it open: one that a raw clone made while we had it, with a copy of our descriptors. So
- * what is registered there is given up first, and read what it still says.
+ * what is registered there is given up first, and read what it still says. Last of all
+ * where its name is written: it may have a child meanwhile, and of that all that is still
+ * to be filled has to be found out.
  */
 void fill_let_go(struct fill *fill)
 {
@@ -146,9 +173,13 @@ void fill_let_go(struct fill *fill)
 
 	if (fill->sp->private_files)
 		return; /* no child has copies of those */
+	fill->names_too = false;
 	do {
 		fill->nr_let_go = 0;
 		os_for_each_registered(fill->who.pid, let_go_of, fill);
 		read_all_of(fill);
 	} while (fill->nr_let_go && ++rounds < LET_GO_ROUNDS);
+	fill->names_too = true;
+	let_go_of(fill, fill->sp->fork.names, fill->sp->fork.names + FORK_NAMES_SIZE);
+	read_all_of(fill);
 }

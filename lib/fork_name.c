@@ -26,7 +26,6 @@
 #define PAUSE_MAX_NS (100 * PAUSE_NS)
 
 #define NAME_BITS (OS_NAME_PAGES / 2)
-#define NAMES_SIZE (OS_NAME_PAGES * PAGE_SIZE)
 
 _Static_assert(OS_NAME_PAGES == 64, "a bit for each page");
 
@@ -37,16 +36,16 @@ int fork_name_init(struct uhmm_space *sp)
 	if (!sp->fork_events)
 		return 0;
 	/* Nobody can touch it, nor mlockall() fill it: it is never made readable. */
-	fs->names = (uintptr_t)os_reserve(NAMES_SIZE);
+	fs->names = (uintptr_t)os_reserve(FORK_NAMES_SIZE);
 	if (!fs->names)
 		return -ENOMEM;
-	return os_uffd_register(sp->uffd, fs->names, NAMES_SIZE);
+	return os_uffd_register(sp->uffd, fs->names, FORK_NAMES_SIZE);
 }
 
 void fork_name_fini(struct uhmm_space *sp)
 {
 	if (sp->fork.names)
-		os_release((void *)sp->fork.names, NAMES_SIZE);
+		os_release((void *)sp->fork.names, FORK_NAMES_SIZE);
 }
 
 /* Page 2i is there for a bit i that is 0, page 2i + 1 for one that is 1. */

@@ -14,6 +14,9 @@
 
 #include "lib/types.h"
 
+/* What is registered at sp->fork.names. */
+#define FORK_NAMES_SIZE (OS_NAME_PAGES * PAGE_SIZE)
+
 /* A process and what is written in it; pid 0: it is not known. */
 struct fork_name {
 	uint32_t pid;

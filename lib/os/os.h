@@ -348,7 +348,7 @@ bool os_is_child_of(uint32_t maker, uint32_t child);
 int64_t os_thread_grows(uint32_t tid);
 /*
  * The process that `maker` (0: this one) has made last, of those that have of
- * OS_NAME_PAGES pages from addr on just those of `name`, or those of `inherited` too: its
+ * OS_NAME_PAGES pages from addr on those of `name`, and no others but of `inherited`: its
  * pid. 0: there is none, or not yet. -errno: of some that is not known.
  */
 #define OS_NAME_PAGES 64u

@@ -127,6 +127,13 @@ struct search {
 	int error; /* of what could not be looked at */
 };
 
+/* Its maker may have had a part of its own name when it was copied. */
+static bool has_name(const struct search *search, uint64_t present)
+{
+	return (present & search->name) == search->name &&
+	       !(present & ~(search->name | search->inherited));
+}
+
 /* The youngest of a thread's children that has the name; 0: none. */
 static uint32_t search_thread(struct search *search, struct os_path *threads,
 			      uint32_t tid)
@@ -145,8 +152,7 @@ static uint32_t search_thread(struct search *search, struct os_path *threads,
 		r = look_at(pid, search->addr, &present);
 		if (r && r != -ENOENT && r != -ESRCH)
 			search->error = r;
-		if (r == 0 && (present == search->name ||
-			       present == (search->name | search->inherited)))
+		if (r == 0 && has_name(search, present))
 			return pid;
 	}
 	return 0;

@@ -76,9 +76,8 @@ int64_t os_find_child(uint32_t maker, uintptr_t addr, uint64_t name, uint64_t in
 		const struct names *names = names_of(mm, addr);
 
 		if (mm->used && !mm->dead && !mm->parent && mm->maker_pid == pid &&
-		    names &&
-		    (names->present == name || names->present == (name | inherited)) &&
-		    mm->pid > last)
+		    names && (names->present & name) == name &&
+		    !(names->present & ~(name | inherited)) && mm->pid > last)
 			last = mm->pid;
 	}
 	sim_trace("find child", pid, 0, 0, last);

@@ -102,15 +102,35 @@ MUTANTS = [
 """),
     Mutant("wiped_as_the_parent_has_it", "lib/fork_look.c",
            "what a raw clone's child has empty is asked of its parent, later", """
-		if (fill->who.pid)
-			r = wipe_list(fill->who.pid, &fill->wiped);
+	if (look(fill, &fill->wiped, &nr) == 0)
 """, """
+	if (!fill->who.pid && look(fill, &fill->wiped, &nr) == 0)
 """),
     Mutant("grandchildren_are_not_known", "lib/fork_look.c",
            "who is made while a child is looked for has no maker", """
 		fill->waiting[i].maker = fill->who;
 """, """
 		;
+"""),
+    Mutant("unlisted_is_filled", "lib/fork_look.c",
+           "a child's child of which is not known what is wiped there gets all", """
+	fill->unlisted = fill->who.pid;
+""", """
+	fill->unlisted = false;
+"""),
+    Mutant("name_is_let_go_first", "lib/fork_look.c",
+           "who is made while a child is let go of has no name", """
+	if (start <= names && names < end && !fill->names_too)
+		return;
+""", """
+	(void)names;
+"""),
+    Mutant("all_of_the_makers_name", "lib/os/os_linux_child.c",
+           "who is made while its maker gets its name is not found", """
+	return (present & search->name) == search->name &&
+	       !(present & ~(search->name | search->inherited));
+""", """
+	return present == search->name || present == (search->name | search->inherited);
 """),
     Mutant("others_stay_inside", "lib/gate.c",
            "who was in a gate when memory was copied is there in the child", """

@@ -5,6 +5,7 @@ Not who must: where it does not see it any more the layers are tried in their or
 is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
+    "all_of_the_makers_name": "test_os_maps",
     "another_pages_bytes": "fuzz_store",
     "another_mapping": "orders",
     "batch_outlives_a_fork": "orders",
@@ -57,6 +58,7 @@ SEEN = {
     "migration_is_not_told": "test_api_coherent",
     "moved_before_it_grew_again": "orders",
     "mremap_tells_half": "test_api_notifier",
+    "name_is_let_go_first": "test_fork_unlisted",
     "never_trusts_again": "test_stream",
     "nobody_is_held_back": "orders_small",
     "notes_outlive_a_fork": "test_threads",
@@ -90,6 +92,7 @@ SEEN = {
     "transfer_wakes_nobody": "orders",
     "trusts_what_ended": "test_stream",
     "uncounted_pages_are_lost": "test_move",
+    "unlisted_is_filled": "test_fork_unlisted",
     "unregistered_under_a_fault": "test_os_files",
     "wake_too_early": "orders",
     "wiped_as_the_parent_has_it": "test_api_fork",

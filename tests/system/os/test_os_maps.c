@@ -495,10 +495,10 @@ static int64_t find_soon(const char *names, uint64_t name, uint64_t inherited)
 
 TEST(a_child_is_known_by_its_pages)
 {
-	const uint64_t a = 0x5555, b = 0x5556, inherited = 0xf0;
+	const uint64_t a = 0x5555, b = 0x5556, c = 0x9a00, inherited = 0xf0;
 	char *names = map(OS_NAME_PAGES, RW, MAP_PRIVATE);
 	uintptr_t at = (uintptr_t)names;
-	pid_t pid[3];
+	pid_t pid[4];
 	int go[2], i;
 
 	CHECK_EQ(pipe(go), 0);
@@ -508,6 +508,11 @@ TEST(a_child_is_known_by_its_pages)
 	CHECK_EQ(find_soon(names, a, inherited), pid[0]);
 	CHECK_EQ(find_soon(names, b, inherited), pid[1]);
 	CHECK_EQ(os_find_child(0, at, b, 0), 0);
+	/* Its maker had a part of that when it made it. */
+	pid[3] = make_named(names, c | (inherited & 0x30), go);
+	CHECK_EQ(find_soon(names, c, inherited), pid[3]);
+	CHECK_EQ(os_find_child(0, at, c, inherited & 0x10), 0);
+	CHECK_EQ(os_find_child(0, at, c | 0x100, inherited), 0);
 	/* The youngest of two. */
 	pid[2] = make_named(names, a, go);
 	while (os_find_child(0, at, a, 0) != pid[2])
@@ -517,7 +522,7 @@ TEST(a_child_is_known_by_its_pages)
 	refuse(SYS_openat, 2, LOOKS, EACCES);
 	CHECK_EQ(os_find_child(0, at, a, 0), -EACCES);
 	close(go[1]);
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 4; i++)
 		CHECK_EQ(waitpid(pid[i], NULL, 0), pid[i]);
 }
 
