@@ -32,6 +32,8 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/pagemap_fault.h"
+#include "lib/policy.h"
+#include "lib/recent.h"
 #include "lib/reclaim.h"
 #include "lib/stream.h"
 #include "lib/zap.h"
@@ -66,6 +68,12 @@ static unsigned fillable(uintptr_t addr, unsigned nr)
 	return empty > PAGE_SIZE ? (unsigned)(empty >> PAGE_SHIFT) : nr ? 1 : 0;
 }
 
+static void note_recent(struct uhmm_space *sp, uintptr_t addr, unsigned nr)
+{
+	if (budget_limited(sp))
+		recent_add(sp, addr, nr);
+}
+
 /*
  * Under chunk->lock: nobody isolates these pages meanwhile. The zero page for who only
  * reads, unless there is a budget: whoever writes to that later takes memory unasked.
@@ -97,6 +105,7 @@ static int zero_fill_locked(struct uhmm_space *sp, struct chunk *chunk, uintptr_
 		budget_return(sp, granted - filled);
 	if (filled) {
 		stream_filled(sp, addr, filled, 0);
+		note_recent(sp, addr, filled);
 		count(sp, COUNT_FAULT_ZERO, 1);
 		count(sp, COUNT_ZERO_FILLED, filled);
 		return 0;
@@ -212,6 +221,13 @@ static int64_t bring_in(struct load *ld, unsigned n, unsigned run)
 	return os_uffd_copy(sp->uffd, to, (const void *)from, len);
 }
 
+static unsigned warmth(const struct load *ld, unsigned n)
+{
+	bool asked = ld->all_asked || (ld->asked && !n);
+
+	return policy_warmth(asked, entry_age(ld->from[n], store_generation(ld->sp)));
+}
+
 /* Fills pages [n, n + run), which are good. Returns how many of them are settled. */
 static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 {
@@ -221,7 +237,8 @@ static unsigned fill_run(struct load *ld, unsigned n, unsigned run)
 	unsigned i, done = r > 0 ? (unsigned)(r >> PAGE_SHIFT) : 0;
 
 	for (i = 0; i < done; i++) {
-		settle(ld, n + i, entry_with_hot(entry_make(PAGE_NONE, 0, 0), 1));
+		settle(ld, n + i,
+		       entry_with_hot(entry_make(PAGE_NONE, 0, 0), warmth(ld, n + i)));
 		ld->done |= UINT64_C(1) << (n + i);
 	}
 	ld->filled += done;
@@ -425,8 +442,10 @@ static int resolve_device(struct uhmm_space *sp, struct chunk *chunk, uintptr_t 
 		return resolve_strided(sp, addr, device, stride, window, buf);
 	}
 	r = load_run(sp, chunk, addr, fillable(addr, window), buf, shard, true, &loaded);
-	if (loaded)
+	if (loaded) {
 		stream_filled(sp, addr, loaded, loaded - 1);
+		note_recent(sp, addr, loaded);
+	}
 	return r;
 }
 

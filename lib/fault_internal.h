@@ -17,6 +17,7 @@ struct load {
 	uintptr_t addr;
 	unsigned nr, device, filled;
 	bool asked;                     /* the first page was touched, not guessed */
+	bool all_asked;                 /* so were the others: a call names them */
 	entry_t *entry[UHMM_BATCH_MAX]; /* LOADING: ours */
 	entry_t from[UHMM_BATCH_MAX];
 	struct uhmm_io io[UHMM_BATCH_MAX]; /* used again to free the copies */

@@ -48,7 +48,9 @@ static bool are_many(const struct back *b, struct chunk *chunk)
 /* Loads a run of pages that are on one device. The gate is entered by shard and left. */
 static int load_run(struct back *b, struct chunk *chunk, unsigned shard)
 {
-	struct load ld = { .sp = b->sp, .addr = b->addr, .asked = true };
+	struct load ld = {
+		.sp = b->sp, .addr = b->addr, .asked = true, .all_asked = true
+	};
 	unsigned max = (unsigned)((b->end - b->addr) >> PAGE_SHIFT), n;
 	uint32_t group = are_many(b, chunk) ? frame_spare_take(b->sp) : GROUP_NIL;
 

@@ -13,6 +13,7 @@
 #include "lib/frame.h"
 #include "lib/migrate.h"
 #include "lib/range.h"
+#include "lib/recent.h"
 
 /* Pages in a row, on average, that are worth as many interrupts as there are rows. */
 #define TOGETHER 8u
@@ -115,6 +116,13 @@ static bool own_only(const struct hand *hand)
 	       (!hand->shared || hand->flags & ISOLATE_CHEAP);
 }
 
+static void keep_threads(struct uhmm_space *sp, struct hand *hand)
+{
+	hand->nr_keep = 0;
+	if (sp->whole)
+		os_for_each_thread_area(keep_area, hand);
+}
+
 /* Extents that are found one after the other. */
 struct extents {
 	struct os_extent at[HAND_EXTENTS];
@@ -214,9 +222,8 @@ static bool find_more(struct uhmm_space *sp, struct hand *hand)
 		hand->forks = nr_forks(sp);
 		if (own_only(hand))
 			keep_own(hand);
-		hand->nr_keep = 0;
-		if (sp->whole && hand->nr)
-			os_for_each_thread_area(keep_area, hand);
+		if (hand->nr && !hand->listed)
+			keep_threads(sp, hand);
 		return true;
 	}
 	hand->nr = 0;
@@ -495,6 +502,47 @@ int hand_isolate(struct uhmm_space *sp, struct hand *hand, enum hand_pace pace)
 		hand->taken = 0;
 	}
 	return taken ? (int)taken : r;
+}
+
+/* Goes on to the next run. False: there is none. */
+static bool next_run(struct uhmm_space *sp, struct hand *hand)
+{
+	struct range run;
+
+	if (!recent_take(sp, &run))
+		return false;
+	hand->at = run.start;
+	hand->end = run.end;
+	return true;
+}
+
+int hand_isolate_recent(struct uhmm_space *sp, struct hand *hand)
+{
+	unsigned looked = 0, taken = 0;
+	bool folio = false, more = true;
+	int r = 0;
+
+	if (!open_groups(sp, hand))
+		return 0;
+	hand->what = OS_SCAN_MEMORY;
+	/* What others share is the other hand's. */
+	hand->flags = ISOLATE_CHEAP;
+	hand->refused = __atomic_load_n(&sp->nr_refused, __ATOMIC_RELAXED);
+	hand->look = false;
+	/* Once, and not for each run: they are short. */
+	keep_threads(sp, hand);
+	hand->listed = true;
+	while (more && r != -EAGAIN && !folio && !any_full(sp, hand) &&
+	       looked++ < LOOKS) {
+		r = 0;
+		if (hand->next < hand->nr)
+			r = take(sp, hand, &folio);
+		else if (hand->at >= hand->end || !find_more(sp, hand))
+			more = next_run(sp, hand);
+		taken += r > 0 ? (unsigned)r : 0;
+	}
+	close_groups(sp, hand, false);
+	return taken ? (int)taken : !more ? -ENOENT : r == -EAGAIN ? r : 0;
 }
 
 int hand_drop_zeros(struct uhmm_space *sp, struct hand *hand, struct range *range)

@@ -37,6 +37,7 @@ struct hand {
 	/* Memory the kernel writes when a thread ends: never isolated. */
 	struct range keep[HAND_THREADS]; /* found with the extents */
 	uint32_t nr_keep;
+	bool listed; /* not anew with the extents */
 	uint64_t held[CHUNK_PAGES / 64]; /* bits: pages of the chunk that is taken from */
 	uintptr_t chunk;
 };
@@ -66,6 +67,12 @@ bool hand_is_scattered(const struct hand *hand);
  * passed by until a whole revolution found nothing else, then taken for 64 MiB or so.
  */
 int hand_isolate(struct uhmm_space *sp, struct hand *hand, enum hand_pace pace);
+
+/*
+ * As hand_isolate() with HAND_WALKS, of what streams have brought lately (lib/recent.h),
+ * by a hand of its own. -ENOENT: nothing of that is left.
+ */
+int hand_isolate_recent(struct uhmm_space *sp, struct hand *hand);
 
 /*
  * Makes holes of zero pages in a range, so that writing there is a fault of ours. Some at

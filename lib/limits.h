@@ -24,6 +24,11 @@
 #define EVENTS_MAX LIMIT(8192u, 64u)
 /* Children of raw clones that are read of before one is filled. */
 #define EVENT_CHILDREN_MAX LIMIT(1024u, 8u)
+/*
+ * Runs that streams brought: with streams at their full pace, a twentieth of 5 GiB. Of
+ * runs as short as they may be, of 320 MiB; the rest is the hand's.
+ */
+#define RECENT_MAX LIMIT(1024u, 4u)
 /* Messages of one read. */
 #define MESSAGE_BATCH LIMIT(32u, 2u)
 /* Faults of one thread in a row, after which it is one that faults hard. */

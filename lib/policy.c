@@ -18,6 +18,12 @@
  * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is
  *   too long (it only keeps cold pages in memory); where many do, hot pages pass through
  *   it and need time to be touched.
+ * - Of what streams brought much is used once. More than 1/20 of memory is not kept for
+ *   that; what is used again comes back from probation, and is the hand's from then on.
+ * - Who was stored and came back before half of the memory was stored after it would have
+ *   been met in a memory half as large again: the hand passes it by twice. Others are as
+ *   what was never touched before.
+ * docs/policy.md has what else was tried.
  */
 #include "lib/policy.h"
 
@@ -35,6 +41,8 @@
 #define SHARE_MIN 8
 #define SHARE_MAX 64
 #define SHARE_START 32
+#define RECENT_PART 20
+#define SOON (GENERATIONS / 2)
 /* Isolated pages between two looks at how many came back. */
 #define SHARE_PERIOD 4096
 
@@ -95,6 +103,16 @@ uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp)
 	return (uint64_t)(sp->budget.usage_pages > 0 ? sp->budget.usage_pages : 0) *
 		       policy->share / 256 +
 	       GROUP_PAGES;
+}
+
+bool policy_takes_recent(uint64_t recent_pages, int64_t usage_pages)
+{
+	return usage_pages > 0 && recent_pages > (uint64_t)usage_pages / RECENT_PART;
+}
+
+unsigned policy_warmth(bool asked, unsigned age)
+{
+	return asked && age < SOON ? 2 : 0;
 }
 
 uint64_t policy_sleep_ns(const struct watermarks *wm, int64_t total_pages)

@@ -13,6 +13,9 @@
 /* Steps in a row without progress after which reclaim is stuck for now. */
 #define POLICY_STUCK_STEPS 64
 
+/* What a stream brings at once is worth remembering as recent, from so many pages on. */
+#define POLICY_RECENT_RUN 4
+
 /* Pages on a device before anything is concluded from how well they compress. */
 #define POLICY_SAMPLE 1024
 
@@ -45,6 +48,18 @@ struct policy {
 void policy_init(struct policy *policy);
 /* How many pages probation should hold now. */
 uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp);
+
+/*
+ * Whether what streams have brought lately is isolated next, and not what the hand meets:
+ * so many pages of it are known, of all that the process uses.
+ */
+bool policy_takes_recent(uint64_t recent_pages, int64_t usage_pages);
+
+/*
+ * How warm a page is that was loaded: how often the hand passes it by. asked: it was
+ * touched, and not brought along; age: generations since it was stored.
+ */
+unsigned policy_warmth(bool asked, unsigned age);
 
 /* Until the worker looks again, given that memory may be filled at any moment. */
 uint64_t policy_sleep_ns(const struct watermarks *wm, int64_t total_pages);

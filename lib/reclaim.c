@@ -40,6 +40,7 @@
 #include "lib/policy.h"
 #include "lib/range.h"
 #include "lib/reader.h"
+#include "lib/recent.h"
 
 #define MS UINT64_C(1000000)
 
@@ -90,6 +91,7 @@ struct worker {
 	uint64_t alone_until; /* nobody is asked before that */
 	uint64_t alone_ns;    /* for so long, last time */
 	bool waiting;         /* for who was asked */
+	struct hand brought;  /* the worker's: over what streams brought lately */
 	struct policy policy;
 	struct hand sweeper; /* of zero pages, over what was fenced lately */
 	struct range_set unswept;
@@ -262,12 +264,23 @@ static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const 
 	sp->hooks.say(sp->hooks.ctx, why);
 }
 
+static bool wants_recent(struct uhmm_space *sp)
+{
+	return policy_takes_recent(recent_pages(sp), sp->budget.usage_pages);
+}
+
 static int walk(struct uhmm_space *sp)
 {
-	int r;
+	int r = 0;
 
 	uhmm_lock(&sp->w->hand_lock);
-	r = hand_isolate(sp, &sp->w->hand, HAND_WALKS);
+	/* Where memory is shared since a fork the hand looks before, who has it. */
+	if (wants_recent(sp) && hand_is_light(&sp->w->hand)) {
+		r = hand_isolate_recent(sp, &sp->w->brought);
+		sp->w->hand.copied = false;
+	}
+	if (r == 0 || r == -ENOENT)
+		r = hand_isolate(sp, &sp->w->hand, HAND_WALKS);
 	uhmm_unlock(&sp->w->hand_lock);
 	return r;
 }
@@ -463,7 +476,8 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	if (hurry)
 		progress = stop_growth(sp);
 	if (!progress && (hurry || probation < target || !probation)) {
-		if (hurry || !ask(sp, sp->budget.total_pages - wm->low, &r))
+		if (hurry || wants_recent(sp) ||
+		    !ask(sp, sp->budget.total_pages - wm->low, &r))
 			r = walk(sp);
 		if (r == -EAGAIN)
 			os_yield();

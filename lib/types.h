@@ -34,7 +34,8 @@
  * it
  *               cannot. So whoever closed the gate may wait for holders.
  * 4. chunk.lock isolation against zero-fill within 2 MiB.
- * 5. leaf locks (frames, parked, fence, device, notifiers): nothing is taken inside.
+ * 5. leaf locks (frames, parked, fence, recent, device, notifiers): nothing is taken
+ *               inside.
  * A driver's own lock, which its notifiers' callbacks take (lib/notifier.h), comes after
  * 1 to 3 and is never wanted by who has 4 or 5; inside it nothing of ours is taken.
  */
@@ -331,6 +332,19 @@ struct streams {
 	 * late. Below 0: they did not.
 	 */
 	int8_t trust[2][STREAM_SIZES];
+};
+
+/* Runs that streams brought, a ring; lib/recent.h. */
+struct recent_run {
+	uintptr_t start;
+	uint32_t nr_pages;
+};
+
+struct recent {
+	struct uhmm_lock lock;
+	uint32_t first, nr; /* the oldest, and how many there are */
+	uint64_t nr_pages;  /* of all; atomic */
+	struct recent_run run[RECENT_MAX];
 };
 
 /* Load buffers: as many threads as that load at once, 64 KiB each; lib/fault_buf.c. */
@@ -651,6 +665,7 @@ struct uhmm_space {
 	struct range_set excluded; /* whole */
 	struct parked parked;
 	struct streams streams;
+	struct recent recent;
 	struct fence fence;
 	struct recall recall;
 	struct placement placement;
