@@ -18,11 +18,16 @@
  * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is
  *   too long (it only keeps cold pages in memory); where many do, hot pages pass through
  *   it and need time to be touched.
- * - Of what streams brought much is used once. More than 1/20 of memory is not kept for
- *   that; what is used again comes back from probation, and is the hand's from then on.
- * - Who was stored and came back before half of the memory was stored after it would have
- *   been met in a memory half as large again: the hand passes it by twice. Others are as
- *   what was never touched before.
+ * - Of what streams brought much is used once. From 1/20 of memory on it goes first;
+ *   what is used again comes back from probation, and is the hand's from then on. So is
+ *   what is more than twice as much, the oldest: if all of memory were in that queue each
+ *   page would leave before it is used. And one group of HANDS_TURN is what the hand
+ *   meets: what was used long ago and is no more would stay for ever where streams bring
+ *   all that there is.
+ * - Who was loaded is passed by once by the hand, so that it stays for a whole turn of it.
+ *   Who comes back a short time after it was stored (GENERATIONS_SHORT) would still have
+ *   been there with a little more memory, and is passed by twice. What a stream brought
+ *   along has not been touched yet, and may never be.
  * docs/policy.md has what else was tried.
  */
 #include "lib/policy.h"
@@ -42,7 +47,7 @@
 #define SHARE_MAX 64
 #define SHARE_START 32
 #define RECENT_PART 20
-#define SOON (GENERATIONS / 2)
+#define HANDS_TURN 4
 /* Isolated pages between two looks at how many came back. */
 #define SHARE_PERIOD 4096
 
@@ -105,14 +110,28 @@ uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp)
 	       GROUP_PAGES;
 }
 
-bool policy_takes_recent(uint64_t recent_pages, int64_t usage_pages)
+bool policy_recent_due(uint64_t recent_pages, int64_t usage_pages)
 {
 	return usage_pages > 0 && recent_pages > (uint64_t)usage_pages / RECENT_PART;
 }
 
+bool policy_takes_recent(struct policy *policy, uint64_t recent_pages,
+			 int64_t usage_pages)
+{
+	return policy_recent_due(recent_pages, usage_pages) &&
+	       ++policy->turn % HANDS_TURN != 0;
+}
+
+uint64_t policy_recent_max(int64_t usage_pages)
+{
+	return usage_pages > 0 ? 2 * (uint64_t)usage_pages / RECENT_PART : 0;
+}
+
 unsigned policy_warmth(bool asked, unsigned age)
 {
-	return asked && age < SOON ? 2 : 0;
+	if (!asked)
+		return 0;
+	return age < GENERATIONS_SHORT ? 2 : 1;
 }
 
 uint64_t policy_sleep_ns(const struct watermarks *wm, int64_t total_pages)

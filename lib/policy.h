@@ -43,6 +43,7 @@ int64_t policy_left(const struct watermarks *wm, uint64_t in, uint64_t resident,
 struct policy {
 	uint64_t seen_isolated, seen_restored;
 	uint32_t share; /* of resident pages in probation, in 1/256 */
+	uint32_t turn;  /* counts what could have been of streams */
 };
 
 void policy_init(struct policy *policy);
@@ -51,9 +52,14 @@ uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp);
 
 /*
  * Whether what streams have brought lately is isolated next, and not what the hand meets:
- * so many pages of it are known, of all that the process uses.
+ * there is so much of it, of all that the process uses, and it is not the hand's turn.
  */
-bool policy_takes_recent(uint64_t recent_pages, int64_t usage_pages);
+bool policy_takes_recent(struct policy *policy, uint64_t recent_pages,
+			 int64_t usage_pages);
+/* The first half of that: there is enough of it. */
+bool policy_recent_due(uint64_t recent_pages, int64_t usage_pages);
+/* Pages of it that are told apart from what is the hand's. */
+uint64_t policy_recent_max(int64_t usage_pages);
 
 /*
  * How warm a page is that was loaded: how often the hand passes it by. asked: it was

@@ -68,6 +68,18 @@ bool recent_take(struct uhmm_space *sp, struct range *run)
 	return any;
 }
 
+void recent_trim(struct uhmm_space *sp, uint64_t max_pages)
+{
+	struct recent *r = &sp->recent;
+
+	if (recent_pages(sp) <= max_pages)
+		return;
+	uhmm_lock(&r->lock);
+	while (r->nr_pages > max_pages)
+		drop_oldest(r);
+	uhmm_unlock(&r->lock);
+}
+
 uint64_t recent_pages(const struct uhmm_space *sp)
 {
 	return __atomic_load_n(&sp->recent.nr_pages, __ATOMIC_RELAXED);

@@ -264,24 +264,23 @@ static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const 
 	sp->hooks.say(sp->hooks.ctx, why);
 }
 
-static bool wants_recent(struct uhmm_space *sp)
-{
-	return policy_takes_recent(recent_pages(sp), sp->budget.usage_pages);
-}
-
 static int walk(struct uhmm_space *sp)
 {
+	struct worker *w = sp->w;
+	int64_t usage = sp->budget.usage_pages;
 	int r = 0;
 
-	uhmm_lock(&sp->w->hand_lock);
+	recent_trim(sp, policy_recent_max(usage));
+	uhmm_lock(&w->hand_lock);
 	/* Where memory is shared since a fork the hand looks before, who has it. */
-	if (wants_recent(sp) && hand_is_light(&sp->w->hand)) {
-		r = hand_isolate_recent(sp, &sp->w->brought);
-		sp->w->hand.copied = false;
+	if (hand_is_light(&w->hand) &&
+	    policy_takes_recent(&w->policy, recent_pages(sp), usage)) {
+		r = hand_isolate_recent(sp, &w->brought);
+		w->hand.copied = false;
 	}
 	if (r == 0 || r == -ENOENT)
-		r = hand_isolate(sp, &sp->w->hand, HAND_WALKS);
-	uhmm_unlock(&sp->w->hand_lock);
+		r = hand_isolate(sp, &w->hand, HAND_WALKS);
+	uhmm_unlock(&w->hand_lock);
 	return r;
 }
 
@@ -476,7 +475,9 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	if (hurry)
 		progress = stop_growth(sp);
 	if (!progress && (hurry || probation < target || !probation)) {
-		if (hurry || wants_recent(sp) ||
+		/* What streams brought lies together. */
+		if (hurry ||
+		    policy_recent_due(recent_pages(sp), sp->budget.usage_pages) ||
 		    !ask(sp, sp->budget.total_pages - wm->low, &r))
 			r = walk(sp);
 		if (r == -EAGAIN)

@@ -4,8 +4,8 @@ import os
 import re
 
 SKIP_DIRS = re.compile(r"^(\.git|\.cache|build|build-.*|__pycache__)$")
-# Inputs of fuzz targets are bytes, and no source.
-SKIP_PATHS = re.compile(r"^tests/fuzz/(corpus|found)/")
+# Inputs of fuzz targets and recorded traces are bytes, and no source.
+SKIP_PATHS = re.compile(r"^(tests/fuzz/(corpus|found)|bench/policy/traces)/")
 C_TOKEN = re.compile(
     r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.S)
 

@@ -58,21 +58,36 @@ TEST(probation_is_its_share_of_what_is_used_and_a_group)
 
 TEST(what_streams_brought_goes_first_from_a_twentieth_on)
 {
-	CHECK(!policy_takes_recent(0, 0));
-	CHECK(!policy_takes_recent(1000, 0));
-	CHECK(!policy_takes_recent(1000, -1));
-	CHECK(!policy_takes_recent(0, 2000));
-	CHECK(!policy_takes_recent(100, 2000));
-	CHECK(policy_takes_recent(101, 2000));
-	CHECK(policy_takes_recent(2000, 2000));
+	CHECK(!policy_recent_due(0, 0));
+	CHECK(!policy_recent_due(1000, 0));
+	CHECK(!policy_recent_due(1000, -1));
+	CHECK(!policy_recent_due(0, 2000));
+	CHECK(!policy_recent_due(100, 2000));
+	CHECK(policy_recent_due(101, 2000));
+	CHECK(policy_recent_due(2000, 2000));
+	CHECK_EQ(policy_recent_max(-1), 0);
+	CHECK_EQ(policy_recent_max(2000), 200);
 }
 
-TEST(who_was_asked_for_soon_after_it_was_stored_stays)
+TEST(the_hand_has_its_turn_whatever_streams_bring)
+{
+	unsigned recent = 0, i;
+	struct policy policy;
+
+	begin(&policy);
+	for (i = 0; i < 400; i++)
+		recent += policy_takes_recent(&policy, 101, 2000);
+	CHECK_EQ(recent, 300);
+	for (i = 0; i < 400; i++)
+		CHECK(!policy_takes_recent(&policy, 100, 2000));
+}
+
+TEST(who_was_asked_for_stays_and_who_came_back_soon_longest)
 {
 	unsigned age;
 
 	for (age = 0; age <= ENTRY_GEN_MASK; age++) {
-		CHECK_EQ(policy_warmth(true, age), age < GENERATIONS / 2 ? 2 : 0);
+		CHECK_EQ(policy_warmth(true, age), age < GENERATIONS_SHORT ? 2 : 1);
 		CHECK_EQ(policy_warmth(false, age), 0);
 	}
 }

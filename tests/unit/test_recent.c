@@ -111,6 +111,22 @@ TEST(what_there_is_no_room_for_is_forgotten_oldest_first)
 	expect_nothing();
 }
 
+TEST(what_is_too_much_is_forgotten_oldest_first)
+{
+	begin();
+	recent_trim(&space, 0);
+	recent_add(&space, page_at(500), 16);
+	recent_add(&space, page_at(100), 16);
+	recent_add(&space, page_at(300), 16);
+	recent_trim(&space, 48);
+	CHECK_EQ(recent_pages(&space), 48);
+	recent_trim(&space, 47);
+	CHECK_EQ(recent_pages(&space), 32);
+	expect(100, 16);
+	recent_trim(&space, 0);
+	expect_nothing();
+}
+
 #define ROUNDS 20000u
 
 static void *adds(void *arg)
