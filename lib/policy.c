@@ -24,8 +24,8 @@
  *   page would leave before it is used. And one group of HANDS_TURN is what the hand
  *   meets: what was used long ago and is no more would stay for ever where streams bring
  *   all that there is.
- * - Who was loaded is passed by once by the hand, so that it stays for a whole turn of it.
- *   Who comes back a short time after it was stored (GENERATIONS_SHORT) would still have
+ * - Who was loaded is passed by once by the hand, and stays for a whole turn of it. Who
+ *   comes back a short time after it was stored (GENERATIONS_SHORT) would still have
  *   been there with a little more memory, and is passed by twice. What a stream brought
  *   along has not been touched yet, and may never be.
  * docs/policy.md has what else was tried.

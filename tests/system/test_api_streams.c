@@ -125,3 +125,59 @@ API_TEST(runs_that_end_are_not_brought_beyond_their_end)
 	api_check(p, nr * apart, 1);
 	api_destroy(space);
 }
+
+/* ---- what does not fit ------------------------------------------------------------ */
+
+/* Pages that were loaded while nr from p on were read from the first to the last. */
+static uint64_t read_through(struct uhmm_space *space, const char *p, size_t nr)
+{
+	uint64_t before = api_stats(space).loaded;
+
+	for (size_t i = 0; i < nr; i++)
+		CHECK_EQ(*(const volatile size_t *)(p + i * PAGE), i);
+	return api_stats(space).loaded - before;
+}
+
+static char *written(struct uhmm_space *space, size_t nr)
+{
+	char *p = api_map(nr);
+
+	CHECK_EQ(uhmm_manage(space, p, nr * PAGE), 0);
+	for (size_t i = 0; i < nr; i++)
+		*(volatile size_t *)(p + i * PAGE) = i;
+	return p;
+}
+
+/* What a stream brings makes room for what it brings next, and the rest stays. */
+API_TEST(a_loop_over_more_than_fits_keeps_a_part_of_it, .timeout_s = 120)
+{
+	size_t nr = 24576, i;
+	struct uhmm_space *space = api_space(delivery, 64 << 20);
+	uint64_t loaded = 0;
+	char *p;
+
+	api_device(space, "lz4");
+	p = written(space, nr);
+	read_through(space, p, nr);
+	for (i = 0; i < 4; i++)
+		loaded += read_through(space, p, nr);
+	CHECK_GE(loaded, 4 * (nr - 16384));
+	CHECK_LE(loaded, 4 * nr * 9 / 10);
+	api_destroy(space);
+}
+
+/* But not for ever, if it is used no more. */
+API_TEST(what_is_used_no_more_makes_room_for_a_loop_that_fits, .timeout_s = 120)
+{
+	struct uhmm_space *space = api_space(delivery, 64 << 20);
+	size_t nr = 8192, i;
+	char *p;
+
+	api_device(space, "lz4");
+	written(space, 14000);
+	p = written(space, nr);
+	for (i = 0; i < 12; i++)
+		read_through(space, p, nr);
+	CHECK_LE(read_through(space, p, nr), nr / 8);
+	api_destroy(space);
+}

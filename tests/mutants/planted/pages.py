@@ -271,6 +271,30 @@ MUTANTS = [
 			frame_folio_drop_some(sp, group, copied.of_group);
 """, """
 """),
+    # ---- which pages ------------------------------------------------------------------
+    Mutant("the_hand_has_no_turn", "lib/policy.c",
+           "what is used no more stays where streams bring all that there is", """
+	return policy_recent_due(recent_pages, usage_pages) &&
+	       ++policy->turn % HANDS_TURN != 0;
+""", """
+	return policy_recent_due(recent_pages, usage_pages);
+"""),
+    Mutant("forgotten_runs_count", "lib/recent.c",
+           "runs that there is no room for are counted among the recent for ever", """
+		if (r->nr == RECENT_MAX)
+			drop_oldest(r);
+""", """
+		if (r->nr == RECENT_MAX) {
+			r->first = (r->first + 1) % RECENT_MAX;
+			r->nr--;
+		}
+"""),
+    Mutant("the_hand_takes_all", "lib/reclaim.c",
+           "what streams bring waits for the hand, and a loop over too much keeps nothing",
+           """
+		r = hand_isolate_recent(sp, &w->brought);
+""", """
+"""),
     # ---- from device to device --------------------------------------------------------
     Mutant("transfer_keeps_the_old_copy", "lib/transfer.c",
            "a page that went to another device stays on the first one too", """
