@@ -290,7 +290,7 @@ MUTANTS = [
 		}
 """),
     Mutant("the_hand_takes_all", "lib/reclaim.c",
-           "what streams bring waits for the hand, and a loop over too much keeps nothing",
+           "what streams bring waits for the hand, and too long a loop keeps nothing",
            """
 		r = hand_isolate_recent(sp, &w->brought);
 """, """
