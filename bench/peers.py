@@ -13,28 +13,19 @@ A system runs a command under a limit and says what memory it took besides:
 Those of the kernel need root, and memory cgroups of either version. What cannot be used
 raises Skip with a word why.
 """
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from cgroup import Cgroup, NoCgroup  # noqa: E402
+from children import Killed, Skip  # noqa: E402
 
 MIB = 1 << 20
-# A run that takes longer than this is given up: nobody would wait for it.
-SECONDS = 1800
 # Of a peer of the kernel's that is killed for want of memory.
 TRIES = 5
-
-
-class Skip(Exception):
-    """It cannot be run here, and why."""
-
-
-class Failed(Exception):
-    """A run ended in another way than it should have."""
 
 
 def need_root(what):
@@ -43,16 +34,14 @@ def need_root(what):
         raise Skip(f"{what} needs root")
 
 
-class Killed(Failed):
-    """Somebody killed it: of those with a swap device, the kernel for want of memory."""
-
-
 def tool(*command):
     """Runs one of the system's tools, or Skip."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     try:
+        # A signal from the terminal is not for it: what was begun is finished.
         subprocess.run(command, check=True, env=dict(os.environ, PATH=path),
-                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                       start_new_session=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.PIPE, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise Skip(f"{' '.join(command)}: {getattr(error, 'stderr', '') or error}") \
             from error
@@ -130,22 +119,25 @@ class SwapFile:
         self.path.unlink()
 
 
-def execute(command, enter=None):
-    """What a command prints, or Failed."""
+class Place:
+    """Where a command is run: in a system, with what is set up for it."""
+
+    def __init__(self, before=(), after=(), enter=None, used=lambda: 0):
+        self.before, self.after = list(before), list(after)
+        self.enter, self.used = enter, used
+
+    def command(self, words):
+        """A command as it is run there."""
+        return [*self.before, words[0], *self.after, *words[1:]]
+
+
+@contextlib.contextmanager
+def watched(cgroup):
+    """A cgroup in which a command is run; says how many its limit has killed."""
     try:
-        # pylint: disable=subprocess-popen-preexec-fn
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, preexec_fn=enter, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"{command[0]}: not done after {SECONDS} s") from error
-    if done.returncode == 77:
-        raise Skip(done.stderr.strip())
-    if done.returncode == -signal.SIGKILL:
-        raise Killed(f"{' '.join(map(str, command))}: killed: {done.stderr.strip()}")
-    if done.returncode != 0:
-        raise Failed(f"{' '.join(map(str, command))}: status {done.returncode}: "
-                     f"{done.stderr.strip()}")
-    return done.stdout
+        yield cgroup
+    except Killed as error:
+        raise Killed(f"{error} (its cgroup has killed {cgroup.kills()})") from error
 
 
 class Systems:
@@ -158,42 +150,49 @@ class Systems:
         self.uhmm, self.folder = Path(build) / "uhmm", Path(folder)
         self.killed = {}
 
-    def run(self, name, command, limit, budget, peak):
+    def run(self, name, job, limit, budget, peak):
         """
-        What it prints, and the bytes that zram took. peak: of the command, bytes.
+        What job(place) returns, and the bytes that zram took. peak: of the command, bytes.
         A peer of the kernel's that is killed is run again, since its limits are not
         always kept by swapping; how often is counted in self.killed. Anybody else who is
         killed has failed.
         """
         for _ in range(TRIES - 1):
             try:
-                return self.run_once(name, command, limit, budget, peak)
+                return self.run_once(name, job, limit, budget, peak)
             except Killed:
                 if name not in self.KERNELS:
                     raise
                 self.killed[name] = self.killed.get(name, 0) + 1
-        return self.run_once(name, command, limit, budget, peak)
+        return self.run_once(name, job, limit, budget, peak)
 
-    def run_once(self, name, command, limit, budget, peak):
+    def run_once(self, name, job, limit, budget, peak):
         """One try of run()."""
         try:
-            return self.run_in(name, command, limit, budget, peak)
+            with self.place(name, limit, budget, peak) as place:
+                return job(place), place.used()
         except NoCgroup as why:
             raise Skip(str(why)) from why
 
-    def run_in(self, name, command, limit, budget, peak):
-        """In a system of this name."""
+    @contextlib.contextmanager
+    def place(self, name, limit, budget, peak):
+        """A system of this name, set up."""
         if name == "none":
-            return execute(command), 0
-        if name == "zram":
-            with Zram(4 * peak) as zram, Cgroup("bench", limit) as cgroup:
-                return execute(command, cgroup.enter), zram.peak()
-        if name == "swapfile":
-            with SwapFile(self.folder, 2 * peak), Cgroup("bench", budget) as cgroup:
-                return execute(command, cgroup.enter), 0
-        mib = budget // MIB
-        if name == "run":
-            return execute([self.uhmm, "run", "--memory", f"{mib}M", "--device", "lz4",
-                            "--", *command]), 0
-        return execute([command[0], f"--explicit={name}", f"--budget={mib}",
-                        *command[1:]]), 0
+            yield Place()
+        elif name == "zram":
+            with Zram(4 * peak) as zram, Cgroup("bench", limit) as cgroup, \
+                    watched(cgroup):
+                yield Place(enter=cgroup.enter, used=zram.peak)
+        elif name == "swapfile":
+            with SwapFile(self.folder, 2 * peak) as _, \
+                    Cgroup("bench", budget) as cgroup, watched(cgroup):
+                yield Place(enter=cgroup.enter)
+        elif name == "run":
+            yield Place([self.uhmm, "run", "--memory", f"{budget // MIB}M", "--device",
+                         "lz4", f"--stats=json:{self.stats()}", "--"])
+        else:
+            yield Place(after=[f"--explicit={name}", f"--budget={budget // MIB}"])
+
+    def stats(self):
+        """The file in which `uhmm run` says what it did; of the last run."""
+        return self.folder / "run-stats.json"

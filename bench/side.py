@@ -12,9 +12,6 @@ The results go to OUT/access.json, and as a table to OUT/access.md.
 """
 import argparse
 import json
-import os
-import platform
-import re
 import statistics
 import sys
 import time
@@ -22,34 +19,13 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from peers import MIB, Failed, Skip, Systems  # noqa: E402
+from children import Failed, Skip, end_with, execute  # noqa: E402
+from peers import Systems  # noqa: E402
+from report import MIB, machine, markdown, number, ratio, say, write  # noqa: E402
 
 CASES = ["512:50:1.26:1", "512:50:2.5:1", "512:50:zeros:1", "512:75:2.5:1",
          "512:50:2.5:2", "4096:50:2.5:1"]
 FIELDS = ("wall_ns", "process_ns", "machine_ns")
-
-
-def say(text):
-    """At once: a run takes long."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def dense(value):
-    """As JSON, the numbers of all rounds on a line."""
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]",
-                  lambda numbers: "[" + " ".join(numbers[1].split()) + "]",
-                  json.dumps(value, indent=1))
-
-
-def machine():
-    """This machine in a few words."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        models = [line.split(":")[1].strip() for line in file
-                  if line.startswith("model name")]
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {"kernel": platform.release(), "processor": models[0] if models else "?",
-            "processors": os.cpu_count(), "memory_mib": pages // MIB,
-            "load": os.getloadavg()[0], "when": time.strftime("%Y-%m-%d")}
 
 
 class Case:
@@ -80,11 +56,14 @@ class Case:
                 f"--content={self.content}", f"--threads={self.threads}",
                 *self.patterns]
 
+    def job(self, place):
+        """Runs it."""
+        return execute(place.command(self.command()), place.enter)
+
     def calibrate(self, systems):
         """The budget that is as much memory as zram's limit and compressed pages."""
         try:
-            _, used = systems.run("zram", self.command(), self.limit, 0,
-                                  self.size * MIB)
+            _, used = systems.run("zram", self.job, self.limit, 0, self.size * MIB)
         except Skip as why:
             self.skipped["zram"] = str(why)
             say(f"zram: {why}; the others' budget is the limit alone")
@@ -97,7 +76,7 @@ class Case:
         if name in self.skipped:
             return
         try:
-            text, _ = systems.run(name, self.command(), self.limit, self.budget,
+            text, _ = systems.run(name, self.job, self.limit, self.budget,
                                   self.size * MIB)
         except Skip as why:
             self.skipped[name] = str(why)
@@ -124,13 +103,9 @@ class Case:
 
     def ratio(self, name, pattern, field):
         """To zram, the median of the rounds' ratios; None: not to be had."""
-        try:
-            ours = self.results[name][pattern][field]
-            theirs = self.results["zram"][pattern][field]
-        except KeyError:
-            return None
-        ratios = [a / b for a, b in zip(ours, theirs) if b > 0]
-        return statistics.median(ratios) if ratios else None
+        numbers = [self.results.get(one, {}).get(pattern, {}).get(field)
+                   for one in (name, "zram")]
+        return ratio(*numbers)
 
     def table(self):
         """In Markdown."""
@@ -138,20 +113,18 @@ class Case:
         ours = [name for name in names if name in ("run", "inline", "thread")]
         head = ["pattern"] + [f"{name}, us" for name in names] + [
             f"{name} / zram{what}" for name in ours for what in ("", ", CPU")]
-        lines = [f"### {self.title()}", "",
-                 f"Limit {self.limit // MIB} MiB, budget {self.budget // MIB} MiB.", "",
-                 "| " + " | ".join(head) + " |",
-                 "|---" + "|--:" * (len(head) - 1) + "|"]
+        rows = []
         for pattern in next(iter(self.results.values()), []):
             cells = [pattern]
             for name in names:
                 wall = statistics.median(self.results[name][pattern]["wall_ns"])
                 cells.append(f"{wall / 1000:.2f}")
-            for name in ours:
-                for field in ("wall_ns", "machine_ns"):
-                    ratio = self.ratio(name, pattern, field)
-                    cells.append(f"{ratio:.2f}" if ratio else "")
-            lines.append("| " + " | ".join(cells) + " |")
+            cells += [number(self.ratio(name, pattern, field)) for name in ours
+                      for field in ("wall_ns", "machine_ns")]
+            rows.append(cells)
+        lines = [f"### {self.title()}", "",
+                 f"Limit {self.limit // MIB} MiB, budget {self.budget // MIB} MiB.", "",
+                 *markdown(head, rows)]
         lines += [f"\n{name} was skipped: {why}" for name, why in self.skipped.items()]
         return "\n".join(lines) + "\n"
 
@@ -191,17 +164,11 @@ def main():
     for name, count in systems.killed.items():
         print(f"{name}: the kernel killed {count} runs for want of memory; they were "
               "run again")
-    (out / "access.md").write_text("\n".join(case.table() for case in cases),
-                                   encoding="utf-8")
-    (out / "access.json").write_text(
-        dense({"machine": here, "rounds": args.rounds, "killed": systems.killed,
-               "cases": [case.as_json() for case in cases]}) + "\n",
-        encoding="utf-8")
+    write(out, "access", "\n".join(case.table() for case in cases),
+          {"machine": here, "rounds": args.rounds, "killed": systems.killed,
+           "cases": [case.as_json() for case in cases]})
     return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except Failed as failure:
-        sys.exit(f"side.py: {failure}")
+    end_with(main, "side.py")

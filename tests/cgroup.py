@@ -65,3 +65,12 @@ class Cgroup:
         with contextlib.suppress(OSError):
             return int(self.peak_file.read_text(encoding="ascii"))
         return None
+
+    def kills(self):
+        """How often its limit has killed; None: this kernel does not say."""
+        for name in ("memory.events", "memory.oom_control"):
+            with contextlib.suppress(OSError):
+                words = (self.path / name).read_text(encoding="ascii").split()
+                if "oom_kill" in words:
+                    return int(words[words.index("oom_kill") + 1])
+        return None
