@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 
 class Interrupted(SystemExit):
@@ -107,8 +108,17 @@ class Child:
             self.popen.returncode = os.waitstatus_to_exitcode(status)
         return self.popen.returncode
 
+    def ends_within(self, seconds):
+        """Has it ended, or does it soon? It is not waited for then."""
+        for _ in range(int(seconds * 50)):
+            if os.waitid(os.P_PID, self.popen.pid,
+                         os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return True
+            time.sleep(0.02)
+        return False
+
     def settle(self):
-        """Waits until it has ended; then nothing if it did well, else one of the above."""
+        """Waits for its end; then nothing if it did well, else one of the above."""
         status, name = self.wait(), " ".join(self.command)
         self.errors.seek(0)
         words = self.errors.read().decode(errors="replace").strip()

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* P(row bit is 0) is a + b; P(column bit is 1), of 4096, is b / (a + b) or d / (c + d). */
+/* P(row bit is 0): a + b. P(column bit is 1), of 4096: b / (a + b) or d / (c + d). */
 #define ROW_ZERO 0.76
 #define COLUMN_ONE_AT_ZERO 1024u
 #define COLUMN_ONE_AT_ONE 853u

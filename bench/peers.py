@@ -152,7 +152,7 @@ class Systems:
 
     def run(self, name, job, limit, budget, peak):
         """
-        What job(place) returns, and the bytes that zram took. peak: of the command, bytes.
+        What job(place) returns, and the bytes that zram took. peak: of the command.
         A peer of the kernel's that is killed is run again, since its limits are not
         always kept by swapping; how often is counted in self.killed. Anybody else who is
         killed has failed.

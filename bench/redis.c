@@ -60,21 +60,28 @@ static uint64_t next_random(uint64_t *state)
 	return *state * UINT64_C(0x2545f4914f6cdd1d);
 }
 
+#define NR_WORDS 64u
+static char words[NR_WORDS][9];
+
+static void make_words(void)
+{
+	unsigned i;
+
+	for (i = 0; i < NR_WORDS; i++)
+		snprintf(words[i], sizeof(words[i]), "%08x", i * 0x9e3779b1u);
+}
+
 /* Words out of 64, with which LZ4 makes about two of one: as text, not as noise. */
 static void make_value(char *value, size_t key, uint32_t version)
 {
 	uint64_t state = (key + 1) * UINT64_C(0x9e3779b97f4a7c15) ^
 			 (version + opt.seed) * UINT64_C(0xbf58476d1ce4e5b9);
 	size_t at, nr;
-	char word[17];
 
 	state |= 1;
 	for (at = 0; at < opt.value_bytes; at += nr) {
-		uint64_t w = next_random(&state) >> 58;
-
-		snprintf(word, sizeof(word), "%08x", (unsigned)(w * 0x9e3779b1u));
 		nr = opt.value_bytes - at < 8 ? opt.value_bytes - at : 8;
-		memcpy(value + at, word, nr);
+		memcpy(value + at, words[next_random(&state) >> 58], nr);
 	}
 }
 
@@ -110,11 +117,11 @@ static void put_bytes(const void *bytes, size_t nr)
 	out.used += nr;
 }
 
-static void put_key(const char *verb, unsigned words, size_t key)
+static void put_key(const char *verb, unsigned nr_words, size_t key)
 {
 	char text[64];
 	int nr = snprintf(text, sizeof(text), "*%u\r\n$3\r\n%s\r\n$%u\r\nkey:%08zu\r\n",
-			  words, verb, KEY_BYTES, key);
+			  nr_words, verb, KEY_BYTES, key);
 
 	put_bytes(text, (size_t)nr);
 }
@@ -136,17 +143,22 @@ static void put_set(size_t key)
 	put_bytes("\r\n", 2);
 }
 
-static char next_byte(void)
+static void take_bytes(char *to, size_t nr)
 {
-	if (in.at == in.used) {
-		ssize_t nr = read(sock, in.bytes, sizeof(in.bytes));
+	size_t part;
 
-		if (nr <= 0)
-			errx(2, "the server has gone");
-		in.at = 0;
-		in.used = (size_t)nr;
+	for (; nr > 0; nr -= part, to += part, in.at += part) {
+		if (in.at == in.used) {
+			ssize_t got = read(sock, in.bytes, sizeof(in.bytes));
+
+			if (got <= 0)
+				errx(2, "the server has gone");
+			in.at = 0;
+			in.used = (size_t)got;
+		}
+		part = in.used - in.at < nr ? in.used - in.at : nr;
+		memcpy(to, in.bytes + in.at, part);
 	}
-	return in.bytes[in.at++];
 }
 
 /* A line of a reply without its end. */
@@ -155,11 +167,11 @@ static void take_line(char *line, size_t size)
 	size_t nr = 0;
 	char c;
 
-	while ((c = next_byte()) != '\r')
+	for (take_bytes(&c, 1); c != '\r'; take_bytes(&c, 1))
 		if (nr + 1 < size)
 			line[nr++] = c;
 	line[nr] = '\0';
-	next_byte();
+	take_bytes(&c, 1);
 }
 
 static void take_ok(size_t key)
@@ -173,7 +185,7 @@ static void take_ok(size_t key)
 
 static void take_value(size_t key, uint32_t version)
 {
-	char line[128], want[VALUE_MAX], got[VALUE_MAX];
+	char line[128], want[VALUE_MAX], got[VALUE_MAX + 2];
 	size_t i;
 
 	take_line(line, sizeof(line));
@@ -181,10 +193,7 @@ static void take_value(size_t key, uint32_t version)
 		warnx("key %zu: its value is %s bytes", key, line);
 		exit(EXIT_WRONG);
 	}
-	for (i = 0; i < opt.value_bytes; i++)
-		got[i] = next_byte();
-	next_byte();
-	next_byte();
+	take_bytes(got, opt.value_bytes + 2);
 	make_value(want, key, version);
 	if (memcmp(want, got, opt.value_bytes) != 0) {
 		warnx("key %zu: wrong bytes", key);
@@ -344,6 +353,7 @@ int main(int argc, char **argv)
 	static const char goodbye[] = "*2\r\n$8\r\nSHUTDOWN\r\n$6\r\nNOSAVE\r\n";
 
 	parse(argc, argv);
+	make_words();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	versions = calloc(opt.nr_keys, sizeof(*versions));
 	if (!versions)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""database.py oltp|scan ROWS NUMBER: sqlite3 with a database in memory.
+
+A table with an index, as sysbench's OLTP has it. oltp: NUMBER transactions of ten rows
+looked up, a range of twenty summed, two rows updated, one of them in the index, and one
+deleted and inserted anew, wherever chance has it. scan: NUMBER times over all rows in
+three ways. Seeded; see phases.py for what it prints.
+"""
+import random
+import sqlite3
+import sys
+import zlib
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz "
+TABLE = """CREATE TABLE t (id INTEGER PRIMARY KEY, k INTEGER NOT NULL,
+                           c TEXT NOT NULL, pad TEXT NOT NULL)"""
+SCANS = ["SELECT count(*), sum(k), sum(length(c) + length(pad)) FROM t",
+         "SELECT k % 7, count(*), min(c), max(pad) FROM t GROUP BY k % 7",
+         "SELECT count(*), sum(id) FROM t WHERE c LIKE '%zz%' OR pad LIKE '%qx%'"]
+
+
+def phase(name):
+    """Tells that it begins."""
+    print("phase", name, flush=True)
+
+
+def text(choose, length):
+    """Words that compress as words do."""
+    return "".join(choose.choices(LETTERS, k=length // 2)).ljust(length, "-")
+
+
+def rows(number, choose):
+    """Of the table."""
+    # Made once: to make 180 random letters a row would take most of the time.
+    texts = [text(choose, 120) for _ in range(4096)]
+    pads = [text(choose, 60) for _ in range(4096)]
+    for i in range(number):
+        yield (i, choose.randrange(number), f"{i:08}{choose.choice(texts)}",
+               choose.choice(pads))
+
+
+class Results:
+    """A checksum of all that was selected."""
+
+    def __init__(self):
+        self.sum = 0
+
+    def add(self, cursor):
+        """All rows that a statement brings."""
+        for row in cursor:
+            self.sum = zlib.crc32(repr(row).encode(), self.sum)
+
+
+def transaction(database, number, choose, results):
+    """As sysbench's."""
+    def anybody():
+        return choose.randrange(number)
+    with database:
+        for _ in range(10):
+            results.add(database.execute("SELECT c FROM t WHERE id = ?", (anybody(),)))
+        first = anybody()
+        results.add(database.execute("SELECT sum(k) FROM t WHERE id BETWEEN ? AND ?",
+                                     (first, first + 19)))
+        database.execute("UPDATE t SET k = ? WHERE id = ?", (anybody(), anybody()))
+        database.execute("UPDATE t SET c = ? WHERE id = ?", (text(choose, 120),
+                                                             anybody()))
+        which = anybody()
+        database.execute("DELETE FROM t WHERE id = ?", (which,))
+        database.execute("INSERT INTO t VALUES (?, ?, ?, ?)",
+                         (which, anybody(), text(choose, 120), text(choose, 60)))
+
+
+def main():
+    """See the head of the file."""
+    what, number, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    choose, results = random.Random(1), Results()
+    database = sqlite3.connect(":memory:")
+    phase("fill")
+    with database:
+        database.execute(TABLE)
+        database.executemany("INSERT INTO t VALUES (?, ?, ?, ?)", rows(number, choose))
+        database.execute("CREATE INDEX by_k ON t (k)")
+    phase("run")
+    for _ in range(times):
+        if what == "oltp":
+            transaction(database, number, choose, results)
+        else:
+            for statement in SCANS:
+                results.add(database.execute(statement))
+    phase("verify")
+    results.add(database.execute("PRAGMA integrity_check"))
+    results.add(database.execute("SELECT count(*), sum(k), max(c), min(pad) FROM t"))
+    phase("end")
+    print("checksum", f"{results.sum:08x}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
