@@ -154,15 +154,23 @@ static struct clocks clocks_now(void)
 				of_clock(CLOCK_PROCESS_CPUTIME_ID), of_machine() };
 }
 
+static uint64_t faults_of(const struct uhmm_stats *stats)
+{
+	return stats->fault_device + stats->fault_probation + stats->fault_zero +
+	       stats->fault_busy;
+}
+
 /* What uhmm did meanwhile, an access; and what it has now. */
 static void print_stats(const struct uhmm_stats *from, double nr)
 {
 	struct uhmm_stats to = { .size = sizeof(to) };
 
 	uhmm_stats_get(space, &to);
-	printf(", \"loaded\": %.4f, \"prefetched\": %.4f, \"in_vain\": %.4f, "
-	       "\"restored\": %.4f, \"isolated\": %.4f, \"stored\": %.4f, "
-	       "\"zeros\": %.4f, \"rss_mib\": %.1f, \"device_mib\": %.1f",
+	printf(", \"faults\": %.4f, \"loaded\": %.4f, \"prefetched\": %.4f, "
+	       "\"in_vain\": %.4f, \"restored\": %.4f, \"isolated\": %.4f, "
+	       "\"stored\": %.4f, \"zeros\": %.4f, \"rss_mib\": %.1f, "
+	       "\"device_mib\": %.1f, \"tables_mib\": %.2f",
+	       (double)(faults_of(&to) - faults_of(from)) / nr,
 	       (double)(to.loaded - from->loaded) / nr,
 	       (double)(to.prefetch - from->prefetch) / nr,
 	       (double)(to.prefetch_vain - from->prefetch_vain) / nr,
@@ -171,7 +179,8 @@ static void print_stats(const struct uhmm_stats *from, double nr)
 	       (double)(to.stored - from->stored) / nr,
 	       (double)(to.fault_zero - from->fault_zero) / nr,
 	       (double)to.rss_anon_bytes / (1 << 20),
-	       (double)to.device_bytes_resident / (1 << 20));
+	       (double)to.device_bytes_resident / (1 << 20),
+	       (double)to.metadata_bytes / (1 << 20));
 }
 
 static uint64_t run_pattern(const struct pattern *p)

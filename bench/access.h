@@ -29,6 +29,7 @@ struct pages {
 };
 
 bool pages_map(struct pages *pages, size_t nr, enum content content);
+void pages_unmap(struct pages *pages);
 /* Writes all of a page. */
 void page_fill(struct pages *pages, size_t i);
 /* Reads a word. True: it has what was written last. */

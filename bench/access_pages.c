@@ -54,6 +54,13 @@ bool pages_map(struct pages *pages, size_t nr, enum content content)
 	return true;
 }
 
+void pages_unmap(struct pages *pages)
+{
+	munmap(pages->base - PAGE, (pages->nr + 2) * PAGE);
+	munmap((char *)pages->writes - PAGE,
+	       pages->nr * sizeof(*pages->writes) + 2 * PAGE);
+}
+
 static bool is_zeros(const struct pages *pages, size_t i)
 {
 	return pages->content == CONTENT_ZEROS && mix(i) % 2 == 0;
