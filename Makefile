@@ -13,7 +13,12 @@ SEED =
 SECONDS = 600
 TARGET =
 ROUNDS = 5
+# What of `make bench`: scripts/bench.sh says what each may be. Nothing: all of it.
+PARTS =
 CASES =
+PROGRAMS =
+PERCENTS =
+OUT =
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -80,9 +85,10 @@ coverage:
 	@scripts/coverage.sh $(if $(UNCOVERED),--uncovered) $(CHECK)/coverage
 
 bench:
-	@scripts/deps.sh check
+	@scripts/deps.sh bench
 	@$(MAKE) --no-print-directory all
-	@ROUNDS=$(ROUNDS) CASES="$(CASES)" scripts/bench.sh $(BUILD)
+	@ROUNDS=$(ROUNDS) PARTS="$(PARTS)" CASES="$(CASES)" PROGRAMS="$(PROGRAMS)" \
+		PERCENTS="$(PERCENTS)" OUT="$(OUT)" scripts/bench.sh $(BUILD)
 
 install: $(BUILD)/build.ninja
 	@meson configure $(BUILD) --prefix=$(PREFIX)
@@ -108,7 +114,8 @@ help:
 	@echo 'make torture  changes of memory while it migrates; SECONDS=$(SECONDS)'
 	@echo 'make programs real programs at half their memory, output compared'
 	@echo 'make judges   tests of zstd, lz4, sqlite3, redis and stress-ng, likewise'
-	@echo 'make bench    measure, beside zram and swap; ROUNDS=$(ROUNDS) CASES='
+	@echo 'make bench    measure, beside zram and swap; ROUNDS=$(ROUNDS) PARTS='
+	@echo '              CASES= PROGRAMS= PERCENTS= OUT=: scripts/bench.sh says more'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR='
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'

@@ -8,12 +8,13 @@
  *   device     of that, what the device says that it takes, the pages' own bytes included
  *   tables     what the space says that its tables and frame owners take
  *   rest       what nobody owns up to: in memory - device - tables. Frames and buffers
- *              that are kept, and what the C library does not give back
+ *              that are kept. Below zero where a table is counted whole, of which the
+ *              kernel has given only the pages that were touched
  *
  * The device ram stores pages as they are, so what it takes more than 4096 is overhead.
  * "sparse" has one page migrated of each 2 MiB, which is the worst for tables.
  *
- * A line of JSON for each. Exit status 1: not all pages were migrated, or came back wrong.
+ * A line of JSON for each. Exit status 1: a page was not migrated; 3: came back wrong.
  */
 #include <err.h>
 #include <stdio.h>

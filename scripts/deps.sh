@@ -3,15 +3,15 @@
 #
 # scripts/deps.sh SET...: sees to it that the packages of a set are installed.
 #
-# Sets: build (make), demo (make demo), check (make check), judges (make judges), dev
-# (make format, coverage of the rules that CONTRIBUTING.md asks for). What is missing is
-# installed with apt, as root or through sudo where sudo needs no password or there is a
-# terminal to ask on. Otherwise it says what is missing and how to get it, and exits 1; so
-# it does when the installation failed. A tool that did not come from a package counts as
-# present.
+# Sets: build (make), demo (make demo), check (make check), judges (make judges), bench
+# (make bench), dev (make format, coverage of the rules that CONTRIBUTING.md asks for).
+# What is missing is installed with apt, as root or through sudo where sudo needs no
+# password or there is a terminal to ask on. Otherwise it says what is missing and how to
+# get it, and exits 1; so it does when the installation failed. A tool that did not come
+# from a package counts as present.
 #
 # No package here starts a service: redis-tools is there for redis-server, which is the
-# same program under another name (tests/meson.build makes the link).
+# same program under another name (who runs it makes the link).
 set -eu
 
 # package [probe]: a command, or =NAME for a pkg-config module.
@@ -53,6 +53,15 @@ packages()
 		strace strace
 		END
 		;;
+	bench)
+		packages build
+		cat <<-END
+		python3 python3
+		redis-tools redis-check-rdb
+		util-linux mkswap
+		mount swapon
+		END
+		;;
 	judges)
 		packages build
 		cat <<-END
@@ -75,7 +84,7 @@ packages()
 		;;
 	*)
 		echo "deps.sh: unknown set '$1'; there are build, demo, check," \
-			"judges, dev" >&2
+			"judges, bench, dev" >&2
 		exit 2
 		;;
 	esac
