@@ -6,9 +6,9 @@
  * R-MAT (Chakrabarti et al., SDM 2004; a, b, c, d = 0.57, 0.19, 0.19, 0.05 as in
  * Graph500), made row by row: what a row's bits are gives the share of all edges that it
  * has, and for each of its edges how likely the bits of the column are. So the edges are
- * written once and in order, and there is no list of them to be sorted. An edge is
- * 4 bytes; a vertex's edges lie side by side. Vertices are not renamed: those with small
- * numbers have most edges.
+ * written once and in order, and there is no list of them to be sorted. An edge is 8
+ * bytes, as igraph has it; a vertex's edges lie side by side. Vertices are not renamed:
+ * those with small numbers have most edges.
  *
  * The search goes along the edges, to whom each vertex has; for PageRank they are those
  * that point at it. What dangles gives its rank to nobody.
@@ -36,14 +36,14 @@ static struct options {
 	uint64_t seed;
 } opt = {
 	.scale = 20,
-	.degree = 72,
+	.degree = 38,
 	.rounds = 3,
 	.seed = 1,
 };
 
 static size_t nr_vertices;
 static uint64_t *first; /* of each vertex, and one more */
-static uint32_t *edges;
+static uint64_t *edges;
 static uint64_t state;
 
 static void *array(size_t nr, size_t size)
@@ -136,11 +136,11 @@ static size_t search(void)
 	while (head < tail) {
 		v = queue[head++];
 		for (i = first[v]; i < first[v + 1]; i++) {
-			uint32_t to = edges[i];
+			size_t to = edges[i];
 
 			if (distance[to] == FAR) {
 				distance[to] = distance[v] + 1;
-				queue[tail++] = to;
+				queue[tail++] = (uint32_t)to;
 			}
 		}
 	}

@@ -148,7 +148,8 @@ class Systems:
 
     def __init__(self, build, folder):
         self.uhmm, self.folder = Path(build) / "uhmm", Path(folder)
-        self.killed = {}
+        # Runs that were killed, by system; and bytes that zram took in the last run.
+        self.killed, self.zram_took = {}, 0
 
     def run(self, name, job, limit, budget, peak):
         """
@@ -182,7 +183,10 @@ class Systems:
         elif name == "zram":
             with Zram(4 * peak) as zram, Cgroup("bench", limit) as cgroup, \
                     watched(cgroup):
-                yield Place(enter=cgroup.enter, used=zram.peak)
+                try:
+                    yield Place(enter=cgroup.enter, used=zram.peak)
+                finally:
+                    self.zram_took = zram.peak()
         elif name == "swapfile":
             with SwapFile(self.folder, 2 * peak) as _, \
                     Cgroup("bench", budget) as cgroup, watched(cgroup):

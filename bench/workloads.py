@@ -116,7 +116,7 @@ class Graph:
         while scale <= 0.5 and size > 12:
             scale, size = scale * 2, size - 1
         self.command = [build / "bench" / "bench-graph", f"--scale={size}",
-                        f"--degree={max(int(76 * scale), 1)}"]
+                        f"--degree={max(int(38 * scale), 1)}"]
 
     def __call__(self, place):
         return run_program(self.command, place)
