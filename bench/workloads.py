@@ -61,8 +61,11 @@ class Redis:
         # Short: the name of a socket has 107 bytes.
         socket = os.path.relpath(self.folder / "redis.socket")
         Path(socket).unlink(missing_ok=True)
+        # Its title would be written over its environment, by which it can be told whose
+        # it is.
         command = [self.server(), "--port", "0", "--unixsocket", socket, "--save", "",
-                   "--appendonly", "no", "--loglevel", "warning"]
+                   "--appendonly", "no", "--loglevel", "warning",
+                   "--set-proc-title", "no"]
         return run_server(command, place, [*self.client, socket])
 
 

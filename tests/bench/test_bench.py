@@ -58,7 +58,7 @@ def results(out, name):
     return json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def small(*names, scale="0.04", percent="50"):
+def small(*names, scale="0.03", percent="50"):
     """Options of programs.py."""
     return ["--scale", scale, "--percent", percent, "--system", "none", "run",
             "--program", *names]
@@ -94,7 +94,7 @@ def programs_measure(out):
 
 def programs_are_short_of_memory(out):
     """What is measured is migration."""
-    run("programs.py", out, *small("sort", scale="0.2", percent="85"))
+    run("programs.py", out, *small("sort", scale="0.15", percent="85"))
     program, = results(out, "programs")["programs"]
     series = program["cases"][0]["results"]["run"]
     check(series["stats"]["stored"][0] > 1000, "stored", series["stats"])
@@ -104,7 +104,7 @@ def programs_are_short_of_memory(out):
 
 def scale_measures(out):
     """All parts."""
-    run("scale.py", out, "--size", "40", "16000000", "--region", "40", "--scale",
+    run("scale.py", out, "--size", "32", "16000000", "--region", "32", "--scale",
         "0.03", "--program", "sort")
     parts = results(out, "scale")["parts"]
     keys = {(row["mib"], row["system"], row["pattern"]) for row in parts["size"]["rows"]}
