@@ -46,6 +46,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/counter.h"
 #include "lib/limits.h"
 #include "lib/os/os.h"
 #include "uhmm/device.h"
@@ -244,40 +245,6 @@ struct huge_allowed {
 	uintptr_t start, end;
 	uint64_t until_ns;
 	bool allowed;
-};
-
-/* ---- counters --------------------------------------------------------------------- */
-
-enum counter {
-	COUNT_FAULT_PROBATION,
-	COUNT_FAULT_DEVICE,
-	COUNT_FAULT_ZERO,
-	COUNT_FAULT_BUSY,
-	COUNT_FAULT_PARKED,
-	COUNT_REFAULT,
-	COUNT_PREFETCH,
-	COUNT_PREFETCH_VAIN,
-	COUNT_ZERO_FILLED,
-	COUNT_ISOLATED,
-	COUNT_ISOLATED_FOLIO,
-	COUNT_RESTORED,
-	COUNT_STORED,
-	COUNT_LOADED,
-	COUNT_STORE_FAILED,
-	COUNT_LOAD_FAILED,
-	COUNT_DROPPED,
-	COUNT_SKIP_PINNED,
-	COUNT_UNSHARED,
-	COUNT_EVENT_FORK,
-	COUNT_EVENT_REMAP,
-	COUNT_EVENT_REMOVE,
-	COUNT_EVENT_UNMAP,
-	COUNT_FORK_HANDOVER,
-	COUNT_FORK_FILLED,
-	COUNT_ISOLATED_DIRECT,
-	COUNT_READER_LOWERED,
-	COUNT_READER_HELD_UP,
-	COUNT_NR,
 };
 
 /* ---- reclaim ---------------------------------------------------------------------- */

@@ -29,7 +29,8 @@ ORDER = ["util", "os", "state", "device", "policy", "migrate", "fault",
 # "store_class" by "store".
 LAYER = {
     "assert": "os", "checksum": "os",
-    "types": "state", "limits": "state", "page": "state", "frame": "state",
+    "types": "state", "limits": "state", "counter": "state",
+    "page": "state", "frame": "state",
     "gate": "state", "notifier": "state", "stat": "state", "trace": "state",
     "budget": "state", "host": "state", "pin": "state", "range": "state",
     "zap": "state", "landed": "state", "grown": "state",
