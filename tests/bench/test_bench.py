@@ -104,7 +104,7 @@ def programs_are_short_of_memory(out):
 
 def scale_measures(out):
     """All parts."""
-    run("scale.py", out, "--size", "32", "16000000", "--region", "32", "--scale",
+    run("scale.py", out, "--size", "64", "16000000", "--region", "64", "--scale",
         "0.03", "--program", "sort")
     parts = results(out, "scale")["parts"]
     keys = {(row["mib"], row["system"], row["pattern"]) for row in parts["size"]["rows"]}
