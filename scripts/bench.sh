@@ -12,7 +12,7 @@
 #   programs  whole programs, likewise (bench/programs.py): ROUNDS times half an hour
 #   scale     what becomes of costs when something grows (bench/scale.py): ROUNDS times a
 #             quarter of an hour
-#   policy    how well what is cold is chosen (bench/policy/run.py), if it is there
+#   policy    how well what is cold is chosen (bench/policy/run.py). Some seconds
 #
 # What cannot be run here is said, and left out: zram and the swap file need root, and no
 # other swap in use. A part that fails does not keep the others from their turn; the exit
@@ -21,8 +21,8 @@
 #
 # ROUNDS: 5. CASES: those of bench/side.py, in its words ("512:50:2.5:1 512:75:2.5:1").
 # PROGRAMS: names of bench/programs.py ("sort graph"). PERCENTS: of their peak
-# ("75 50 30"). OUT: BUILD/bench. There: machine.txt, micro.txt, and of access, programs
-# and scale a .json, a .md and a .svg each.
+# ("75 50 30"). OUT: BUILD/bench. There: machine.txt, micro.txt, policy.md, and of access,
+# programs and scale a .json, a .md and a .svg each.
 set -euo pipefail
 
 build=${1:?usage: bench.sh BUILD}
@@ -94,11 +94,7 @@ scale()
 
 policy()
 {
-	if [ ! -e bench/policy/run.py ]; then
-		echo "bench: no bench/policy here: it is left out"
-		return
-	fi
-	python3 bench/policy/run.py --out "$OUT" "$build"
+	python3 bench/policy/run.py | tee "$OUT/policy.md"
 }
 
 for part in $PARTS; do
