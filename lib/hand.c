@@ -15,9 +15,6 @@
 #include "lib/range.h"
 #include "lib/recent.h"
 
-/* Pages in a row, on average, that are worth as many interrupts as there are rows. */
-#define TOGETHER 8u
-
 /* Windows tried, or scans for more, before the caller sees to its other work. */
 #define LOOKS 64
 

@@ -33,5 +33,7 @@
 #define MESSAGE_BATCH LIMIT(32u, 2u)
 /* Faults of one thread in a row, after which it is one that faults hard. */
 #define HARD_FAULTS LIMIT(64u, 2u)
+/* Pages in a row, on average, that are worth as many interrupts as there are rows. */
+#define TOGETHER LIMIT(8u, 512u)
 
 #endif

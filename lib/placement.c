@@ -16,6 +16,12 @@
 #define OTHERS_MAX 8u
 /* Between two looks where the thread went. */
 #define FOLLOW_NS (MS / 20)
+/*
+ * To follow costs as much as some faults gain. A thread that flees again and again before
+ * it has faulted so often, for the scheduler has better places for it, is let go.
+ */
+#define STAYS_FAULTS 8u
+#define FLIGHTS_MAX 4u
 
 /* Between two looks of the warden. */
 #define TICK_NS (2 * MS)
@@ -120,8 +126,10 @@ static void fault_of(struct uhmm_space *sp, uint32_t tid)
 		return;
 	}
 	p->others -= p->others ? 1 : 0;
-	if (placement_is_low(sp))
+	if (placement_is_low(sp)) {
+		p->stayed++;
 		return;
+	}
 	if (tid != p->tid) {
 		p->tid = tid;
 		p->run = 0;
@@ -153,25 +161,42 @@ void placement_beat(struct uhmm_space *sp)
 	__atomic_store_n(beat, *beat + 1, __ATOMIC_RELAXED);
 }
 
+/* By the reader: to where the thread is now, as long as that is worth it. */
+static bool follow(struct uhmm_space *sp, uint32_t cpu)
+{
+	struct placement *p = &sp->placement;
+	bool moved;
+
+	p->flights = p->stayed < STAYS_FAULTS ? p->flights + 1 : 0;
+	p->stayed = 0;
+	if (p->flights >= FLIGHTS_MAX) {
+		p->flights = 0;
+		raise_reader(sp, true);
+		return false;
+	}
+	uhmm_lock(&p->lock);
+	moved = p->at != 0;
+	if (moved) {
+		set_at(p, cpu + 1);
+		os_lower(&p->place, cpu, true);
+	}
+	uhmm_unlock(&p->lock);
+	return moved;
+}
+
 bool placement_missed(struct uhmm_space *sp)
 {
 	struct placement *p = &sp->placement;
 	uint64_t now = os_now_ns();
-	bool moved;
 	int cpu;
 
 	if (now < p->looked_ns + FOLLOW_NS)
 		return false;
 	p->looked_ns = now;
 	cpu = os_thread_cpu(p->tid);
-	uhmm_lock(&p->lock);
-	moved = p->at && cpu >= 0 && (uint32_t)cpu + 1 != p->at;
-	if (moved) {
-		set_at(p, (uint32_t)cpu + 1);
-		os_lower(&p->place, (uint32_t)cpu, true);
-	}
-	uhmm_unlock(&p->lock);
-	return moved;
+	if (cpu < 0 || (uint32_t)cpu + 1 == __atomic_load_n(&p->at, __ATOMIC_RELAXED))
+		return false;
+	return follow(sp, (uint32_t)cpu);
 }
 
 /* ---- the warden ------------------------------------------------------------------- */

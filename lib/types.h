@@ -576,6 +576,8 @@ struct placement {
 	/* The reader's: the thread that faults, and how often in a row since when. */
 	uint32_t tid, run, others;
 	uint64_t run_ns, looked_ns;
+	/* And since it was followed; and how often it fled soon after that. */
+	uint32_t stayed, flights;
 };
 
 /* ---- the space -------------------------------------------------------------------- */

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define NR ((size_t)16384)
-#define BUDGET ((uint64_t)32 << 20)
 #define MS 1000000L
 
 static long now_ns(void)
@@ -62,19 +61,19 @@ static void skip_where_it_cannot_be(void)
 
 struct board {
 	struct uhmm_space *space;
+	struct uhmm_device *device;
 	char *p;
 	int reader;
-	volatile bool stop;
+	bool stop;    /* atomic, as the next */
 	unsigned low; /* times the reader was seen in the idle class */
 };
 
 static void set_up(struct board *b)
 {
 	skip_where_it_cannot_be();
-	b->space = api_space(UHMM_DELIVERY_THREAD, BUDGET);
-	api_device(b->space, "lz4");
+	b->space = api_space(UHMM_DELIVERY_THREAD, 0);
+	b->device = api_device(b->space, "lz4");
 	b->p = api_map(NR);
-	CHECK_EQ(uhmm_manage(b->space, b->p, NR * PAGE), 0);
 	api_fill(b->p, NR, 1);
 	b->reader = find_thread("uhmm-reader");
 	CHECK(b->reader);
@@ -89,6 +88,12 @@ static void touch_at_random(const struct board *b, unsigned times, unsigned *see
 	}
 }
 
+static void fault_hard(const struct board *b, unsigned *seed)
+{
+	CHECK_EQ(uhmm_migrate(b->space, b->p, NR * PAGE, b->device, NULL, NULL), 0);
+	touch_at_random(b, NR / 4, seed);
+}
+
 static bool is_low(const struct board *b)
 {
 	return sched_getscheduler(b->reader) == SCHED_IDLE;
@@ -98,11 +103,21 @@ static void *watch(void *arg)
 {
 	struct board *b = arg;
 
-	while (!b->stop) {
-		b->low += is_low(b);
+	while (!__atomic_load_n(&b->stop, __ATOMIC_RELAXED)) {
+		__atomic_fetch_add(&b->low, is_low(b), __ATOMIC_RELAXED);
 		usleep(500);
 	}
 	return NULL;
+}
+
+static bool seen_low(const struct board *b)
+{
+	return __atomic_load_n(&b->low, __ATOMIC_RELAXED) != 0;
+}
+
+static void set_stop(struct board *b, bool stop)
+{
+	__atomic_store_n(&b->stop, stop, __ATOMIC_RELAXED);
 }
 
 /* Until the reader was seen lowered; false: not in 20 s. */
@@ -110,9 +125,9 @@ static bool fault_until_low(struct board *b, unsigned *seed)
 {
 	long until = now_ns() + 20000 * MS;
 
-	while (!b->low && now_ns() < until)
-		touch_at_random(b, 1000, seed);
-	return b->low != 0;
+	while (!seen_low(b) && now_ns() < until)
+		fault_hard(b, seed);
+	return seen_low(b);
 }
 
 struct seen {
@@ -144,9 +159,9 @@ TEST(the_reader_is_lowered_and_raised_and_nobody_else)
 	CHECK_EQ(pthread_create(&thread, NULL, watch, &b), 0);
 	if (!fault_until_low(&b, &seed) && geteuid())
 		SKIP("a thread may not be raised again here");
-	b.stop = true;
+	set_stop(&b, true);
 	pthread_join(thread, NULL);
-	CHECK_GT(b.low, 0);
+	CHECK(seen_low(&b));
 	after = look();
 	CHECK(!memcmp(&before, &after, sizeof(before)));
 	/* Nobody faults: it does not stay where it was for that. */
@@ -160,7 +175,7 @@ static void *compute(void *arg)
 {
 	const struct board *b = arg;
 
-	while (!b->stop)
+	while (!__atomic_load_n(&b->stop, __ATOMIC_RELAXED))
 		;
 	return NULL;
 }
@@ -178,8 +193,6 @@ static long late_ns(struct board *b, unsigned *seed)
 
 	CHECK_EQ(sched_getaffinity(0, sizeof(set), &set), 0);
 	nr = CPU_COUNT(&set);
-	b->stop = false;
-	b->low = 0;
 	fault_until_low(b, seed);
 	for (i = 0; i < nr; i++)
 		CHECK_EQ(pthread_create(&busy[i], NULL, compute, b), 0);
@@ -187,7 +200,7 @@ static long late_ns(struct board *b, unsigned *seed)
 	start = now_ns();
 	touch_at_random(b, 20, seed);
 	late = now_ns() - start;
-	b->stop = true;
+	set_stop(b, true);
 	for (i = 0; i < nr; i++)
 		pthread_join(busy[i], NULL);
 	return late;
@@ -202,7 +215,8 @@ TEST(who_faults_beside_others_that_compute_is_not_kept_waiting)
 
 	set_up(&b);
 	for (i = 0; i < 3; i++) {
-		b.stop = false;
+		set_stop(&b, false);
+		__atomic_store_n(&b.low, 0, __ATOMIC_RELAXED);
 		CHECK_EQ(pthread_create(&thread, NULL, watch, &b), 0);
 		l = late_ns(&b, &seed);
 		pthread_join(thread, NULL);

@@ -128,6 +128,8 @@ static unsigned losses(uint32_t delivery, uint32_t times, bool filled)
 	char *p = api_map(NR);
 	unsigned round, lost = 0;
 
+	if (api_fork_stops_threads())
+		SKIP("%s", api_fork_stops_threads());
 	signal(SIGBUS, SIG_DFL); /* not a sanitizer's, before the library's comes */
 	space = api_space(delivery, 0);
 	ram = api_device(space, "ram");
