@@ -19,6 +19,13 @@ static inline bool budget_limited(struct uhmm_space *sp)
 	return budget_limit(sp) != 0;
 }
 
+/* Whoever takes now gets nothing. A moment later there may be room. */
+static inline bool budget_is_out(struct uhmm_space *sp)
+{
+	return budget_limited(sp) && !sp->budget.lend &&
+	       __atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) <= 0;
+}
+
 /* Up to want pages; 0 when there is no room. */
 static inline unsigned budget_take(struct uhmm_space *sp, unsigned want)
 {

@@ -389,7 +389,11 @@ static unsigned bring_stride(struct uhmm_space *sp, uintptr_t addr, int64_t stri
 {
 	unsigned n, loaded;
 
-	for (*ahead = 0, n = 1; n < nr; n++) {
+	/*
+	 * Not where the page itself has to wait for room: what is on probation would come
+	 * back for it again and again, and be all that could have made room.
+	 */
+	for (*ahead = 0, n = 1; n < nr && !budget_is_out(sp); n++) {
 		uintptr_t at = addr + (uintptr_t)((int64_t)n * stride);
 		bool goes_on;
 
