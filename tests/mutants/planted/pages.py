@@ -295,6 +295,35 @@ MUTANTS = [
 		r = hand_isolate_recent(sp, &w->brought);
 """, """
 """),
+    # ---- where, and when --------------------------------------------------------------
+    Mutant("the_reader_stays_low", "lib/placement.c",
+           "the reader stays in the idle class when nobody faults any more", """
+	raise_reader(sp, w->held_up >= TICKS_HELD_UP);
+""", """
+	(void)raise_reader;
+"""),
+    Mutant("raised_where_it_was", "lib/os/os_linux_place.c",
+           "who was lowered is left on the one processor where it was", """
+	r = set_policy(tid, place, false);
+	set_cpus(tid, place->cpus);
+""", """
+	r = set_policy(tid, place, false);
+"""),
+    Mutant("keeping_is_waited_for", "lib/os/os_linux_mem.c",
+           "the reader waits for itself where a page in a frame has been taken away", """
+	long r = sys6(SYS_futex, (long)addr, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0,
+		      (long)addr, FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0));
+""", """
+	long r = 0;
+
+	os_keep(addr);
+"""),
+    Mutant("a_stride_needs_no_room", "lib/fault.c",
+           "what is to make room comes back for a fault that waits for room", """
+	for (*ahead = 0, n = 1; n < nr && !budget_is_out(sp); n++) {
+""", """
+	for (*ahead = 0, n = 1; n < nr; n++) {
+"""),
     # ---- from device to device --------------------------------------------------------
     Mutant("transfer_keeps_the_old_copy", "lib/transfer.c",
            "a page that went to another device stays on the first one too", """
