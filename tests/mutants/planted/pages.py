@@ -318,12 +318,6 @@ MUTANTS = [
 
 	os_keep(addr);
 """),
-    Mutant("a_stride_needs_no_room", "lib/fault.c",
-           "what is to make room comes back for a fault that waits for room", """
-	for (*ahead = 0, n = 1; n < nr && !budget_is_out(sp); n++) {
-""", """
-	for (*ahead = 0, n = 1; n < nr; n++) {
-"""),
     # ---- from device to device --------------------------------------------------------
     Mutant("transfer_keeps_the_old_copy", "lib/transfer.c",
            "a page that went to another device stays on the first one too", """

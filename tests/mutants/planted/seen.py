@@ -5,7 +5,6 @@ Not who must: where it does not see it any more the layers are tried in their or
 is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
-    "a_stride_needs_no_room": "sim_small",
     "all_of_the_makers_name": "test_os_maps",
     "another_mapping": "orders",
     "another_pages_bytes": "fuzz_store",
