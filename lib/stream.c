@@ -100,7 +100,7 @@ static struct stream *in_stride(struct streams *s, uintptr_t addr)
 
 static int8_t *trust_in(struct streams *s, const struct stream *st)
 {
-	unsigned size = 31 - (unsigned)__builtin_clz(st->window / 2);
+	unsigned size = 31 - (unsigned)__builtin_clz(st->window / 2u);
 
 	return &s->trust[st->stride != PAGE_SIZE][size];
 }
@@ -136,12 +136,12 @@ static unsigned next_window(struct streams *s, struct stream *st, uintptr_t addr
 	if (addr == st->last) /* the same fault again */
 		return st->to_come ? 1 : st->window;
 	if (passed < st->to_come) {
-		st->to_come -= (uint32_t)passed;
+		st->to_come -= (uint8_t)passed;
 		return 1;
 	}
 	if (st->window > 1)
 		judge(s, st, true);
-	st->window = st->window * 2 < max ? st->window * 2 : max;
+	st->window = (uint8_t)(st->window * 2u < max ? st->window * 2u : max);
 	if (st->window == 1)
 		return 1;
 	st->to_come = *trust_in(s, st) < 0 ? st->window : 0;
@@ -189,8 +189,8 @@ void stream_filled(struct uhmm_space *sp, uintptr_t addr, unsigned nr, unsigned 
 		if (!st->stride || st->last != addr || st->next != addr)
 			continue;
 		st->next = addr + (uintptr_t)((int64_t)nr * st->stride);
-		st->brought = (uint16_t)(nr - 1);
-		st->loaded = (uint16_t)loaded;
+		st->brought = (uint8_t)(nr - 1);
+		st->loaded = (uint8_t)loaded;
 	}
 	uhmm_unlock(&s->lock);
 }

@@ -280,15 +280,18 @@ struct parked {
 #define STREAM_SIZES 6u
 
 struct stream {
-	uintptr_t last;   /* the fault it began with, or was last followed by */
-	uintptr_t next;   /* where the stream goes on if it is one */
-	int64_t stride;   /* bytes, whole pages */
-	uint32_t window;  /* pages; 1: it has not been followed */
-	uint32_t to_come; /* of them, where they were not brought; else 0 */
-	uint16_t brought; /* beside the page that was touched last */
-	uint16_t loaded;  /* of these, from a device */
+	uintptr_t last; /* the fault it began with, or was last followed by */
+	uintptr_t next; /* where the stream goes on if it is one */
+	int64_t stride; /* bytes, whole pages */
 	uint32_t stamp;
+	uint8_t window;  /* pages; 1: it has not been followed */
+	uint8_t to_come; /* of them, where they were not brought; else 0 */
+	uint8_t brought; /* beside the page that was touched last */
+	uint8_t loaded;  /* of these, from a device */
 };
+
+_Static_assert(UHMM_BATCH_MAX <= UINT8_MAX, "the most of each");
+_Static_assert(sizeof(struct stream) == 32, "all are looked at, for each fault");
 
 struct streams {
 	struct uhmm_lock lock;
