@@ -69,17 +69,36 @@ static void set_at(struct placement *p, uint32_t at)
 		os_keep_off(&p->place, warden, (int)at - 1);
 }
 
-/* By the reader, or by the warden for it. bad: not to be tried again soon. */
-static void raise_reader(struct uhmm_space *sp, bool bad)
+/* Under the lock. bad: not to be tried again soon. */
+static void raise_locked(struct placement *p, bool bad)
+{
+	if (!p->at || os_raise(&p->place, p->reader))
+		return;
+	set_at(p, 0);
+	if (bad)
+		rest(p, os_now_ns());
+}
+
+/* By the reader. */
+static void raise_me(struct uhmm_space *sp)
 {
 	struct placement *p = &sp->placement;
 
 	uhmm_lock(&p->lock);
-	if (p->at && os_raise(&p->place, p->reader) == 0) {
-		set_at(p, 0);
-		if (bad)
-			rest(p, os_now_ns());
+	raise_locked(p, true);
+	uhmm_unlock(&p->lock);
+}
+
+/* By the warden. The reader may have the lock, and be kept from running by all others. */
+static void raise_reader(struct uhmm_space *sp, bool bad)
+{
+	struct placement *p = &sp->placement;
+
+	if (!uhmm_trylock(&p->lock)) {
+		os_raise(&p->place, __atomic_load_n(&p->reader, __ATOMIC_RELAXED));
+		return;
 	}
+	raise_locked(p, bad);
 	uhmm_unlock(&p->lock);
 }
 
@@ -122,7 +141,7 @@ static void fault_of(struct uhmm_space *sp, uint32_t tid)
 
 	if (tid != p->tid && placement_is_low(sp)) {
 		if (++p->others >= OTHERS_MAX)
-			raise_reader(sp, true);
+			raise_me(sp);
 		return;
 	}
 	p->others -= p->others ? 1 : 0;
@@ -171,7 +190,7 @@ static bool follow(struct uhmm_space *sp, uint32_t cpu)
 	p->stayed = 0;
 	if (p->flights >= FLIGHTS_MAX) {
 		p->flights = 0;
-		raise_reader(sp, true);
+		raise_me(sp);
 		return false;
 	}
 	uhmm_lock(&p->lock);
