@@ -332,7 +332,8 @@ unsigned preload_threads(void)
 
 	if (!sp)
 		return !!CTL_LOAD(&self.keeper.tid);
-	return !!CTL_LOAD(&sp->worker.tid) + !!CTL_LOAD(&sp->reader.tid);
+	return !!CTL_LOAD(&sp->worker.tid) + !!CTL_LOAD(&sp->reader.tid) +
+	       !!CTL_LOAD(&sp->placement.warden.tid);
 }
 
 static void ring_keeper(void)

@@ -7,13 +7,16 @@
  * it had (sched(7)), so none is put there without that right. And a program that has put
  * a filter on its system calls (seccomp), for all threads, may have it kill who makes one
  * that it does not expect: then nothing is done here any more.
+ *
+ * Nothing of libc's is called, not strstr() nor memset(), nor may the compiler call that:
+ * where the program is built with a sanitizer it is that one's, which looks into memory
+ * of its own. That is migrated, and it is the reader who comes here.
  */
 #include "lib/os/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <string.h>
 
 #include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
@@ -34,26 +37,55 @@ static long read_text(const char *path, char *text, size_t size)
 	return n;
 }
 
+/* What follows the first `what` in text, or NULL. */
+static const char *after(const char *text, const char *what)
+{
+	unsigned i;
+
+	for (; *text; text++) {
+		for (i = 0; what[i] && text[i] == what[i]; i++)
+			;
+		if (!what[i])
+			return text + i;
+	}
+	return NULL;
+}
+
 /* How many filters of system calls there are; -1: it is not known. */
 static int nr_filters(void)
 {
-	static const char mode[] = "\nSeccomp:\t", nr[] = "\nSeccomp_filters:\t";
 	char text[4096];
 	const char *at;
 
 	if (read_text("/proc/thread-self/status", text, sizeof(text)) <= 0)
 		return -1;
-	at = strstr(text, nr); /* Linux 5.9 */
-	if (at)
-		return (int)os_linux_number(at + sizeof(nr) - 1);
-	at = strstr(text, mode);
-	return at ? (int)os_linux_number(at + sizeof(mode) - 1) : -1;
+	at = after(text, "\nSeccomp_filters:\t"); /* Linux 5.9 */
+	if (!at)
+		at = after(text, "\nSeccomp:\t");
+	return at ? (int)os_linux_number(at) : -1;
 }
 
 /* A container's filter has been there before us, and says no without a kill. */
 static bool is_filtered(const struct os_place *place)
 {
 	return place->filters < 0 || nr_filters() != place->filters;
+}
+
+#define WORDS (OS_PLACE_CPUS / 64)
+
+/* The CPUs of `from` but one, or (from NULL) that one alone. False: there are none. */
+static bool make_mask(uint64_t mask[WORDS], const uint64_t *from, unsigned cpu)
+{
+	uint64_t bit, any = 0;
+	unsigned i;
+
+	for (i = 0; i < WORDS; i++) {
+		bit = cpu / 64 == i ? UINT64_C(1) << cpu % 64 : 0;
+		mask[i] = from ? from[i] & ~bit : bit;
+		any |= mask[i];
+		__asm__ volatile("" : : : "memory"); /* no memset(), no memcpy() */
+	}
+	return any;
 }
 
 static int set_policy(uint32_t tid, const struct os_place *place, bool lowered)
@@ -91,7 +123,8 @@ int os_place_get(struct os_place *place)
 int os_thread_cpu(uint32_t tid)
 {
 	struct os_path path = { 0 };
-	char text[1024], *at;
+	char text[1024];
+	const char *at, *name_end = NULL;
 	long n;
 
 	os_linux_path_add(&path, "/proc/self/task/");
@@ -100,20 +133,24 @@ int os_thread_cpu(uint32_t tid)
 	n = read_text(path.text, text, sizeof(text));
 	if (n <= 0)
 		return n ? (int)n : -EIO;
-	at = strrchr(text, ')');
-	return at && at[1] ? (int)os_linux_stat_field(at + 2, PROCESSOR) : -EIO;
+	/* The name may contain anything. */
+	for (at = text; *at; at++)
+		if (*at == ')')
+			name_end = at;
+	return name_end && name_end[1] ?
+		       (int)os_linux_stat_field(name_end + 2, PROCESSOR) :
+		       -EIO;
 }
 
 int os_lower(const struct os_place *place, uint32_t cpu, bool again)
 {
-	uint64_t mask[OS_PLACE_CPUS / 64] = { 0 };
+	uint64_t mask[WORDS];
 	int r;
 
-	if (cpu >= OS_PLACE_CPUS)
+	if (!make_mask(mask, NULL, cpu))
 		return -ERANGE;
 	if (!again && is_filtered(place))
 		return -EPERM;
-	mask[cpu / 64] |= UINT64_C(1) << cpu % 64;
 	r = set_cpus(0, mask);
 	if (r >= 0 && !again)
 		r = set_policy(0, place, true);
@@ -147,15 +184,9 @@ int os_may_raise(const struct os_place *place)
 
 int os_keep_off(const struct os_place *place, uint32_t tid, int cpu)
 {
-	uint64_t mask[OS_PLACE_CPUS / 64], any = 0;
-	unsigned i;
+	uint64_t mask[WORDS];
 
-	memcpy(mask, place->cpus, sizeof(mask));
-	if (cpu >= 0 && cpu < OS_PLACE_CPUS)
-		mask[cpu / 64] &= ~(UINT64_C(1) << cpu % 64);
-	for (i = 0; i < OS_PLACE_CPUS / 64; i++)
-		any |= mask[i];
-	if (!any)
+	if (!make_mask(mask, place->cpus, cpu < 0 ? OS_PLACE_CPUS : (unsigned)cpu))
 		return -EINVAL;
 	return set_cpus(tid, mask) < 0 ? -ESRCH : 0;
 }
