@@ -40,7 +40,7 @@ void placement_begin(struct uhmm_space *sp)
 {
 	struct placement *p = &sp->placement;
 
-	p->can = os_place_get(&p->place) == 0 && os_nr_cpus() > 1;
+	p->can = os_nr_cpus() > 1 && os_place_get(&p->place) == 0;
 	p->rest_ns = REST_MIN_NS;
 	__atomic_store_n(&p->reader, os_tid(), __ATOMIC_RELEASE);
 }

@@ -375,6 +375,7 @@ struct os_place {
 	uint64_t slice_ns;
 	int32_t filters; /* of system calls: if there are more, nothing is done */
 };
+/* -EOPNOTSUPP: our threads have the program's descriptors. */
 int os_place_get(struct os_place *place);
 /*
  * The calling thread runs on that CPU only, and there only when nobody else wants to run:

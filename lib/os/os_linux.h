@@ -18,6 +18,8 @@
  */
 void os_hide_threads(void);
 
+bool os_linux_are_hidden(void);
+
 /* Forgets what os_attach() opened, without closing it. */
 void os_detach(void);
 

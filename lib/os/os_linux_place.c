@@ -105,12 +105,19 @@ static int set_cpus(uint32_t tid, const uint64_t *mask)
 	return (int)sys3(SYS_sched_setaffinity, tid, OS_PLACE_CPUS / 8, mask);
 }
 
+/*
+ * Not of threads that have the program's descriptors: a file is opened here now and then,
+ * and would have a number that the program has just closed.
+ */
 int os_place_get(struct os_place *place)
 {
 	struct sched_attr_v0 attr = { 0 };
-	long n = sys3(SYS_sched_getaffinity, 0, sizeof(place->cpus), place->cpus);
-	long r = sys4(SYS_sched_getattr, 0, &attr, sizeof(attr), 0);
+	long n, r;
 
+	if (!os_linux_are_hidden())
+		return -EOPNOTSUPP;
+	n = sys3(SYS_sched_getaffinity, 0, sizeof(place->cpus), place->cpus);
+	r = sys4(SYS_sched_getattr, 0, &attr, sizeof(attr), 0);
 	if (n < 0 || r < 0)
 		return (int)(n < 0 ? n : r);
 	place->filters = nr_filters();

@@ -47,6 +47,11 @@ void os_hide_threads(void)
 	hidden = true;
 }
 
+bool os_linux_are_hidden(void)
+{
+	return hidden;
+}
+
 int os_private_files(void)
 {
 	/* What was opened is not in the new table. CLOSE_RANGE_UNSHARE is 1 << 1. */

@@ -91,7 +91,7 @@ SEEN = {
     "the_dead_keep_their_pages": "test_api_shared",
     "the_hand_has_no_turn": "test_policy",
     "the_hand_takes_all": "test_api_streams",
-    "the_reader_stays_low": "test_api_placement",
+    "the_reader_stays_low": "test_placement",
     "told_later_is_forgotten": "orders",
     "torn_folio_loses_a_page": "orders",
     "transfer_keeps_the_old_copy": "orders",

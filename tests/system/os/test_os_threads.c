@@ -359,6 +359,8 @@ TEST(a_thread_that_is_lowered_is_raised_as_it_was)
 	cpu_set_t all, set;
 	uint32_t cpu = 0;
 
+	CHECK_EQ(os_place_get(&mine), -EOPNOTSUPP);
+	os_hide_threads();
 	CHECK_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
 	while (!CPU_ISSET(cpu, &all))
 		cpu++;
@@ -391,6 +393,7 @@ TEST(a_thread_that_is_lowered_is_raised_as_it_was)
 /* A filter may kill who makes a call that it does not expect. */
 TEST(where_system_calls_are_filtered_nothing_is_done)
 {
+	os_hide_threads();
 	CHECK_EQ(os_place_get(&mine), 0);
 	refuse(SYS_sched_setaffinity, 0, 0, EPERM);
 	CHECK_EQ(os_may_raise(&mine), -EPERM);

