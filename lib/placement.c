@@ -17,11 +17,11 @@
 /* Between two looks where the thread went. */
 #define FOLLOW_NS (MS / 20)
 /*
- * To follow costs as much as some faults gain. A thread that flees again and again before
- * it has faulted so often, for the scheduler has better places for it, is let go.
+ * To follow costs as much as so many faults gain. A thread that flees before that, again
+ * and again, for the scheduler has better places for it, is let go when as much was lost.
  */
-#define STAYS_FAULTS 8u
-#define FLIGHTS_MAX 4u
+#define FOLLOW_FAULTS 8u
+#define LOSS_MAX (16 * FOLLOW_FAULTS)
 
 /* Between two looks of the warden. */
 #define TICK_NS (2 * MS)
@@ -186,10 +186,11 @@ static bool follow(struct uhmm_space *sp, uint32_t cpu)
 	struct placement *p = &sp->placement;
 	bool moved;
 
-	p->flights = p->stayed < STAYS_FAULTS ? p->flights + 1 : 0;
+	p->loss += FOLLOW_FAULTS;
+	p->loss -= p->stayed < p->loss ? p->stayed : p->loss;
 	p->stayed = 0;
-	if (p->flights >= FLIGHTS_MAX) {
-		p->flights = 0;
+	if (p->loss >= LOSS_MAX) {
+		p->loss = 0;
 		raise_me(sp);
 		return false;
 	}

@@ -579,8 +579,8 @@ struct placement {
 	/* The reader's: the thread that faults, and how often in a row since when. */
 	uint32_t tid, run, others;
 	uint64_t run_ns, looked_ns;
-	/* And since it was followed; and how often it fled soon after that. */
-	uint32_t stayed, flights;
+	/* And since it was followed; and what following has lost so far, in faults. */
+	uint32_t stayed, loss;
 };
 
 /* ---- the space -------------------------------------------------------------------- */
