@@ -17,8 +17,9 @@
 /* Between two looks where the thread went. */
 #define FOLLOW_NS (MS / 20)
 /*
- * To follow costs as much as so many faults gain. A thread that flees before that, again
- * and again, for the scheduler has better places for it, is let go when as much was lost.
+ * To follow is taken to cost as much as so many faults gain. A thread that flees before
+ * that, again and again, for the scheduler has better places for it, is let go when as
+ * much was lost.
  */
 #define FOLLOW_FAULTS 8u
 #define LOSS_MAX (16 * FOLLOW_FAULTS)
@@ -181,10 +182,9 @@ void placement_beat(struct uhmm_space *sp)
 }
 
 /* By the reader: to where the thread is now, as long as that is worth it. */
-static bool follow(struct uhmm_space *sp, uint32_t cpu)
+static void follow(struct uhmm_space *sp, uint32_t cpu)
 {
 	struct placement *p = &sp->placement;
-	bool moved;
 
 	p->loss += FOLLOW_FAULTS;
 	p->loss -= p->stayed < p->loss ? p->stayed : p->loss;
@@ -192,31 +192,28 @@ static bool follow(struct uhmm_space *sp, uint32_t cpu)
 	if (p->loss >= LOSS_MAX) {
 		p->loss = 0;
 		raise_me(sp);
-		return false;
+		return;
 	}
 	uhmm_lock(&p->lock);
-	moved = p->at != 0;
-	if (moved) {
+	if (p->at) {
 		set_at(p, cpu + 1);
 		os_lower(&p->place, cpu, true);
 	}
 	uhmm_unlock(&p->lock);
-	return moved;
 }
 
-bool placement_missed(struct uhmm_space *sp)
+void placement_missed(struct uhmm_space *sp)
 {
 	struct placement *p = &sp->placement;
 	uint64_t now = os_now_ns();
 	int cpu;
 
 	if (now < p->looked_ns + FOLLOW_NS)
-		return false;
+		return;
 	p->looked_ns = now;
 	cpu = os_thread_cpu(p->tid);
-	if (cpu < 0 || (uint32_t)cpu + 1 == __atomic_load_n(&p->at, __ATOMIC_RELAXED))
-		return false;
-	return follow(sp, (uint32_t)cpu);
+	if (cpu >= 0 && (uint32_t)cpu + 1 != __atomic_load_n(&p->at, __ATOMIC_RELAXED))
+		follow(sp, (uint32_t)cpu);
 }
 
 /* ---- the warden ------------------------------------------------------------------- */

@@ -137,8 +137,7 @@ static int linger(struct linger *l, const int *fds)
 /* The same of one that is lowered: the first is read without asking. */
 static int linger_low(struct uhmm_space *sp, struct linger *l, const int *fds)
 {
-	if (sp->delivery == UHMM_DELIVERY_THREAD)
-		reclaim_read(sp);
+	reclaim_read(sp);
 	l->empty = l->worth ? 0 : l->empty + 1;
 	if (++l->unasked % READS_UNASKED == 0)
 		return os_wait_fds(fds, 2, 0);
@@ -152,7 +151,7 @@ static int linger_low(struct uhmm_space *sp, struct linger *l, const int *fds)
 	return 0;
 }
 
-static int sleep_low(struct uhmm_space *sp, const int *fds)
+static int sleep_until_ready(struct uhmm_space *sp, const int *fds)
 {
 	bool *asleep = &sp->placement.asleep;
 	int ready;
@@ -171,7 +170,7 @@ static int wait_for_work(struct uhmm_space *sp, struct linger *l, const int *fds
 
 	placement_beat(sp);
 	ready = low ? linger_low(sp, l, fds) : linger(l, fds);
-	return ready ? ready : sleep_low(sp, fds);
+	return ready ? ready : sleep_until_ready(sp, fds);
 }
 
 void reader_main(void *arg)
