@@ -6,13 +6,13 @@
  * has nothing to do while the thread runs. On one processor a turn is one switch; on two,
  * an idle processor is woken for each (docs/fault-path.md). So while a thread faults hard
  * the reader is *lowered*: it runs on that thread's processor only, in the idle class.
- * The scheduler then mostly leaves the thread, when it is woken, where it was, and the
- * thread goes ahead of the reader at once. Where it has put the thread on another
- * processor, which was idle, the reader follows. The thread itself is left as the
- * program has it. The worker keeps off that processor.
+ * The scheduler then mostly leaves the thread where it was, when it is woken, and the
+ * thread goes ahead of the reader at once. Where it has put it on another processor,
+ * which was idle, the reader follows. The thread itself is left as the program has it.
+ * The worker keeps off that processor.
  *
- * Under `uhmm run` only: what it takes opens files now and then, and elsewhere our threads
- * have the program's descriptors.
+ * Under `uhmm run` only: what it takes opens files now and then, and elsewhere our
+ * threads have the program's descriptors.
  *
  * What is lowered runs when nobody else wants to, which may be late for the other threads
  * of the program. So the *warden*, a thread of ours that is started the first time it is
