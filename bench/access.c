@@ -265,7 +265,8 @@ static int usage(FILE *to)
 	      "           [--threads=N] [--explicit=inline|thread --budget=MIB\n"
 	      "           [--device=SPEC]] [--seed=N] [PATTERN...]\n"
 	      "Patterns: fill (first, always), sequential, strided, uniform, zipf,\n"
-	      "modify, hotset; by default all.\n",
+	      "modify, hotset, whole (last, always); in the order named, by default "
+	      "all.\n",
 	      to);
 	return to == stdout ? 0 : 2;
 }
@@ -317,32 +318,46 @@ static void parse(int argc, char **argv)
 		errx(2, "--explicit wants a --budget");
 }
 
-static void check_names(char **names)
+static const struct pattern *pattern_of(const char *name)
 {
 	size_t i;
 
-	for (; *names; names++) {
-		for (i = 0; i < NR_PATTERNS && strcmp(*names, patterns[i].name); i++)
-			;
-		if (i == NR_PATTERNS)
-			errx(2, "'%s' is no pattern; see --help", *names);
-	}
+	for (i = 0; i < NR_PATTERNS; i++)
+		if (strcmp(name, patterns[i].name) == 0)
+			return &patterns[i];
+	return NULL;
 }
 
-static bool is_wanted(const struct pattern *p, char **names)
+static void check_names(char **names)
 {
-	if (p->act == ACT_FILL || p->act == ACT_WHOLE || !*names)
-		return true;
 	for (; *names; names++)
-		if (strcmp(*names, p->name) == 0)
-			return true;
-	return false;
+		if (!pattern_of(*names))
+			errx(2, "'%s' is no pattern; see --help", *names);
+}
+
+static bool is_end(const struct pattern *p)
+{
+	return p->act == ACT_FILL || p->act == ACT_WHOLE;
+}
+
+/* Fills; the patterns in the order in which they are named; reads and compares all. */
+static uint64_t run_patterns(char **names)
+{
+	uint64_t wrong = run_pattern(pattern_of("fill"));
+	size_t i;
+
+	for (i = 0; !*names && i < NR_PATTERNS; i++)
+		if (!is_end(&patterns[i]))
+			wrong += run_pattern(&patterns[i]);
+	for (; *names; names++)
+		if (!is_end(pattern_of(*names)))
+			wrong += run_pattern(pattern_of(*names));
+	return wrong + run_pattern(pattern_of("whole"));
 }
 
 int main(int argc, char **argv)
 {
-	uint64_t wrong = 0;
-	size_t i;
+	uint64_t wrong;
 
 	parse(argc, argv);
 	check_names(argv + optind);
@@ -351,9 +366,7 @@ int main(int argc, char **argv)
 		err(2, "no memory for %zu pages", opt.nr_pages);
 	if (opt.explicit)
 		make_space();
-	for (i = 0; i < NR_PATTERNS; i++)
-		if (is_wanted(&patterns[i], argv + optind))
-			wrong += run_pattern(&patterns[i]);
+	wrong = run_patterns(argv + optind);
 	if (space && uhmm_space_destroy(space))
 		errx(1, "the space was not destroyed");
 	if (wrong)

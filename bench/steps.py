@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a fault goes: runs bench-access under perf, and sorts its samples.
 
-    steps.py BUILD     a build with -Dc_args='-fno-omit-frame-pointer'
+    steps.py BUILD [PATTERN]   a build with -Dc_args='-fno-omit-frame-pointer'; one of
+                               bench-access's patterns, uniform if not said
 
-Pages of 512 MiB are touched at random, in 363 MiB. What is sorted are samples of the
+Pages of 512 MiB are touched, at random for one, in 363 MiB. What is sorted are samples of the
 thread that resolves the faults while they are touched: by the first line of the table
 below of which the stack has one of the functions. Microseconds a fault are that share of
 the thread's time on a processor, by the faults of this time. The rate of perf is that of
@@ -19,11 +20,11 @@ from collections import Counter
 from pathlib import Path
 
 RATE = 4999
-BENCH = ["--size=512", "--content=2.5", "--budget=363", "uniform"]
+BENCH = ["--size=512", "--content=2.5", "--budget=363"]
 
 # Step, functions of which one is on the stack, others of which none is.
 INLINE = [
-    ("isolating other pages", "reclaim_direct", ""),
+    ("isolating other pages", "reclaim_direct|isolate_asked|hand_isolate", ""),
     ("moving back from probation", "restore_page_inside|restore_page", ""),
     ("UFFDIO_COPY", "os_uffd_copy", ""),
     ("load: decompress and check", "lz4_submit", "uhmm_store_free"),
@@ -78,19 +79,20 @@ def step_of(table, frames):
     return "the program itself"
 
 
-def run(build, delivery, table, thread):
+def run(build, delivery, table, thread, pattern):
     """One delivery's table."""
     with tempfile.TemporaryDirectory() as folder:
         data = f"{folder}/perf.data"
         out = subprocess.run(["perf", "record", "-q", "-e", "cpu-clock", "-F", str(RATE),
                               "-g", "-o", data, build / "bench" / "bench-access",
-                              f"--explicit={delivery}", *BENCH], check=True, text=True,
-                             stdout=subprocess.PIPE).stdout
+                              f"--explicit={delivery}", *BENCH, pattern], check=True,
+                             text=True, stdout=subprocess.PIPE).stdout
         all_of = list(samples(data))
-    line = next(json.loads(text) for text in out.splitlines() if '"uniform"' in text)
+    line = next(json.loads(text) for text in out.splitlines()
+                if f'"{pattern}"' in text)
     faults = line["loaded"] - line["prefetched"] + line["restored"]
     ns_fault = line["wall_ns"] / faults
-    touched = [at for _, at, frames in all_of if "page_read" in frames]
+    touched = [at for _, at, frames in all_of if {"page_read", "page_modify"} & set(frames)]
     start, end = min(touched), max(touched)
     steps = Counter(step_of(table, frames) for comm, at, frames in all_of
                     if comm == thread and start <= at <= end)
@@ -105,11 +107,11 @@ def run(build, delivery, table, thread):
 
 def main():
     """Both deliveries."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    build = Path(sys.argv[1])
-    run(build, "inline", INLINE, "bench-access")
-    run(build, "thread", THREAD, "uhmm-reader")
+    build, pattern = Path(sys.argv[1]), (*sys.argv[2:], "uniform")[0]
+    run(build, "inline", INLINE, "bench-access", pattern)
+    run(build, "thread", THREAD, "uhmm-reader", pattern)
 
 
 if __name__ == "__main__":

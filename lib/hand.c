@@ -188,6 +188,16 @@ static void keep_own(struct hand *hand)
 		hand->at = own.full;
 }
 
+static bool is_scattered(const struct hand *hand)
+{
+	uint64_t pages = 0;
+	int i;
+
+	for (i = 0; i < hand->nr; i++)
+		pages += hand->extent[i].nr_pages;
+	return pages < (uint64_t)hand->nr * TOGETHER;
+}
+
 /*
  * Finds more present pages; maybe none that are wanted yet. False: there are none from
  * here to the end.
@@ -219,6 +229,7 @@ static bool find_more(struct uhmm_space *sp, struct hand *hand)
 		hand->forks = nr_forks(sp);
 		if (own_only(hand))
 			keep_own(hand);
+		hand->scattered = is_scattered(hand);
 		if (hand->nr && !hand->listed)
 			keep_threads(sp, hand);
 		return true;
@@ -438,16 +449,6 @@ static uint64_t nr_unshared(const struct uhmm_space *sp)
 bool hand_is_light(const struct hand *hand)
 {
 	return !hand->look && !hand->shared;
-}
-
-bool hand_is_scattered(const struct hand *hand)
-{
-	uint64_t pages = 0;
-	int i;
-
-	for (i = 0; i < hand->nr; i++)
-		pages += hand->extent[i].nr_pages;
-	return pages < (uint64_t)hand->nr * TOGETHER;
 }
 
 int hand_isolate(struct uhmm_space *sp, struct hand *hand, enum hand_pace pace)

@@ -25,6 +25,7 @@ struct hand {
 	uintptr_t end;       /* where it wraps; 0: at the end of all memory */
 	uint32_t offset;     /* pages of it done */
 	uint32_t group[2];   /* being filled, by executable, or GROUP_NIL */
+	bool scattered;      /* what was found last lies in short runs */
 	bool copied;         /* what was isolated last, from what fork shares */
 	uint64_t forks;      /* of this process, when the extents were found */
 	uint32_t refused;    /* space->nr_refused when this revolution began */
@@ -54,8 +55,6 @@ enum hand_pace {
 
 /* Whether who faults may be asked for this. */
 bool hand_is_light(const struct hand *hand);
-/* What was found last lies in short runs. The owner of the hand asks. */
-bool hand_is_scattered(const struct hand *hand);
 
 /*
  * Isolates up to one group of pages (or one folio). Returns how many, 0 if it met none

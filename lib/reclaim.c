@@ -51,8 +51,12 @@
 /* What lasts as long is worth a line. */
 #define SAY_NS (250 * MS)
 
-/* For as long as this a fault is waited for, and then none for longer and longer. */
+/*
+ * For as long as this a fault is waited for, and then none for longer and longer; for
+ * what is left to isolate, once some was.
+ */
 #define ASK_NS (MS / 5)
+#define ASK_MORE_NS MS
 #define ALONE_MAX_NS (50 * MS)
 
 /* Groups or folios isolated before one is stored, above the watermark `hurry`. */
@@ -88,6 +92,7 @@ struct worker {
 	uint32_t to_take;     /* of them so many, or as many as he finds; atomic */
 	uint32_t seen_taken;  /* when that was looked at last, and changed */
 	uint64_t asked_ns;    /* and when that was */
+	uint64_t wait_ns;     /* so long it may not change */
 	uint64_t alone_until; /* nobody is asked before that */
 	uint64_t alone_ns;    /* for so long, last time */
 	bool waiting;         /* for who was asked */
@@ -340,6 +345,11 @@ static bool is_anybody_there(const struct uhmm_space *sp)
 	return sp->delivery == UHMM_DELIVERY_INLINE || placement_is_low(sp);
 }
 
+static bool is_asking(const struct worker *w)
+{
+	return __atomic_load_n(&w->ask, __ATOMIC_RELAXED) != ASK_NONE;
+}
+
 /* Would it be of use if somebody else isolated? */
 static bool to_be_asked(struct uhmm_space *sp)
 {
@@ -348,7 +358,7 @@ static bool to_be_asked(struct uhmm_space *sp)
 
 	if (!uhmm_trylock(&w->hand_lock))
 		return false; /* who was asked is late */
-	use = may_fault(sp) && hand_is_scattered(&w->hand);
+	use = may_fault(sp) && w->hand.scattered;
 	uhmm_unlock(&w->hand_lock);
 	return use;
 }
@@ -361,8 +371,9 @@ static bool is_vain(struct worker *w, uint64_t now)
 	if (taken != w->seen_taken) {
 		w->seen_taken = taken;
 		w->asked_ns = now;
+		w->wait_ns = ASK_MORE_NS;
 	}
-	return now >= w->asked_ns + ASK_NS;
+	return now >= w->asked_ns + w->wait_ns;
 }
 
 /*
@@ -390,6 +401,7 @@ static bool ask(struct uhmm_space *sp, int64_t surplus, int *taken)
 		__atomic_store_n(&w->to_take, (uint32_t)surplus, __ATOMIC_RELAXED);
 		w->seen_taken = __atomic_load_n(&w->taken, __ATOMIC_RELAXED);
 		w->asked_ns = now;
+		w->wait_ns = ASK_NS;
 	} else if (is_vain(w, now)) {
 		w->alone_until = now + w->alone_ns;
 		w->alone_ns *= w->alone_ns < ALONE_MAX_NS ? 2 : 1;
@@ -471,10 +483,9 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	unsigned progress = 0;
 	int r = 0;
 
-	w->waiting = false;
 	if (hurry)
 		progress = stop_growth(sp);
-	if (!progress && (hurry || probation < target || !probation)) {
+	if (!progress && (hurry || probation < target || !probation || is_asking(w))) {
 		/* What streams brought lies together. */
 		if (hurry ||
 		    policy_recent_due(recent_pages(sp), sp->budget.usage_pages) ||
@@ -485,6 +496,9 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 		if (r > 0)
 			progress = (unsigned)r;
 	}
+	/* Where this runs too, who isolates has to interrupt it for each page. */
+	if (w->waiting)
+		return 0;
 	/* Store when probation has its share, or when nothing more can be isolated. */
 	if (hurry || probation >= target || (r > 0 && w->hand.copied) || r == -ENOENT ||
 	    (r == 0 && w->idle_steps > 16))
@@ -596,6 +610,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	bool fenced = true;
 	uint64_t sleep_ns;
 
+	w->waiting = false;
 	placement_heed(sp);
 	frames_trim(sp);
 	host_pages_trim();
@@ -623,8 +638,8 @@ static uint64_t worker_step(struct uhmm_space *sp)
 			return 10 * MS;
 	}
 	set_room(sp, &wm);
-	if (w->reclaiming && w->waiting && !progress)
-		return ASK_NS;
+	if (w->waiting)
+		return w->wait_ns;
 	if (w->reclaiming || w->unswept.nr)
 		return 0;
 	frame_empty_trash(sp);
@@ -676,7 +691,7 @@ void reclaim_main(void *arg)
 		gate_leave(&sp->world, shard);
 		if (!sleep_ns)
 			continue;
-		if (sp->w->waiting && sleep_ns == ASK_NS)
+		if (sp->w->waiting)
 			__atomic_store_n(&sp->w->ask, ASK_OPEN, __ATOMIC_RELEASE);
 		end_with_program(sp);
 		os_wait(&sp->work, seen, (int64_t)sleep_ns);
