@@ -5,9 +5,9 @@
     steps.py BUILD [PATTERN]   a build with -Dc_args='-fno-omit-frame-pointer'; one of
                                bench-access's patterns, uniform if not said
 
-Pages of 512 MiB are touched, at random for one, in 363 MiB. What is sorted are samples of the
-thread that resolves the faults while they are touched: by the first line of the table
-below of which the stack has one of the functions. Microseconds a fault are that share of
+Pages of 512 MiB are touched, at random for one, in 363 MiB. What is sorted are samples
+of the thread that resolves the faults while they are touched: by the first line of the
+table below of which the stack has one of the functions. Microseconds a fault are that share of
 the thread's time on a processor, by the faults of this time. The rate of perf is that of
 a clock: no counter of cycles is needed, and virtual machines have none.
 """
@@ -92,7 +92,8 @@ def run(build, delivery, table, thread, pattern):
                 if f'"{pattern}"' in text)
     faults = line["loaded"] - line["prefetched"] + line["restored"]
     ns_fault = line["wall_ns"] / faults
-    touched = [at for _, at, frames in all_of if {"page_read", "page_modify"} & set(frames)]
+    touched = [at for _, at, frames in all_of
+               if {"page_read", "page_modify"} & set(frames)]
     start, end = min(touched), max(touched)
     steps = Counter(step_of(table, frames) for comm, at, frames in all_of
                     if comm == thread and start <= at <= end)

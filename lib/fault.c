@@ -463,22 +463,9 @@ entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,
 
 /* ---- probation -------------------------------------------------------------------- */
 
-/* The frame of a page if it is in PROBATION as a page of its own. */
-static bool on_probation(struct uhmm_space *sp, uintptr_t addr, entry_t *e)
-{
-	unsigned shard = gate_enter(&sp->gate);
-	struct chunk *chunk;
-	bool folio;
-	entry_t *entry = find_entry(sp, addr, &chunk, &folio);
-
-	*e = entry && !folio ? entry_load(entry) : 0;
-	gate_leave(&sp->gate, shard);
-	return entry_state(*e) == PAGE_PROBATION;
-}
-
 /*
- * A stream goes on through pages on probation, and takes those ahead along: a move each
- * is less than a fault. They come back as warm as they left.
+ * A stream goes on through pages on probation, and takes those ahead along: to move a few
+ * is less than a fault.
  */
 static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 			     struct fault_buf *buf)
@@ -488,7 +475,7 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 	int r;
 
 	window = stream_window(sp, addr, buf->nr_pages, &stride);
-	r = restore_page_inside(sp, addr, entry_payload(e), hotter(e));
+	r = restore_touched(sp, addr, entry_payload(e), hotter(e));
 	gate_leave(&sp->gate, shard);
 	if (r)
 		return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
@@ -498,14 +485,8 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 		stream_filled(sp, addr, n, ahead);
 		return 0;
 	}
-	for (n = 1; n < window; n++) {
-		uintptr_t at = addr + n * PAGE_SIZE;
-
-		if (!on_probation(sp, at, &e) ||
-		    restore_page(sp, at, entry_payload(e), entry_hot(e)))
-			break;
-	}
-	stream_filled(sp, addr, n, 0);
+	n = window > 1 ? bring_probation(sp, addr + PAGE_SIZE, window - 1) : 0;
+	stream_filled(sp, addr, n + 1, 0);
 	return 0;
 }
 

@@ -46,6 +46,12 @@ static inline bool tell_load(struct uhmm_space *sp, unsigned device, uintptr_t a
 	       notifier_begin(sp, addr, addr + nr * PAGE_SIZE, UHMM_EVENT_MIGRATE, NULL);
 }
 
+/*
+ * Brings back pages on probation from addr on, at most nr: how many. They are as warm as
+ * they left.
+ */
+unsigned bring_probation(struct uhmm_space *sp, uintptr_t addr, unsigned nr);
+
 /* The entry that speaks for addr: its folio's, its own, or NULL. The gate is entered. */
 entry_t *find_entry(struct uhmm_space *sp, uintptr_t addr, struct chunk **chunk,
 		    bool *folio);

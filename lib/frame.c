@@ -58,7 +58,7 @@ uint32_t frame_group_open(struct uhmm_space *sp, bool executable)
 {
 	uint32_t g = group_open(sp, executable);
 
-	if (g == GROUP_NIL && frames_drop_spares(sp))
+	if (g == GROUP_NIL && frames_drop_unneeded(sp))
 		g = group_open(sp, executable);
 	return g;
 }
@@ -162,6 +162,62 @@ void frame_release(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 		      which_first(nr) << slot % GROUP_PAGES);
 }
 
+/* ---- left ------------------------------------------------------------------------- */
+
+/* So many of a group: what is left is memory, and nobody has any use for it. */
+#define LEFT_MAX (GROUP_PAGES / 4)
+
+bool frame_may_leave(struct uhmm_space *sp, uint64_t slot)
+{
+	struct frame_group *group = frame_group(sp, (uint32_t)(slot / GROUP_PAGES));
+	uint64_t left = __atomic_load_n(&group->left, __ATOMIC_RELAXED);
+
+	return sp->frames.leaves && (unsigned)__builtin_popcountll(left) < LEFT_MAX;
+}
+
+void frame_leave(struct uhmm_space *sp, uint64_t slot)
+{
+	struct frame_group *group = frame_group(sp, (uint32_t)(slot / GROUP_PAGES));
+
+	/* Before the slot is present no more: after that the group may be freed. */
+	__atomic_fetch_or(&group->left, UINT64_C(1) << slot % GROUP_PAGES,
+			  __ATOMIC_RELAXED);
+	frame_release(sp, slot, 1);
+}
+
+static uint32_t left_take(struct frames *f)
+{
+	uint32_t g;
+
+	if (__atomic_load_n(&f->left_group, __ATOMIC_RELAXED) == GROUP_NIL)
+		return GROUP_NIL;
+	uhmm_lock(&f->lock);
+	g = f->left_group;
+	if (g != GROUP_NIL) {
+		__atomic_store_n(&f->left_group, f->group[g].next, __ATOMIC_RELAXED);
+		f->group[g].kind = GROUP_OPEN;
+	}
+	uhmm_unlock(&f->lock);
+	return g;
+}
+
+bool frames_drop_left(struct uhmm_space *sp)
+{
+	struct frames *f = &sp->frames;
+	bool any = false;
+	uint32_t g;
+
+	for (; (g = left_take(f)) != GROUP_NIL; any = true) {
+		trash_pages(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES),
+			    f->group[g].left, group_is_executable(f, g));
+		f->group[g].left = 0;
+		uhmm_lock(&f->lock);
+		group_free(f, g);
+		uhmm_unlock(&f->lock);
+	}
+	return any;
+}
+
 /* ---- dropping --------------------------------------------------------------------- */
 
 void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr)
@@ -171,13 +227,16 @@ void frame_unshare(struct uhmm_space *sp, uint64_t slot, unsigned nr)
 
 void frame_drop(struct uhmm_space *sp, uint32_t g, uint64_t mask)
 {
+	uint64_t all;
+
 	/* Then the group need not be the caller's any more. */
 	if (!mask)
 		return;
-	if (frame_group_keep(sp, g, mask))
-		clear_present(sp, g, mask);
-	else
-		frame_drop_now(sp, g, mask);
+	all = mask | __atomic_exchange_n(&frame_group(sp, g)->left, 0, __ATOMIC_RELAXED);
+	if (!frame_group_keep(sp, g, all))
+		trash_pages(sp, frame_addr(sp, (uint64_t)g * GROUP_PAGES), all,
+			    group_is_executable(&sp->frames, g));
+	clear_present(sp, g, mask);
 }
 
 void frame_drop_now(struct uhmm_space *sp, uint32_t g, uint64_t mask)
@@ -197,6 +256,7 @@ int frames_init(struct uhmm_space *sp, uint64_t limit_pages)
 	int r = -ENOMEM;
 
 	f->nr_groups = blocks * BLOCK_GROUPS;
+	f->leaves = os_nr_cpus() > 1;
 	f->base = os_reserve(size);
 	f->trash = os_reserve(TRASH_SIZE);
 	f->group = uhmm_host_map(f->nr_groups * sizeof(*f->group));
@@ -213,7 +273,7 @@ int frames_init(struct uhmm_space *sp, uint64_t limit_pages)
 	if (r)
 		goto fail;
 	f->free_group[0] = f->free_group[1] = GROUP_NIL;
-	f->probation_head = f->probation_tail = GROUP_NIL;
+	f->probation_head = f->probation_tail = f->left_group = GROUP_NIL;
 	f->spare[0].head = f->spare[1].head = GROUP_NIL;
 	for (b = 0; b < BLOCK_KINDS; b++)
 		f->free_block[b] = GROUP_NIL;

@@ -12,7 +12,8 @@
  * becomes one kind or the other while it is empty, when there is none of that kind.
  *
  * A slot is named by its index in the area. A slot is *present* from the moment its page
- * was moved in until it was moved back or dropped.
+ * was moved in until it was moved back or dropped. A page that was copied back may be
+ * *left* in its slot for a while, memory that nobody needs.
  * What is dropped goes to the trash, see frame_trash.h.
  */
 #ifndef UHMM_FRAME_H
@@ -163,11 +164,21 @@ bool frame_spare_room(struct uhmm_space *sp, unsigned pages);
 bool frame_group_keep(struct uhmm_space *sp, uint32_t group, uint64_t mask);
 /* What was not needed since the last time is dropped. */
 void frames_trim(struct uhmm_space *sp);
-/* All of it; false: there was nothing. */
-bool frames_drop_spares(struct uhmm_space *sp);
+/* All of it, and what was left; false: there was nothing. */
+bool frames_drop_unneeded(struct uhmm_space *sp);
 
 /* The pages of nr slots of a group, from this one on, were moved back to the program. */
 void frame_release(struct uhmm_space *sp, uint64_t slot, unsigned nr);
+/*
+ * May the page of a slot, on probation, be copied back and stay? To move one makes every
+ * other processor that runs the program forget where it was; what is left goes when the
+ * rest of its group does, at once.
+ */
+bool frame_may_leave(struct uhmm_space *sp, uint64_t slot);
+/* It was. */
+void frame_leave(struct uhmm_space *sp, uint64_t slot);
+/* Drops what was left in groups that hold nothing else. False: there was nothing. */
+bool frames_drop_left(struct uhmm_space *sp);
 /* The pages of these slots of a group are not needed any more. */
 void frame_drop(struct uhmm_space *sp, uint32_t group, uint64_t mask);
 /* The same where their slots are to be filled again: they are empty after this. */

@@ -18,7 +18,7 @@ uint32_t frame_folio_open(struct uhmm_space *sp)
 							    BLOCK_EXECUTABLE };
 	uint32_t b = block_take(sp, order);
 
-	if (b == GROUP_NIL && frames_drop_spares(sp))
+	if (b == GROUP_NIL && frames_drop_unneeded(sp))
 		b = block_take(sp, order);
 	return b == GROUP_NIL ? GROUP_NIL : b * BLOCK_GROUPS;
 }

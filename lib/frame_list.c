@@ -104,7 +104,14 @@ bool group_on_list(struct frames *f, uint32_t g)
 	return f->probation_head == g || f->group[g].prev != GROUP_NIL;
 }
 
-/* When all groups of a block are free the block is, and can hold a folio again. */
+static void left_push(struct frames *f, uint32_t g)
+{
+	f->group[g].kind = GROUP_LEFT;
+	f->group[g].prev = GROUP_NIL;
+	f->group[g].next = f->left_group;
+	__atomic_store_n(&f->left_group, g, __ATOMIC_RELAXED);
+}
+
 void group_free(struct frames *f, uint32_t g)
 {
 	struct frame_block *block = block_of(f, g);
@@ -112,6 +119,10 @@ void group_free(struct frames *f, uint32_t g)
 
 	if (f->group[g].stale) {
 		spare_push(f, g, GROUP_SPARE);
+		return;
+	}
+	if (__atomic_load_n(&f->group[g].left, __ATOMIC_ACQUIRE)) {
+		left_push(f, g);
 		return;
 	}
 	f->group[g].kind = GROUP_FREE;

@@ -22,7 +22,8 @@ void probation_unlink(struct frames *f, uint32_t g);
 /* On the probation list; one that its storer took is the head of nothing. */
 bool group_on_list(struct frames *f, uint32_t g);
 /*
- * A group that is stale becomes a spare one. When all groups of a block are free the
+ * A group that is stale becomes a spare one; one where something was left waits for
+ * frames_drop_left(). When all groups of a block are free the
  * block is, and can hold a folio again.
  */
 void group_free(struct frames *f, uint32_t g);

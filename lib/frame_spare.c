@@ -117,10 +117,11 @@ static uint32_t drop_folios(struct uhmm_space *sp, uint32_t nr)
 	return done;
 }
 
-bool frames_drop_spares(struct uhmm_space *sp)
+bool frames_drop_unneeded(struct uhmm_space *sp)
 {
 	bool any = __atomic_load_n(&sp->frames.spare_pages, __ATOMIC_RELAXED);
 
+	any |= frames_drop_left(sp);
 	drop_groups(sp, UINT32_MAX);
 	drop_folios(sp, UINT32_MAX);
 	return any;
@@ -191,9 +192,10 @@ void frames_trim(struct uhmm_space *sp)
 	struct frames *f = &sp->frames;
 
 	if (budget_limited(sp)) {
-		frames_drop_spares(sp);
+		frames_drop_unneeded(sp);
 		return;
 	}
+	frames_drop_left(sp);
 	if (!__atomic_load_n(&f->spare_pages, __ATOMIC_RELAXED))
 		return;
 	drop_groups(sp, least(f, false));

@@ -38,7 +38,7 @@ struct hand {
 	/* Memory the kernel writes when a thread ends: never isolated. */
 	struct range keep[HAND_THREADS]; /* found with the extents */
 	uint32_t nr_keep;
-	bool listed; /* not anew with the extents */
+	bool listed;                     /* not anew with the extents */
 	uint64_t held[CHUNK_PAGES / 64]; /* bits: pages of the chunk that is taken from */
 	uintptr_t chunk;
 };

@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "lib/assert.h"
+#include "lib/budget.h"
 #include "lib/device.h"
 #include "lib/folio.h"
 #include "lib/frame.h"
@@ -307,8 +308,34 @@ int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
 	return 0;
 }
 
-int restore_page_inside(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
-			unsigned hot)
+/*
+ * A page that is moved has to be forgotten by every other processor that runs the
+ * program, also by those that are idle (Linux 6.18): that takes longer than to copy it,
+ * and the worker is there to be interrupted where pages come back (docs/fault-path.md).
+ * A copy is more memory for a while: none where there is no room for that.
+ *
+ * Not of what may have been marked free, and taken by the kernel: this would wait for the
+ * reader, which may be us.
+ */
+static bool copy_back(struct uhmm_space *sp, uintptr_t addr, uint64_t slot)
+{
+	if (!frame_may_leave(sp, slot) || !budget_take(sp, 1))
+		return false;
+	if ((sp->delivery == UHMM_DELIVERY_INLINE ||
+	     os_keep_now(frame_bytes(sp, slot)) == 0) &&
+	    os_uffd_copy(sp->uffd, addr, frame_bytes(sp, slot), PAGE_SIZE) > 0) {
+		frame_leave(sp, slot);
+		return true;
+	}
+	budget_return(sp, 1);
+	return false;
+}
+
+/* How a page on probation comes back. */
+enum back { BACK_MOVED, BACK_COPIED };
+
+static int bring_back(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot,
+		      enum back how)
 {
 	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
 	entry_t e = entry ? entry_load(entry) : 0, back, to;
@@ -318,7 +345,9 @@ int restore_page_inside(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
 		back = e & ~(ENTRY_WANTED | ENTRY_WAITERS);
 		if (page_change(sp, entry, addr, &e,
 				entry_make(PAGE_LOADING, slot, 0) | ENTRY_FROM_FRAME)) {
-			r = fill_from_frame(sp, addr, slot);
+			r = how == BACK_COPIED && copy_back(sp, addr, slot) ?
+				    0 :
+				    fill_from_frame(sp, addr, slot);
 			to = r ? back : entry_with_hot(entry_make(PAGE_NONE, 0, 0), hot);
 			if ((page_settle(sp, entry, addr, to) & ENTRY_WANTED) && r)
 				os_uffd_wake(sp->uffd, addr, PAGE_SIZE);
@@ -327,6 +356,17 @@ int restore_page_inside(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
 	if (r == 0)
 		count(sp, COUNT_RESTORED, 1);
 	return r;
+}
+
+int restore_page_inside(struct uhmm_space *sp, uintptr_t addr, uint64_t slot,
+			unsigned hot)
+{
+	return bring_back(sp, addr, slot, hot, BACK_MOVED);
+}
+
+int restore_touched(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot)
+{
+	return bring_back(sp, addr, slot, hot, BACK_COPIED);
 }
 
 int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot)

@@ -42,8 +42,7 @@ bool page_is_known(struct uhmm_space *sp, uintptr_t addr);
 #define ISOLATE_ZEROS                                                                    \
 	0x4u /* the zero page is there: to become holes, which are ours to fill */
 #define ISOLATE_TOLD 0x8u /* the caller has told the notifiers, and more than we could */
-#define ISOLATE_NOWAIT                                                                   \
-	0x10u /* by who must not fault, not even on a frame: the reader */
+#define ISOLATE_NOWAIT 0x10u /* by who must not fault, not even on a frame: the reader */
 
 /*
  * Isolates pages from addr on, bit i of which is the i-th, all in one chunk and one
@@ -103,6 +102,12 @@ void device_forget(struct uhmm_space *sp, unsigned device, uint64_t page);
  * woken, the frame is gone, the caller settles NONE; -EAGAIN, -ENOENT: nothing changed.
  */
 int fill_from_frame(struct uhmm_space *sp, uintptr_t addr, uint64_t slot);
+
+/*
+ * As restore_page_inside() for a page that was touched: copied back, if that is faster
+ * than to move it.
+ */
+int restore_touched(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot);
 
 /* Moves a page in PROBATION back. 0, -EAGAIN, -ENOENT, -EBUSY (in transition). */
 int restore_page(struct uhmm_space *sp, uintptr_t addr, uint64_t slot, unsigned hot);

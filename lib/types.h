@@ -180,6 +180,7 @@ enum group_kind {
 	GROUP_FOLIO_LENT,  /* as GROUP_FOLIO, but the folio is a driver's: on no list */
 	GROUP_SPARE,       /* full of what nobody needs, on the list of such */
 	GROUP_FOLIO_SPARE, /* so is a block: first of its groups, on a list of its own */
+	GROUP_LEFT,        /* nobody's, some slots full: on the list of such */
 };
 
 struct frame_group {
@@ -188,6 +189,7 @@ struct frame_group {
 	uint32_t nr_used;    /* slots handed out, while OPEN */
 	bool stale;          /* all slots hold what was dropped; lib/frame_spare.c */
 	uint64_t present;    /* slots with a page in them; atomic */
+	uint64_t left;       /* slots whose page was copied back; atomic */
 	uintptr_t owner[GROUP_PAGES]; /* frame_owner() */
 };
 
@@ -222,6 +224,8 @@ struct frames {
 	uint32_t free_block[BLOCK_KINDS];        /* list heads */
 	uint32_t free_group[2];                  /* the same, by executable */
 	uint32_t probation_head, probation_tail; /* oldest first */
+	uint32_t left_group;                     /* list head; atomic */
+	bool leaves;                             /* there are other processors */
 	uint64_t nr_probation;                   /* pages in PROBATION; atomic */
 	struct spare_list spare[2];              /* groups, blocks */
 	uint64_t spare_pages;                    /* in both; atomic */
