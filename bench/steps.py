@@ -7,9 +7,9 @@
 
 Pages of 512 MiB are touched, at random for one, in 363 MiB. What is sorted are samples
 of the thread that resolves the faults while they are touched: by the first line of the
-table below of which the stack has one of the functions. Microseconds a fault are that share of
-the thread's time on a processor, by the faults of this time. The rate of perf is that of
-a clock: no counter of cycles is needed, and virtual machines have none.
+table below of which the stack has one of the functions. Microseconds a fault are that
+share of the thread's time on a processor, by the faults of this time. The rate of perf
+is that of a clock: no counter of cycles is needed, and virtual machines have none.
 """
 import json
 import re
