@@ -12,8 +12,12 @@
 
 /* A thread that faults so often in so long, and no other meanwhile, faults hard. */
 #define HARD_NS (HARD_FAULTS * MS / 10)
-/* More faults of others than of the thread, by so many: it is not the only one. */
+/*
+ * More faults of others than of the thread, by so many: it is not the only one. And more
+ * that bring so many pages along: what is to be done for them is better done elsewhere.
+ */
 #define OTHERS_MAX 8u
+#define BROUGHT_MIN 4u
 /* Between two looks where the thread went. */
 #define FOLLOW_NS (MS / 20)
 /*
@@ -23,6 +27,9 @@
  */
 #define FOLLOW_FAULTS 8u
 #define LOSS_MAX (16 * FOLLOW_FAULTS)
+
+/* The worker gives way for as long as a few faults take. */
+#define WAY_NS (MS / 20)
 
 /* Between two looks of the warden. */
 #define TICK_NS (2 * MS)
@@ -55,8 +62,9 @@ static void rest(struct placement *p, uint64_t now)
 }
 
 /*
- * Under the lock. If somebody else of ours is there the thread is woken elsewhere, and
- * is to be followed.
+ * Under the lock. All of ours gather there. Each time that one of them is woken elsewhere
+ * the thread is too, the next time it has slept in a fault, and is to be followed
+ * (Linux 6.18; docs/fault-path.md).
  */
 static void set_at(struct placement *p, uint32_t at)
 {
@@ -65,9 +73,9 @@ static void set_at(struct placement *p, uint32_t at)
 
 	__atomic_store_n(&p->at, at, __ATOMIC_RELEASE);
 	if (worker)
-		os_keep_off(&p->place, worker, (int)at - 1);
+		os_gather(&p->place, worker, (int)at - 1);
 	if (warden)
-		os_keep_off(&p->place, warden, (int)at - 1);
+		os_gather(&p->place, warden, (int)at - 1);
 }
 
 /* Under the lock. bad: not to be tried again soon. */
@@ -135,12 +143,16 @@ static void hard(struct uhmm_space *sp, uint32_t tid, uint64_t now)
 		lower(sp, tid);
 }
 
-static void fault_of(struct uhmm_space *sp, uint32_t tid)
+static void fault_of(struct uhmm_space *sp, uint32_t tid, bool streams)
 {
 	struct placement *p = &sp->placement;
 	uint64_t now;
 
-	if (tid != p->tid && placement_is_low(sp)) {
+	if (streams && !placement_is_low(sp)) {
+		p->run = 0;
+		return;
+	}
+	if ((streams || tid != p->tid) && placement_is_low(sp)) {
 		if (++p->others >= OTHERS_MAX)
 			raise_me(sp);
 		return;
@@ -166,12 +178,17 @@ static void fault_of(struct uhmm_space *sp, uint32_t tid)
 
 void placement_answered(struct uhmm_space *sp)
 {
-	uint32_t i;
+	struct placement *p = &sp->placement;
+	uint32_t i, nr = sp->batch->nr_faults;
+	uint64_t brought;
 
-	if (!sp->placement.can)
+	if (!p->can || !nr)
 		return;
-	for (i = 0; i < sp->batch->nr_faults; i++)
-		fault_of(sp, sp->batch->fault[i].tid);
+	brought = __atomic_load_n(&sp->counter[COUNT_PREFETCH], __ATOMIC_RELAXED);
+	for (i = 0; i < nr; i++)
+		fault_of(sp, sp->batch->fault[i].tid,
+			 brought - p->brought >= (uint64_t)nr * BROUGHT_MIN);
+	p->brought = brought;
 }
 
 void placement_beat(struct uhmm_space *sp)
@@ -212,7 +229,10 @@ void placement_missed(struct uhmm_space *sp)
 		return;
 	p->looked_ns = now;
 	cpu = os_thread_cpu(p->tid);
-	if (cpu >= 0 && (uint32_t)cpu + 1 != __atomic_load_n(&p->at, __ATOMIC_RELAXED))
+	if (cpu == -EPERM)
+		raise_me(sp);
+	else if (cpu >= 0 &&
+		 (uint32_t)cpu + 1 != __atomic_load_n(&p->at, __ATOMIC_RELAXED))
 		follow(sp, (uint32_t)cpu);
 }
 
@@ -230,6 +250,15 @@ static bool is_held_up(struct uhmm_space *sp)
 
 	return !__atomic_load_n(&sp->placement.asleep, __ATOMIC_RELAXED) ||
 	       os_wait_fds(fds, 2, 0) > 0;
+}
+
+void placement_give_way(struct uhmm_space *sp)
+{
+	struct placement *p = &sp->placement;
+	uint32_t beat = __atomic_load_n(&p->beat, __ATOMIC_RELAXED);
+
+	if (placement_is_low(sp) && is_held_up(sp))
+		os_wait(&p->beat, beat, WAY_NS);
 }
 
 static void tick(struct uhmm_space *sp, struct watch *w)

@@ -9,7 +9,9 @@
  * The scheduler then mostly leaves the thread where it was, when it is woken, and the
  * thread goes ahead of the reader at once. Where it has put it on another processor,
  * which was idle, the reader follows. The thread itself is left as the program has it.
- * The worker keeps off that processor.
+ * Our other threads gather there too: whenever one of them is woken elsewhere the thread
+ * is put there next, and who works on another processor has to be interrupted for each
+ * page that is moved.
  *
  * Under `uhmm run` only: what it takes opens files now and then, and elsewhere our
  * threads have the program's descriptors.
@@ -18,8 +20,8 @@
  * of the program. So the *warden*, a thread of ours that is started the first time it is
  * needed, looks every two milliseconds, and raises a reader that does not come to it.
  *
- * Who isolates pages interrupts every other processor that runs the program. The lowered
- * reader runs where the program does: there the worker asks it to isolate (reclaim.h).
+ * Nobody is lowered where real-time threads may have a processor for ever, nor for a
+ * thread that is one.
  */
 #ifndef UHMM_PLACEMENT_H
 #define UHMM_PLACEMENT_H
@@ -50,6 +52,12 @@ static inline bool placement_is_low(const struct uhmm_space *sp)
 
 /* The worker's, again and again: says who it is, and starts the warden. */
 void placement_heed(struct uhmm_space *sp);
+
+/*
+ * The worker's, between two pieces of work, in no world: where the reader is lowered it
+ * is on the same processor, and goes first for a moment if it has something to do.
+ */
+void placement_give_way(struct uhmm_space *sp);
 
 /* Ends the warden; uhmm_space.stop says so already. */
 void placement_stop(struct uhmm_space *sp);

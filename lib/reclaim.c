@@ -27,6 +27,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "lib/ask.h"
 #include "lib/budget.h"
 #include "lib/device.h"
 #include "lib/fault.h"
@@ -51,14 +52,6 @@
 /* What lasts as long is worth a line. */
 #define SAY_NS (250 * MS)
 
-/*
- * For as long as this a fault is waited for, and then none for longer and longer; for
- * what is left to isolate, once some was.
- */
-#define ASK_NS (MS / 5)
-#define ASK_MORE_NS MS
-#define ALONE_MAX_NS (50 * MS)
-
 /* Groups or folios isolated before one is stored, above the watermark `hurry`. */
 #define HURRY_GROUPS 32
 /* A device that refuses pages is offered some as often as this at least. */
@@ -76,27 +69,12 @@ struct worth {
 	bool trial; /* it was not worth it, and may be now */
 };
 
-/*
- * Whether who faults is asked for groups of pages, one in each fault, until as many are
- * isolated as there are too many in memory: each time that the worker sleeps its
- * processor looks for other work, and may take the thread away from where it runs.
- */
-enum ask { ASK_NONE, ASK_OPEN, ASK_DONE };
-#define ASK_MAX (16 * (int64_t)GROUP_PAGES)
-
 struct worker {
 	struct uhmm_lock hand_lock; /* of the hand */
 	struct hand hand;
-	uint32_t ask;         /* enum ask; atomic */
-	uint32_t taken;       /* pages isolated by who was asked; atomic */
-	uint32_t to_take;     /* of them so many, or as many as he finds; atomic */
-	uint32_t seen_taken;  /* when that was looked at last, and changed */
-	uint64_t asked_ns;    /* and when that was */
-	uint64_t wait_ns;     /* so long it may not change */
-	uint64_t alone_until; /* nobody is asked before that */
-	uint64_t alone_ns;    /* for so long, last time */
-	bool waiting;         /* for who was asked */
-	struct hand brought;  /* the worker's: over what streams brought lately */
+	struct ask ask;
+	bool waiting;        /* for who was asked */
+	struct hand brought; /* the worker's: over what streams brought lately */
 	struct policy policy;
 	struct hand sweeper; /* of zero pages, over what was fenced lately */
 	struct range_set unswept;
@@ -122,7 +100,7 @@ int reclaim_init(struct uhmm_space *sp)
 	policy_init(&sp->w->policy);
 	sp->w->sweep_size = SWEEP_MIN;
 	sp->w->worth.hold_ns = HOLD_MIN_NS;
-	sp->w->alone_ns = ASK_NS;
+	ask_init(&sp->w->ask);
 	return 0;
 }
 
@@ -302,23 +280,18 @@ static bool may_fault(struct uhmm_space *sp)
 static void isolate_asked(struct uhmm_space *sp, enum hand_pace pace)
 {
 	struct worker *w = sp->w;
-	bool more = false;
+	bool over;
 	int r = 0;
 
-	if (__atomic_load_n(&w->ask, __ATOMIC_ACQUIRE) != ASK_OPEN ||
-	    !uhmm_trylock(&w->hand_lock))
+	if (!ask_is_open(&w->ask) || !uhmm_trylock(&w->hand_lock))
 		return;
 	if (may_fault(sp))
 		r = hand_isolate(sp, &w->hand, pace);
-	if (r > 0) {
-		more = __atomic_add_fetch(&w->taken, (unsigned)r, __ATOMIC_RELAXED) <
-		       __atomic_load_n(&w->to_take, __ATOMIC_RELAXED);
+	if (r > 0)
 		count(sp, COUNT_ISOLATED_DIRECT, (uint64_t)r);
-	}
-	if (!more)
-		__atomic_store_n(&w->ask, ASK_DONE, __ATOMIC_RELEASE);
+	over = ask_take(&w->ask, r);
 	uhmm_unlock(&w->hand_lock);
-	if (!more)
+	if (over)
 		reclaim_ring(sp);
 }
 
@@ -332,8 +305,7 @@ void reclaim_read(struct uhmm_space *sp)
 {
 	unsigned shard;
 
-	if (__atomic_load_n(&sp->w->ask, __ATOMIC_RELAXED) != ASK_OPEN ||
-	    !gate_try_enter(&sp->world, &shard))
+	if (!ask_is_open(&sp->w->ask) || !gate_try_enter(&sp->world, &shard))
 		return;
 	isolate_asked(sp, HAND_READS);
 	gate_leave(&sp->world, shard);
@@ -343,11 +315,6 @@ void reclaim_read(struct uhmm_space *sp)
 static bool is_anybody_there(const struct uhmm_space *sp)
 {
 	return sp->delivery == UHMM_DELIVERY_INLINE || placement_is_low(sp);
-}
-
-static bool is_asking(const struct worker *w)
-{
-	return __atomic_load_n(&w->ask, __ATOMIC_RELAXED) != ASK_NONE;
 }
 
 /* Would it be of use if somebody else isolated? */
@@ -363,19 +330,6 @@ static bool to_be_asked(struct uhmm_space *sp)
 	return use;
 }
 
-/* Whether who was asked has done nothing for as long as is waited for that. */
-static bool is_vain(struct worker *w, uint64_t now)
-{
-	uint32_t taken = __atomic_load_n(&w->taken, __ATOMIC_RELAXED);
-
-	if (taken != w->seen_taken) {
-		w->seen_taken = taken;
-		w->asked_ns = now;
-		w->wait_ns = ASK_MORE_NS;
-	}
-	return now >= w->asked_ns + w->wait_ns;
-}
-
 /*
  * False: nobody is there to be asked. Else the worker waits for `surplus` pages, or has
  * *taken of them.
@@ -384,32 +338,24 @@ static bool ask(struct uhmm_space *sp, int64_t surplus, int *taken)
 {
 	struct worker *w = sp->w;
 	uint64_t now = os_now_ns();
-	uint32_t is = __atomic_load_n(&w->ask, __ATOMIC_ACQUIRE);
+	bool out = ask_is_out(&w->ask);
+	int r = -EAGAIN;
 
-	if (!is_anybody_there(sp) || now < w->alone_until ||
-	    (is == ASK_NONE && !to_be_asked(sp)) ||
-	    __atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) <= 0)
-		return false;
-	if (is == ASK_DONE) {
-		__atomic_store_n(&w->ask, ASK_NONE, __ATOMIC_RELAXED);
-		*taken = (int)__atomic_exchange_n(&w->taken, 0, __ATOMIC_RELAXED);
-		w->alone_ns = ASK_NS;
-		return *taken > 0;
-	}
-	if (is == ASK_NONE) {
-		surplus = surplus < ASK_MAX ? surplus : ASK_MAX;
-		__atomic_store_n(&w->to_take, (uint32_t)surplus, __ATOMIC_RELAXED);
-		w->seen_taken = __atomic_load_n(&w->taken, __ATOMIC_RELAXED);
-		w->asked_ns = now;
-		w->wait_ns = ASK_NS;
-	} else if (is_vain(w, now)) {
-		w->alone_until = now + w->alone_ns;
-		w->alone_ns *= w->alone_ns < ALONE_MAX_NS ? 2 : 1;
-		__atomic_store_n(&w->ask, ASK_NONE, __ATOMIC_RELAXED);
+	if (!is_anybody_there(sp) || ask_is_useless(&w->ask, now) ||
+	    __atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) <= 0) {
+		if (out)
+			ask_cancel(&w->ask);
 		return false;
 	}
-	w->waiting = true;
-	return true;
+	if (!out && !to_be_asked(sp))
+		return false;
+	if (out)
+		r = ask_answer(&w->ask, now);
+	else
+		ask_for(&w->ask, surplus, now);
+	w->waiting = r == -EAGAIN;
+	*taken = r > 0 ? r : 0;
+	return w->waiting || r > 0;
 }
 
 /*
@@ -485,7 +431,8 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 
 	if (hurry)
 		progress = stop_growth(sp);
-	if (!progress && (hurry || probation < target || !probation || is_asking(w))) {
+	if (!progress &&
+	    (hurry || probation < target || !probation || ask_is_out(&w->ask))) {
 		/* What streams brought lies together. */
 		if (hurry ||
 		    policy_recent_due(recent_pages(sp), sp->budget.usage_pages) ||
@@ -639,7 +586,7 @@ static uint64_t worker_step(struct uhmm_space *sp)
 	}
 	set_room(sp, &wm);
 	if (w->waiting)
-		return w->wait_ns;
+		return w->ask.wait_ns;
 	if (w->reclaiming || w->unswept.nr)
 		return 0;
 	frame_empty_trash(sp);
@@ -689,10 +636,13 @@ void reclaim_main(void *arg)
 		uint64_t sleep_ns = stopped ? 0 : worker_step(sp);
 
 		gate_leave(&sp->world, shard);
-		if (!sleep_ns)
+		if (!sleep_ns) {
+			if (!budget_is_out(sp))
+				placement_give_way(sp);
 			continue;
+		}
 		if (sp->w->waiting)
-			__atomic_store_n(&sp->w->ask, ASK_OPEN, __ATOMIC_RELEASE);
+			ask_open(&sp->w->ask);
 		end_with_program(sp);
 		os_wait(&sp->work, seen, (int64_t)sleep_ns);
 	}

@@ -583,6 +583,7 @@ struct placement {
 	/* The reader's: the thread that faults, and how often in a row since when. */
 	uint32_t tid, run, others;
 	uint64_t run_ns, looked_ns;
+	uint64_t brought; /* pages that were, before they were asked for */
 	/* And since it was followed; and what following has lost so far, in faults. */
 	uint32_t stayed, loss;
 };

@@ -380,16 +380,20 @@ int os_place_get(struct os_place *place);
 /*
  * The calling thread runs on that CPU only, and there only when nobody else wants to run:
  * whoever wakes up goes ahead of it at once, and the CPU counts as idle. again: it was
- * lowered, elsewhere. -errno: it is where it was, or anywhere.
+ * lowered, elsewhere. -errno: it is where it was, or anywhere; -EPERM: it may not be
+ * raised, or real-time threads may have a CPU for ever.
  */
 int os_lower(const struct os_place *place, uint32_t cpu, bool again);
 /* A thread of ours runs again as it did before it was lowered. -EPERM: it may not. */
 int os_raise(const struct os_place *place, uint32_t tid);
 /* 0: threads of ours that are lowered may be raised again. Tried on the calling one. */
 int os_may_raise(const struct os_place *place);
-/* A thread of ours runs on all CPUs of `place` but this one; -1: on all of them. */
-int os_keep_off(const struct os_place *place, uint32_t tid, int cpu);
-/* The CPU that a thread of this process runs on, or ran on last. -errno. */
+/* A thread of ours runs on that CPU only; -1: on all of `place`. */
+int os_gather(const struct os_place *place, uint32_t tid, int cpu);
+/*
+ * The CPU that a thread of this process runs on, or ran on last. -errno; -EPERM: it is of
+ * a real-time class, and whoever shares a CPU with it may have to wait for long.
+ */
 int os_thread_cpu(uint32_t tid);
 
 /*

@@ -21,7 +21,9 @@
 #include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
 
-#define PROCESSOR 37 /* of what follows the name; proc(5) has it as 39 */
+/* Of what follows the name; proc(5) has them as 39 and 41. */
+#define PROCESSOR 37
+#define POLICY 39
 
 /* What a file of /proc says, as text; its length, or -errno. */
 static long read_text(const char *path, char *text, size_t size)
@@ -73,19 +75,29 @@ static bool is_filtered(const struct os_place *place)
 
 #define WORDS (OS_PLACE_CPUS / 64)
 
-/* The CPUs of `from` but one, or (from NULL) that one alone. False: there are none. */
-static bool make_mask(uint64_t mask[WORDS], const uint64_t *from, unsigned cpu)
+/* One CPU alone. False: there is no such. */
+static bool make_mask(uint64_t mask[WORDS], unsigned cpu)
 {
-	uint64_t bit, any = 0;
 	unsigned i;
 
 	for (i = 0; i < WORDS; i++) {
-		bit = cpu / 64 == i ? UINT64_C(1) << cpu % 64 : 0;
-		mask[i] = from ? from[i] & ~bit : bit;
-		any |= mask[i];
-		__asm__ volatile("" : : : "memory"); /* no memset(), no memcpy() */
+		mask[i] = cpu / 64 == i ? UINT64_C(1) << cpu % 64 : 0;
+		__asm__ volatile("" : : : "memory"); /* no memset() */
 	}
-	return any;
+	return cpu < OS_PLACE_CPUS;
+}
+
+/*
+ * Those who do not run under real-time policies have a twentieth of each second at least,
+ * unless that has been turned off.
+ */
+static bool may_starve(void)
+{
+	char text[32];
+
+	return read_text("/proc/sys/kernel/sched_rt_runtime_us", text, sizeof(text)) >
+		       0 &&
+	       text[0] == '-';
 }
 
 static int set_policy(uint32_t tid, const struct os_place *place, bool lowered)
@@ -144,9 +156,16 @@ int os_thread_cpu(uint32_t tid)
 	for (at = text; *at; at++)
 		if (*at == ')')
 			name_end = at;
-	return name_end && name_end[1] ?
-		       (int)os_linux_stat_field(name_end + 2, PROCESSOR) :
-		       -EIO;
+	if (!name_end || !name_end[1])
+		return -EIO;
+	switch (os_linux_stat_field(name_end + 2, POLICY)) {
+	case SCHED_OTHER:
+	case SCHED_BATCH:
+	case SCHED_IDLE:
+		return (int)os_linux_stat_field(name_end + 2, PROCESSOR);
+	default:
+		return -EPERM;
+	}
 }
 
 int os_lower(const struct os_place *place, uint32_t cpu, bool again)
@@ -154,9 +173,9 @@ int os_lower(const struct os_place *place, uint32_t cpu, bool again)
 	uint64_t mask[WORDS];
 	int r;
 
-	if (!make_mask(mask, NULL, cpu))
+	if (!make_mask(mask, cpu))
 		return -ERANGE;
-	if (!again && is_filtered(place))
+	if (!again && (is_filtered(place) || may_starve()))
 		return -EPERM;
 	r = set_cpus(0, mask);
 	if (r >= 0 && !again)
@@ -189,11 +208,11 @@ int os_may_raise(const struct os_place *place)
 	return r < 0 ? r : set_policy(0, place, false);
 }
 
-int os_keep_off(const struct os_place *place, uint32_t tid, int cpu)
+int os_gather(const struct os_place *place, uint32_t tid, int cpu)
 {
 	uint64_t mask[WORDS];
 
-	if (!make_mask(mask, place->cpus, cpu < 0 ? OS_PLACE_CPUS : (unsigned)cpu))
-		return -EINVAL;
-	return set_cpus(tid, mask) < 0 ? -ESRCH : 0;
+	if (cpu >= 0 && !make_mask(mask, (unsigned)cpu))
+		return -ERANGE;
+	return set_cpus(tid, cpu < 0 ? place->cpus : mask) < 0 ? -ESRCH : 0;
 }

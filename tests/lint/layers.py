@@ -35,7 +35,7 @@ LAYER = {
     "budget": "state", "host": "state", "pin": "state", "range": "state",
     "zap": "state", "landed": "state", "grown": "state",
     "device": "device", "store": "device", "pagemap": "device",
-    "policy": "policy", "stream": "policy", "recent": "policy",
+    "policy": "policy", "stream": "policy", "recent": "policy", "ask": "policy",
     "isolate": "migrate", "migrate": "migrate", "unshare": "migrate",
     "register": "migrate",
     "folio": "migrate", "huge": "migrate",

@@ -538,7 +538,7 @@ int os_may_raise(const struct os_place *place)
 	return os_raise(place, 0);
 }
 
-int os_keep_off(const struct os_place *place, uint32_t tid, int cpu)
+int os_gather(const struct os_place *place, uint32_t tid, int cpu)
 {
 	(void)place;
 	(void)tid;

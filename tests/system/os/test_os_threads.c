@@ -378,12 +378,11 @@ TEST(a_thread_that_is_lowered_is_raised_as_it_was)
 	CHECK_EQ(os_raise(&mine, lowered_tid), 0);
 	CHECK_EQ(sched_getaffinity((pid_t)lowered_tid, sizeof(set), &set), 0);
 	CHECK(CPU_EQUAL(&all, &set));
-	if (CPU_COUNT(&all) > 1) {
-		CHECK_EQ(os_keep_off(&mine, lowered_tid, (int)cpu), 0);
-		CHECK_EQ(sched_getaffinity((pid_t)lowered_tid, sizeof(set), &set), 0);
-		CHECK(!CPU_ISSET(cpu, &set) && CPU_COUNT(&set) + 1 == CPU_COUNT(&all));
-	}
-	CHECK_EQ(os_keep_off(&mine, lowered_tid, -1), 0);
+	CHECK_EQ(os_gather(&mine, lowered_tid, (int)cpu), 0);
+	CHECK_EQ(sched_getaffinity((pid_t)lowered_tid, sizeof(set), &set), 0);
+	CHECK(CPU_COUNT(&set) == 1 && CPU_ISSET(cpu, &set));
+	CHECK_EQ(os_gather(&mine, lowered_tid, OS_PLACE_CPUS), -ERANGE);
+	CHECK_EQ(os_gather(&mine, lowered_tid, -1), 0);
 	CHECK_EQ(sched_getaffinity((pid_t)lowered_tid, sizeof(set), &set), 0);
 	CHECK(CPU_EQUAL(&all, &set));
 	__atomic_store_n(&lowered, 2, __ATOMIC_RELEASE);
