@@ -52,7 +52,7 @@ static struct options {
 	size_t nr_pages;
 	enum content content;
 	unsigned threads;
-	bool explicit, inline_delivery;
+	bool explicit, inline_delivery, cold;
 	uint64_t budget, seed;
 	const char *device;
 } opt = {
@@ -65,6 +65,7 @@ static struct options {
 
 static struct pages pages;
 static struct uhmm_space *space;
+static struct uhmm_device *device;
 
 /* ---- one pattern ------------------------------------------------------------------- */
 
@@ -183,6 +184,16 @@ static void print_stats(const struct uhmm_stats *from, double nr)
 	       (double)to.metadata_bytes / (1 << 20));
 }
 
+/* Some may be busy, and stay. */
+static void migrate_all(void)
+{
+	size_t len = pages.nr * PAGE, moved = 0;
+	int error = uhmm_migrate(space, pages.base, len, device, NULL, &moved);
+
+	if (error)
+		errx(2, "cannot migrate the region: %s", strerror(-error));
+}
+
 static uint64_t run_pattern(const struct pattern *p)
 {
 	struct uhmm_stats before = { .size = sizeof(before) };
@@ -198,6 +209,8 @@ static uint64_t run_pattern(const struct pattern *p)
 	}
 	if (p->act == ACT_READ || p->act == ACT_MODIFY)
 		wrong += work_all(WARM_UP);
+	if (opt.cold)
+		migrate_all();
 	if (space)
 		uhmm_stats_get(space, &before);
 	from = clocks_now();
@@ -224,7 +237,6 @@ static void make_space(void)
 						  UHMM_DELIVERY_THREAD,
 		.budget_bytes = opt.budget,
 	};
-	struct uhmm_device *device;
 	int error = uhmm_space_create(&config, &space);
 
 	if (error)
@@ -262,8 +274,9 @@ static enum content content_of(const char *name)
 static int usage(FILE *to)
 {
 	fputs("usage: bench-access [--size=MIB] [--content=1.26|2.5|zeros]\n"
-	      "           [--threads=N] [--explicit=inline|thread --budget=MIB\n"
+	      "           [--threads=N] [--explicit=inline|thread --budget=MIB|--cold\n"
 	      "           [--device=SPEC]] [--seed=N] [PATTERN...]\n"
+	      "--cold: no budget, and all is on the device before each pattern.\n"
 	      "Patterns: fill (first, always), sequential, strided, uniform, zipf,\n"
 	      "modify, hotset, whole (last, always); in the order named, by default "
 	      "all.\n",
@@ -287,6 +300,7 @@ static void parse(int argc, char **argv)
 		{ "threads", required_argument, NULL, 't' },
 		{ "explicit", required_argument, NULL, 'e' },
 		{ "budget", required_argument, NULL, 'b' },
+		{ "cold", no_argument, NULL, 'o' },
 		{ "device", required_argument, NULL, 'd' },
 		{ "seed", required_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
@@ -305,6 +319,8 @@ static void parse(int argc, char **argv)
 			delivery_of(optarg);
 		else if (c == 'b')
 			opt.budget = mib(optarg);
+		else if (c == 'o')
+			opt.cold = true;
 		else if (c == 'd')
 			opt.device = optarg;
 		else if (c == 'r')
@@ -314,8 +330,10 @@ static void parse(int argc, char **argv)
 	}
 	if (opt.threads < 1 || opt.threads > MAX_THREADS)
 		errx(2, "--threads: 1 to %u", MAX_THREADS);
-	if (opt.explicit && opt.budget == 0)
-		errx(2, "--explicit wants a --budget");
+	if (opt.explicit && (opt.budget == 0) != opt.cold)
+		errx(2, "--explicit wants a --budget, or --cold");
+	if (opt.cold && !opt.explicit)
+		errx(2, "--cold: of a range that is --explicit");
 }
 
 static const struct pattern *pattern_of(const char *name)

@@ -7,7 +7,7 @@ A system runs a command under a limit and says what memory it took besides:
     zram       a memory cgroup, and a swap device of compressed memory (lz4)
     swapfile   a memory cgroup, and a swap file on the disk
     run        uhmm run --device lz4
-    inline     the command makes a space itself (--explicit=inline --budget=N)
+    inline     the command makes a space itself (--explicit=inline --budget=N, or --cold)
     thread     the same, with delivery by thread
 
 Those of the kernel need root, and memory cgroups of either version. What cannot be used
@@ -195,7 +195,8 @@ class Systems:
             yield Place([self.uhmm, "run", "--memory", f"{budget // MIB}M", "--device",
                          "lz4", f"--stats=json:{self.stats()}", "--"])
         else:
-            yield Place(after=[f"--explicit={name}", f"--budget={budget // MIB}"])
+            limit = f"--budget={budget // MIB}" if budget else "--cold"
+            yield Place(after=[f"--explicit={name}", limit])
 
     def stats(self):
         """The file in which `uhmm run` says what it did; of the last run."""

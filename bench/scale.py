@@ -5,7 +5,8 @@
     size      an access in regions from 256 MiB to 16 GiB, at half of the memory: without
               a limit, under `uhmm run`, and with delivery inline (bench-access)
     threads   faults a second by one and by two threads, inline and with delivery by
-              thread (bench-access in a space of its own, which counts its faults)
+              thread (bench-access in a space of its own, which counts its faults): of
+              what is all on the device, and where something else has to leave for each
     fits      what `uhmm run` costs where everything fits: a budget of twice the peak.
               Programs of workloads.py, and bench-access, with what they do at start-up
               and at their end, and without
@@ -137,26 +138,27 @@ def threads(args, systems):
     """Faults a second, of one thread and of more."""
     rows, mib, skipped = Rows(), args.region, {}
     jobs = {nr: Access(args.build, mib, ["uniform"], nr) for nr in (1, 2)}
-    for _ in range(args.rounds):
-        for delivery in ("inline", "thread"):
-            for nr, job in jobs.items():
-                try:
-                    found, _ = systems.run(delivery, job, 0, mib * MIB // 2, mib * MIB)
-                except Skip as why:
-                    skipped[delivery] = str(why)
-                    continue
-                row = found["uniform"]
-                rows.add(row["faults"] / row["wall_ns"] * 1e9, delivery, nr)
-    body = [[delivery, *(number(rows.median(delivery, nr), 0) for nr in jobs),
-             number(rows.ratio((delivery, 2), (delivery, 1)))]
-            for delivery in ("inline", "thread")]
-    head = ["faults a second", *(f"{nr} thread{'s' * (nr > 1)}" for nr in jobs),
+    budgets = {"all is on the device": 0, "half is in memory": mib * MIB // 2}
+    order = [(what, delivery, nr) for what in budgets for delivery in ("inline", "thread")
+             for nr in jobs]
+    for what, delivery, nr in order * args.rounds:
+        try:
+            found, _ = systems.run(delivery, jobs[nr], 0, budgets[what], mib * MIB)
+        except Skip as why:
+            skipped[delivery] = str(why)
+            continue
+        row = found["uniform"]
+        rows.add(row["faults"] / row["wall_ns"] * 1e9, what, delivery, nr)
+    body = [[what, delivery, *(number(rows.median(what, delivery, nr), 0) for nr in jobs),
+             number(rows.ratio((what, delivery, 2), (what, delivery, 1)))]
+            for what, delivery in dict.fromkeys(key[:2] for key in order)]
+    head = ["", "faults a second", *(f"{nr} thread{'s' * (nr > 1)}" for nr in jobs),
             "2 / 1"]
-    text = [f"### By threads that fault, {mib} MiB, half of it in memory, any page", "",
+    text = [f"### By threads that fault, {mib} MiB, any page", "",
             *markdown(head, body), "",
             *(f"- {name} was skipped: {why}" for name, why in skipped.items())]
     return {"unit": "faults a second", "mib": mib, "skipped": skipped,
-            "rows": rows.as_json("delivery", "threads")}, text
+            "rows": rows.as_json("begin", "delivery", "threads")}, text
 
 
 # ---- everything fits ----------------------------------------------------------------

@@ -110,9 +110,9 @@ def scale_measures(out):
     keys = {(row["mib"], row["system"], row["pattern"]) for row in parts["size"]["rows"]}
     check(len(keys) == 3 * 3, "size", keys)
     check(list(parts["size"]["skipped"]) == ["16000000"], parts["size"]["skipped"])
-    rows = {(row["delivery"], row["threads"]): row["values"][0]
+    rows = {(row["begin"], row["delivery"], row["threads"]): row["values"][0]
             for row in parts["threads"]["rows"]}
-    check(len(rows) == 4 and min(rows.values()) > 100, "threads", rows)
+    check(len(rows) == 8 and min(rows.values()) > 100, "threads", rows)
     ratios = parts["fits"]["ratios"]
     check(ratios["work"]["sort"] > 0 and ratios["whole"]["access"] > 0, ratios)
     for row in parts["metadata"]["pages"]:
