@@ -88,7 +88,8 @@ void policy_init(struct policy *policy)
 	*policy = (struct policy){ .share = SHARE_START };
 }
 
-uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp)
+uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp,
+			  int64_t resident_pages)
 {
 	uint64_t isolated = __atomic_load_n(&sp->counter[COUNT_ISOLATED],
 					    __ATOMIC_RELAXED);
@@ -105,26 +106,26 @@ uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp)
 		policy->seen_isolated = isolated;
 		policy->seen_restored = restored;
 	}
-	return (uint64_t)(sp->budget.usage_pages > 0 ? sp->budget.usage_pages : 0) *
-		       policy->share / 256 +
+	return (uint64_t)(resident_pages > 0 ? resident_pages : 0) * policy->share / 256 +
 	       GROUP_PAGES;
 }
 
-bool policy_recent_due(uint64_t recent_pages, int64_t usage_pages)
+bool policy_recent_due(uint64_t recent_pages, int64_t resident_pages)
 {
-	return usage_pages > 0 && recent_pages > (uint64_t)usage_pages / RECENT_PART;
+	return resident_pages > 0 &&
+	       recent_pages > (uint64_t)resident_pages / RECENT_PART;
 }
 
 bool policy_takes_recent(struct policy *policy, uint64_t recent_pages,
-			 int64_t usage_pages)
+			 int64_t resident_pages)
 {
-	return policy_recent_due(recent_pages, usage_pages) &&
+	return policy_recent_due(recent_pages, resident_pages) &&
 	       ++policy->turn % HANDS_TURN != 0;
 }
 
-uint64_t policy_recent_max(int64_t usage_pages)
+uint64_t policy_recent_max(int64_t resident_pages)
 {
-	return usage_pages > 0 ? 2 * (uint64_t)usage_pages / RECENT_PART : 0;
+	return resident_pages > 0 ? 2 * (uint64_t)resident_pages / RECENT_PART : 0;
 }
 
 unsigned policy_warmth(bool asked, unsigned age)

@@ -48,18 +48,19 @@ struct policy {
 
 void policy_init(struct policy *policy);
 /* How many pages probation should hold now. */
-uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp);
+uint64_t policy_probation(struct policy *policy, struct uhmm_space *sp,
+			  int64_t resident_pages);
 
 /*
  * Whether what streams have brought lately is isolated next, and not what the hand meets:
  * there is so much of it, of all that the process uses, and it is not the hand's turn.
  */
 bool policy_takes_recent(struct policy *policy, uint64_t recent_pages,
-			 int64_t usage_pages);
+			 int64_t resident_pages);
 /* The first half of that: there is enough of it. */
-bool policy_recent_due(uint64_t recent_pages, int64_t usage_pages);
+bool policy_recent_due(uint64_t recent_pages, int64_t resident_pages);
 /* Pages of it that are told apart from what is the hand's. */
-uint64_t policy_recent_max(int64_t usage_pages);
+uint64_t policy_recent_max(int64_t resident_pages);
 
 /*
  * How warm a page is that was loaded: how often the hand passes it by. asked: it was

@@ -247,17 +247,26 @@ static void say_stuck(struct uhmm_space *sp, const struct watermarks *wm, const 
 	sp->hooks.say(sp->hooks.ctx, why);
 }
 
+/*
+ * What the program has in memory: not what the device stores there. When that was looked
+ * at last, so it may be more.
+ */
+static int64_t resident_pages(const struct uhmm_space *sp)
+{
+	return sp->budget.usage_pages - sp->w->worth.stored;
+}
+
 static int walk(struct uhmm_space *sp)
 {
 	struct worker *w = sp->w;
-	int64_t usage = sp->budget.usage_pages;
+	int64_t resident = resident_pages(sp);
 	int r = 0;
 
-	recent_trim(sp, policy_recent_max(usage));
+	recent_trim(sp, policy_recent_max(resident));
 	uhmm_lock(&w->hand_lock);
 	/* Where memory is shared since a fork the hand looks before, who has it. */
 	if (hand_is_light(&w->hand) &&
-	    policy_takes_recent(&w->policy, recent_pages(sp), usage)) {
+	    policy_takes_recent(&w->policy, recent_pages(sp), resident)) {
 		r = hand_isolate_recent(sp, &w->brought);
 		w->hand.copied = false;
 	}
@@ -424,7 +433,8 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	bool trial = w->worth.trial;
 	bool hurry = !trial && sp->budget.total_pages > wm->hurry;
 	uint64_t probation = __atomic_load_n(&sp->frames.nr_probation, __ATOMIC_RELAXED);
-	uint64_t target = trial ? 0 : policy_probation(&w->policy, sp);
+	uint64_t target = trial ? 0 :
+				  policy_probation(&w->policy, sp, resident_pages(sp));
 	uint64_t start = os_now_ns();
 	unsigned progress = 0;
 	int r = 0;
@@ -434,8 +444,7 @@ static unsigned reclaim_step(struct uhmm_space *sp, const struct watermarks *wm)
 	if (!progress &&
 	    (hurry || probation < target || !probation || ask_is_out(&w->ask))) {
 		/* What streams brought lies together. */
-		if (hurry ||
-		    policy_recent_due(recent_pages(sp), sp->budget.usage_pages) ||
+		if (hurry || policy_recent_due(recent_pages(sp), resident_pages(sp)) ||
 		    !ask(sp, sp->budget.total_pages - wm->low, &r))
 			r = walk(sp);
 		if (r == -EAGAIN)

@@ -13,7 +13,7 @@ static uint32_t after(struct policy *policy, uint64_t isolated, uint64_t restore
 {
 	space.counter[COUNT_ISOLATED] += isolated;
 	space.counter[COUNT_RESTORED] += restored;
-	policy_probation(policy, &space);
+	policy_probation(policy, &space, 0);
 	return policy->share;
 }
 
@@ -44,16 +44,15 @@ TEST(probation_grows_where_much_comes_back_and_shrinks_where_nothing_does)
 	CHECK_EQ(policy.share, 8);
 }
 
-TEST(probation_is_its_share_of_what_is_used_and_a_group)
+TEST(probation_is_its_share_of_what_is_resident_and_a_group)
 {
 	struct policy policy;
 
 	begin(&policy);
-	CHECK_EQ(policy_probation(&policy, &space), GROUP_PAGES);
-	space.budget.usage_pages = -5;
-	CHECK_EQ(policy_probation(&policy, &space), GROUP_PAGES);
-	space.budget.usage_pages = 256 * 100;
-	CHECK_EQ(policy_probation(&policy, &space), 100 * policy.share + GROUP_PAGES);
+	CHECK_EQ(policy_probation(&policy, &space, 0), GROUP_PAGES);
+	CHECK_EQ(policy_probation(&policy, &space, -5), GROUP_PAGES);
+	CHECK_EQ(policy_probation(&policy, &space, 256 * 100),
+		 100 * policy.share + GROUP_PAGES);
 }
 
 TEST(what_streams_brought_goes_first_from_a_twentieth_on)

@@ -274,10 +274,10 @@ MUTANTS = [
     # ---- which pages ------------------------------------------------------------------
     Mutant("the_hand_has_no_turn", "lib/policy.c",
            "what is used no more stays where streams bring all that there is", """
-	return policy_recent_due(recent_pages, usage_pages) &&
+	return policy_recent_due(recent_pages, resident_pages) &&
 	       ++policy->turn % HANDS_TURN != 0;
 """, """
-	return policy_recent_due(recent_pages, usage_pages);
+	return policy_recent_due(recent_pages, resident_pages);
 """),
     Mutant("forgotten_runs_count", "lib/recent.c",
            "runs that there is no room for are counted among the recent for ever", """
