@@ -15,9 +15,11 @@
  *   Those that would free less than 1/LEFT of the budget together stay. A budget that can
  *   be held is, within half of what is tolerated; one that cannot be is exceeded by a
  *   little more, and the program runs instead of crawling.
- * - Probation starts at 1/8 of what is resident. Where few pages come back from it, it is
- *   too long (it only keeps cold pages in memory); where many do, hot pages pass through
- *   it and need time to be touched.
+ * - Probation is 1/32 to 3/32 of what is resident. Where few pages come back from it, it
+ *   is too long (it only keeps cold pages in memory); where many do, hot pages pass
+ *   through it and need time to be touched. More than that saves a few of those loads
+ *   that are for pages just gone, and costs more faults on what is still there: each of
+ *   them is a trap, a delivery and a copy, and little cheaper.
  * - Of what streams brought much is used once. From 1/20 of memory on it goes first;
  *   what is used again comes back from probation, and is the hand's from then on. So is
  *   what is more than twice as much, the oldest: if all of memory were in that queue each
@@ -44,8 +46,8 @@
 #define SPARE 24
 #define LEFT 32
 #define SHARE_MIN 8
-#define SHARE_MAX 64
-#define SHARE_START 32
+#define SHARE_MAX 24
+#define SHARE_START 24
 #define RECENT_PART 20
 #define HANDS_TURN 4
 /* Isolated pages between two looks at how many came back. */

@@ -20,7 +20,6 @@ LOOKS = 64
 STREAMS = 32
 STREAM_MAX = 16     # pages brought at a time
 STRIDE_MAX = 128
-SHARE_MIN, SHARE_MAX, SHARE_START = 8, 64, 32
 
 
 class Stream:
@@ -82,6 +81,7 @@ class Own:
     group_of = 256
     ghost = 4           # a quarter of the budget in stores
     hot_asked, hot_ahead, hot_back = 1, 0, 2    # policy_warmth()
+    share_min, share_max, share_start = 8, 24, 24
     use_recent = True
 
     def __init__(self, size, pages):
@@ -99,7 +99,7 @@ class Own:
         self.used = self.nr_probation = 0
         self.groups = collections.deque()
         self.group_at = {}
-        self.share = SHARE_START
+        self.share = self.share_start
         self.isolated = self.restored = self.stored = 0
         self.seen = (0, 0)
         self.misses = 0
@@ -245,9 +245,9 @@ class Own:
         isolated = self.isolated - self.seen[0]
         back = self.restored - self.seen[1]
         if isolated >= self.period:
-            if back * 4 > isolated and self.share < SHARE_MAX:
+            if back * 4 > isolated and self.share < self.share_max:
                 self.share += 4
-            elif back * 16 < isolated and self.share > SHARE_MIN:
+            elif back * 16 < isolated and self.share > self.share_min:
                 self.share -= 4
             self.seen = (self.isolated, self.restored)
         return self.used * self.share // 256 + self.group

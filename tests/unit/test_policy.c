@@ -32,13 +32,13 @@ TEST(probation_grows_where_much_comes_back_and_shrinks_where_nothing_does)
 	begin(&policy);
 	first = policy.share;
 	CHECK_EQ(after(&policy, 8192, 8192 / 8), first);
-	CHECK_EQ(after(&policy, 8192, 8192 / 4 + 1), first + 4);
-	CHECK_EQ(after(&policy, 8192, 8192 / 16 - 1), first);
+	CHECK_EQ(after(&policy, 8192, 8192 / 16 - 1), first - 4);
+	CHECK_EQ(after(&policy, 8192, 8192 / 4 + 1), first);
 	/* Too few to tell. */
 	CHECK_EQ(after(&policy, 100, 100), first);
 	for (i = 0; i < 100; i++)
 		after(&policy, 8192, 8192);
-	CHECK_EQ(policy.share, 64);
+	CHECK_EQ(policy.share, 24);
 	for (i = 0; i < 100; i++)
 		after(&policy, 8192, 0);
 	CHECK_EQ(policy.share, 8);
