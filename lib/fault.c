@@ -32,6 +32,7 @@
 #include "lib/migrate.h"
 #include "lib/page.h"
 #include "lib/pagemap_fault.h"
+#include "lib/placement.h"
 #include "lib/policy.h"
 #include "lib/recent.h"
 #include "lib/reclaim.h"
@@ -475,7 +476,11 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 	int r;
 
 	window = stream_window(sp, addr, buf->nr_pages, &stride);
-	r = restore_touched(sp, addr, entry_payload(e), hotter(e));
+	/* Where all of ours are on the thread's processor there is nobody to interrupt. */
+	if (placement_is_low(sp))
+		r = restore_page_inside(sp, addr, entry_payload(e), hotter(e));
+	else
+		r = restore_touched(sp, addr, entry_payload(e), hotter(e));
 	gate_leave(&sp->gate, shard);
 	if (r)
 		return r == -EBUSY || r == -ENOENT ? -EAGAIN : r;
