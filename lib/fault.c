@@ -476,7 +476,7 @@ static int resolve_probation(struct uhmm_space *sp, uintptr_t addr, entry_t e,
 	int r;
 
 	window = stream_window(sp, addr, buf->nr_pages, &stride);
-	/* Where all of ours are on the thread's processor there is nobody to interrupt. */
+	/* Where all of ours are on its processor there is nobody to interrupt. */
 	if (placement_is_low(sp))
 		r = restore_page_inside(sp, addr, entry_payload(e), hotter(e));
 	else
