@@ -2,9 +2,9 @@
 /*
  * Run by `uhmm run` in less memory than it takes.
  *
- * Where threads of the library run, while a thread of the program faults hard: the reader
- * on its processor in the idle class, and back where it was after that; and nobody else's
- * affinity or class is touched.
+ * Where threads of the library run, while a thread of the program faults hard: all on
+ * its processor, the reader in the idle class, and back where they were after that; and
+ * nobody else's affinity or class is touched.
  */
 #include "api.h"
 
@@ -63,9 +63,10 @@ static void skip_where_it_cannot_be(void)
 
 struct board {
 	char *p;
-	int reader;
-	bool stop;    /* atomic, as the next */
-	unsigned low; /* times the reader was seen in the idle class */
+	int reader, worker;
+	bool stop;         /* atomic, as the next two */
+	unsigned low;      /* times the reader was seen in the idle class */
+	unsigned gathered; /* and with the worker on one processor */
 };
 
 static void set_up(struct board *b)
@@ -76,7 +77,8 @@ static void set_up(struct board *b)
 	b->p = api_map(NR);
 	api_fill(b->p, NR, 1);
 	b->reader = find_thread("uhmm-reader");
-	CHECK(b->reader);
+	b->worker = find_thread("uhmm-keeper");
+	CHECK(b->reader && b->worker);
 }
 
 static void touch_at_random(const struct board *b, unsigned times, unsigned *seed)
@@ -98,12 +100,28 @@ static bool is_low(const struct board *b)
 	return sched_getscheduler(b->reader) == SCHED_IDLE;
 }
 
+/* Where a thread of ours may run; its processors. */
+static int may_run(int tid, cpu_set_t *set)
+{
+	CHECK_EQ(sched_getaffinity(tid, sizeof(*set), set), 0);
+	return CPU_COUNT(set);
+}
+
+static bool is_gathered(const struct board *b)
+{
+	cpu_set_t reader, worker;
+
+	return may_run(b->reader, &reader) == 1 && may_run(b->worker, &worker) == 1 &&
+	       CPU_EQUAL(&reader, &worker);
+}
+
 static void *watch(void *arg)
 {
 	struct board *b = arg;
 
 	while (!__atomic_load_n(&b->stop, __ATOMIC_RELAXED)) {
 		__atomic_fetch_add(&b->low, is_low(b), __ATOMIC_RELAXED);
+		__atomic_fetch_add(&b->gathered, is_gathered(b), __ATOMIC_RELAXED);
 		usleep(500);
 	}
 	return NULL;
@@ -112,6 +130,11 @@ static void *watch(void *arg)
 static bool seen_low(const struct board *b)
 {
 	return __atomic_load_n(&b->low, __ATOMIC_RELAXED) != 0;
+}
+
+static bool seen_gathered(const struct board *b)
+{
+	return __atomic_load_n(&b->gathered, __ATOMIC_RELAXED) != 0;
 }
 
 static void set_stop(struct board *b, bool stop)
@@ -124,7 +147,7 @@ static bool fault_until_low(struct board *b, unsigned *seed)
 {
 	long until = now_ns() + 20000 * MS;
 
-	while (!seen_low(b) && now_ns() < until)
+	while (!(seen_low(b) && seen_gathered(b)) && now_ns() < until)
 		fault_hard(b, seed);
 	return seen_low(b);
 }
@@ -149,24 +172,25 @@ TEST(the_reader_is_lowered_and_raised_and_nobody_else)
 {
 	struct seen before = look(), after;
 	struct board b = { 0 };
-	cpu_set_t reader, again;
+	cpu_set_t reader, worker, again;
 	unsigned seed = 1;
 	pthread_t thread;
 
 	set_up(&b);
-	CHECK_EQ(sched_getaffinity(b.reader, sizeof(reader), &reader), 0);
+	CHECK_GE(may_run(b.reader, &reader), 2);
+	CHECK_GE(may_run(b.worker, &worker), 2);
 	CHECK_EQ(pthread_create(&thread, NULL, watch, &b), 0);
 	if (!fault_until_low(&b, &seed) && geteuid())
 		SKIP("a thread may not be raised again here");
 	set_stop(&b, true);
 	pthread_join(thread, NULL);
-	CHECK(seen_low(&b));
+	CHECK(seen_low(&b) && seen_gathered(&b));
 	after = look();
 	CHECK(!memcmp(&before, &after, sizeof(before)));
-	/* Nobody faults: it does not stay where it was for that. */
+	/* Nobody faults: they do not stay where they were for that. */
 	CHECK_SOON(!is_low(&b));
-	CHECK_SOON(sched_getaffinity(b.reader, sizeof(again), &again) == 0 &&
-		   CPU_EQUAL(&reader, &again));
+	CHECK_SOON(may_run(b.reader, &again) && CPU_EQUAL(&reader, &again));
+	CHECK_SOON(may_run(b.worker, &again) && CPU_EQUAL(&worker, &again));
 }
 
 static void *compute(void *arg)

@@ -318,6 +318,56 @@ MUTANTS = [
 
 	os_keep(addr);
 """),
+    Mutant("others_stay_apart", "lib/placement.c",
+           "the worker stays where it was, and the thread is put there too", """
+	if (worker)
+		os_gather(&p->place, worker, (int)at - 1);
+""", """
+"""),
+    Mutant("gathered_for_good", "lib/placement.c",
+           "the worker is left on the one processor where all were", """
+	if (worker)
+		os_gather(&p->place, worker, (int)at - 1);
+""", """
+	if (worker && at)
+		os_gather(&p->place, worker, (int)at - 1);
+"""),
+    # ---- what was copied back ---------------------------------------------------------
+    Mutant("left_frames_are_free", "lib/frame_list.c",
+           "a group with a page that was copied back is free, and that is dropped later",
+           """
+	if (__atomic_load_n(&f->group[g].left, __ATOMIC_ACQUIRE)) {
+		left_push(f, g);
+		return;
+	}
+""", """
+	(void)left_push;
+"""),
+    Mutant("left_is_dropped_twice", "lib/frame.c",
+           "what was left in a group is dropped again with the pages that are there then",
+           """
+	all = mask | __atomic_exchange_n(&frame_group(sp, g)->left, 0, __ATOMIC_RELAXED);
+""", """
+	all = mask | __atomic_load_n(&frame_group(sp, g)->left, __ATOMIC_RELAXED);
+"""),
+    Mutant("left_after_it_is_free", "lib/frame.c",
+           "a page is left in a group that is free already", """
+	__atomic_fetch_or(&group->left, UINT64_C(1) << slot % GROUP_PAGES,
+			  __ATOMIC_RELAXED);
+	frame_release(sp, slot, 1);
+""", """
+	frame_release(sp, slot, 1);
+	__atomic_fetch_or(&group->left, UINT64_C(1) << slot % GROUP_PAGES,
+			  __ATOMIC_RELAXED);
+"""),
+    Mutant("copies_are_for_nothing", "lib/migrate.c",
+           "a page that is copied back takes no room, and the budget is exceeded", """
+	if (!frame_may_leave(sp, slot) || !budget_take(sp, 1))
+		return false;
+""", """
+	if (!frame_may_leave(sp, slot))
+		return false;
+"""),
     # ---- from device to device --------------------------------------------------------
     Mutant("transfer_keeps_the_old_copy", "lib/transfer.c",
            "a page that went to another device stays on the first one too", """
