@@ -92,7 +92,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	wait_while(sp, FORK_ASKED);
 	os_thread_await(&sp->worker); /* the reader has answered */
 	/* The child would share them, and they could not be moved. */
-	frames_drop_unneeded(sp);
+	frames_drop_spares(sp);
 	/* Nobody changes an entry now. */
 	map_shares_claim(sp);
 	coherent_forked(sp);

@@ -164,7 +164,13 @@ bool frame_spare_room(struct uhmm_space *sp, unsigned pages);
 bool frame_group_keep(struct uhmm_space *sp, uint32_t group, uint64_t mask);
 /* What was not needed since the last time is dropped. */
 void frames_trim(struct uhmm_space *sp);
-/* All of it, and what was left; false: there was nothing. */
+/*
+ * All of it; false: there was nothing. As all that is dropped by a thread that has the
+ * space's descriptors: where there is a budget a forking thread may have none of them,
+ * and nothing is spare.
+ */
+bool frames_drop_spares(struct uhmm_space *sp);
+/* That, and what was left (frame_leave()). */
 bool frames_drop_unneeded(struct uhmm_space *sp);
 
 /* The pages of nr slots of a group, from this one on, were moved back to the program. */

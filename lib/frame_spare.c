@@ -117,14 +117,20 @@ static uint32_t drop_folios(struct uhmm_space *sp, uint32_t nr)
 	return done;
 }
 
-bool frames_drop_unneeded(struct uhmm_space *sp)
+bool frames_drop_spares(struct uhmm_space *sp)
 {
 	bool any = __atomic_load_n(&sp->frames.spare_pages, __ATOMIC_RELAXED);
 
-	any |= frames_drop_left(sp);
 	drop_groups(sp, UINT32_MAX);
 	drop_folios(sp, UINT32_MAX);
 	return any;
+}
+
+bool frames_drop_unneeded(struct uhmm_space *sp)
+{
+	bool left = frames_drop_left(sp);
+
+	return frames_drop_spares(sp) || left;
 }
 
 /* ---- keeping ---------------------------------------------------------------------- */
