@@ -360,6 +360,12 @@ MUTANTS = [
 	__atomic_fetch_or(&group->left, UINT64_C(1) << slot % GROUP_PAGES,
 			  __ATOMIC_RELAXED);
 """),
+    Mutant("who_forks_drops_frames", "lib/fork.c",
+           "a thread without the library's descriptors drops what was left in frames", """
+	frames_drop_spares(sp);
+""", """
+	frames_drop_unneeded(sp);
+"""),
     Mutant("copies_are_for_nothing", "lib/migrate.c",
            "a page that is copied back takes no room, and the budget is exceeded", """
 	if (!frame_may_leave(sp, slot) || !budget_take(sp, 1))
