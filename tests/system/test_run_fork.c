@@ -2,8 +2,8 @@
 /*
  * Run by `uhmm run` in less memory than it takes.
  *
- * Forks in the midst of faults: by a thread that has the program's descriptors and none of
- * the library's, while pages come back from frames, and groups of frames empty out.
+ * Forks in the midst of faults: by a thread that has the program's descriptors and none
+ * of the library's, while pages come back from frames, and groups of frames empty out.
  */
 #include "api.h"
 
