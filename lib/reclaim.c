@@ -646,7 +646,7 @@ void reclaim_main(void *arg)
 
 		gate_leave(&sp->world, shard);
 		if (!sleep_ns) {
-			if (!budget_is_out(sp))
+			if (__atomic_load_n(&sp->budget.room_pages, __ATOMIC_RELAXED) > 0)
 				placement_give_way(sp);
 			continue;
 		}
