@@ -176,6 +176,13 @@ static void fault_of(struct uhmm_space *sp, uint32_t tid, bool streams)
 		hard(sp, tid, now);
 }
 
+/* Pages that have come, also those that were not asked for yet. */
+static uint64_t nr_brought(const struct uhmm_space *sp)
+{
+	return __atomic_load_n(&sp->counter[COUNT_PREFETCH], __ATOMIC_RELAXED) +
+	       __atomic_load_n(&sp->counter[COUNT_ZERO_FILLED], __ATOMIC_RELAXED);
+}
+
 void placement_answered(struct uhmm_space *sp)
 {
 	struct placement *p = &sp->placement;
@@ -184,7 +191,7 @@ void placement_answered(struct uhmm_space *sp)
 
 	if (!p->can || !nr)
 		return;
-	brought = __atomic_load_n(&sp->counter[COUNT_PREFETCH], __ATOMIC_RELAXED);
+	brought = nr_brought(sp);
 	for (i = 0; i < nr; i++)
 		fault_of(sp, sp->batch->fault[i].tid,
 			 brought - p->brought >= (uint64_t)nr * BROUGHT_MIN);
