@@ -366,14 +366,6 @@ MUTANTS = [
 """, """
 	frames_drop_unneeded(sp);
 """),
-    Mutant("copies_are_for_nothing", "lib/migrate.c",
-           "a page that is copied back takes no room, and the budget is exceeded", """
-	if (!frame_may_leave(sp, slot) || !budget_take(sp, 1))
-		return false;
-""", """
-	if (!frame_may_leave(sp, slot))
-		return false;
-"""),
     # ---- from device to device --------------------------------------------------------
     Mutant("transfer_keeps_the_old_copy", "lib/transfer.c",
            "a page that went to another device stays on the first one too", """
