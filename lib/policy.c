@@ -15,7 +15,7 @@
  *   Those that would free less than 1/LEFT of the budget together stay. A budget that can
  *   be held is, within half of what is tolerated; one that cannot be is exceeded by a
  *   little more, and the program runs instead of crawling.
- * - Probation is 1/32 to 3/32 of what is resident. Where few pages come back from it, it
+ * - Probation is 1/32 to 3/16 of what is resident. Where few pages come back from it, it
  *   is too long (it only keeps cold pages in memory); where many do, hot pages pass
  *   through it and need time to be touched. More than that saves a few of those loads
  *   that are for pages just gone, and costs more faults on what is still there: each of
@@ -46,8 +46,8 @@
 #define SPARE 24
 #define LEFT 32
 #define SHARE_MIN 8
-#define SHARE_MAX 24
-#define SHARE_START 24
+#define SHARE_MAX 48
+#define SHARE_START 48
 #define RECENT_PART 20
 #define HANDS_TURN 4
 /* Isolated pages between two looks at how many came back. */

@@ -81,7 +81,7 @@ class Own:
     group_of = 256
     ghost = 4           # a quarter of the budget in stores
     hot_asked, hot_ahead, hot_back = 1, 0, 2    # policy_warmth()
-    share_min, share_max, share_start = 8, 24, 24
+    share_min, share_max, share_start = 8, 48, 48
     use_recent = True
 
     def __init__(self, size, pages):

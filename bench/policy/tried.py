@@ -56,6 +56,7 @@ TRIED = (
     ("and soon is half of memory", changed(hot_asked=0, ghost=2)),
     ("warmth is kept on the device", Kept),
     ("a quarter on probation", changed(share_max=64, share_start=32)),
+    ("three 32nds", changed(share_max=24, share_start=24)),
     ("a sixteenth", changed(share_max=16, share_start=16)),
     ("a 32nd", changed(share_min=4, share_max=8, share_start=8)),
     ("half is on probation", Half),

@@ -38,7 +38,7 @@ TEST(probation_grows_where_much_comes_back_and_shrinks_where_nothing_does)
 	CHECK_EQ(after(&policy, 100, 100), first);
 	for (i = 0; i < 100; i++)
 		after(&policy, 8192, 8192);
-	CHECK_EQ(policy.share, 24);
+	CHECK_EQ(policy.share, 48);
 	for (i = 0; i < 100; i++)
 		after(&policy, 8192, 0);
 	CHECK_EQ(policy.share, 8);
