@@ -41,6 +41,12 @@ STATUS_SKIP, STATUS_WRONG = 77, 3
 SECONDS = 1800
 
 
+def shown(command):
+    """For a message, which may come to lie in a table: where the files are is nobody's."""
+    return " ".join(os.path.basename(word) if word.startswith("/") else word
+                    for word in map(str, command))
+
+
 class Children:
     """Those that run now."""
 
@@ -119,7 +125,7 @@ class Child:
 
     def settle(self):
         """Waits for its end; then nothing if it did well, else one of the above."""
-        status, name = self.wait(), " ".join(self.command)
+        status, name = self.wait(), shown(self.command)
         self.errors.seek(0)
         words = self.errors.read().decode(errors="replace").strip()
         CHILDREN.check()
@@ -161,7 +167,7 @@ class Deadline:
     def __exit__(self, *_):
         signal.alarm(0)
         if self.late:
-            raise Failed(f"{' '.join(self.children[0].command)}: not done after "
+            raise Failed(f"{shown(self.children[0].command)}: not done after "
                          f"{self.seconds} s")
 
 
