@@ -42,7 +42,7 @@ SECONDS = 1800
 
 
 def shown(command):
-    """For a message, which may come to lie in a table: where the files are is nobody's."""
+    """For a message, which may come to lie in a table: without anybody's folders."""
     return " ".join(os.path.basename(word) if word.startswith("/") else word
                     for word in map(str, command))
 
