@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What becomes of a system call, and how a process is taken over; see guard.h.
+ */
+#include "preload/guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "lib/os/os.h"
+#include "lib/os/sys.h"
+#include "preload/guard_arch.h"
+
+/* So that nobody else's is taken for one. */
+#define ARM_MAGIC UINT64_C(0x75686d6d61726d21)
+
+/* A thread that does not answer keeps its process from being taken over. */
+#define ARM_TRIES 1000u
+#define ARM_WAIT_NS INT64_C(1000000)
+
+struct linux_dirent {
+	uint64_t ino;
+	int64_t off;
+	uint16_t len;
+	uint8_t type;
+	char name[];
+};
+
+struct guard_task *guard_here(void)
+{
+	return task_of((uintptr_t)__builtin_frame_address(0));
+}
+
+/* ---- calls ----------------------------------------------------------------------- */
+
+static long make(long nr, const uint64_t *arg)
+{
+	return sys6(nr, (long)arg[0], (long)arg[1], (long)arg[2], (long)arg[3],
+		    (long)arg[4], (long)arg[5]);
+}
+
+/* The program gets its own mask for that moment: it is the new program's. */
+static long execute(struct guard_task *task, struct context *c, long nr,
+		    const uint64_t *arg)
+{
+	uint64_t mask = signals_seen(task, *context_mask(c)), old;
+	long r;
+
+	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, &old, sizeof(mask));
+	r = make(nr, arg);
+	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, sizeof(old));
+	return r;
+}
+
+void guard_call(struct guard_task *task, struct context *c)
+{
+	const void *value = NULL;
+	int i = NO_ARGUMENT;
+	uint64_t arg[6];
+	long nr = context_number(c);
+
+	context_arguments(c, arg);
+	task->waits = false;
+	__atomic_store_n(&task->calls, task->calls + 1, __ATOMIC_RELAXED);
+	if (signals_call(task, c, nr, arg))
+		return;
+	switch (nr) {
+	case SYS_clone:
+	case SYS_clone3:
+#ifdef SYS_fork
+	case SYS_fork:
+	case SYS_vfork:
+#endif
+		context_return(c, task_clone(task, c, nr, arg));
+		return;
+	case SYS_exit:
+	case SYS_exit_group:
+		make(nr, arg);
+		return;
+	case SYS_execve:
+	case SYS_execveat:
+		if (task->blocked) {
+			context_return(c, execute(task, c, nr, arg));
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	if (!signals_wait(task, c, nr, arg, &i, &value))
+		return;
+	/* Who has no stack has made nothing but a call that needs none. */
+	if (!context_call(c, task, nr, i, value))
+		context_return(c, make(nr, arg));
+}
+
+/* ---- arming ---------------------------------------------------------------------- */
+
+static void answer(struct guard_recruit *recruit, enum recruit_state state)
+{
+	__atomic_store_n(&recruit->state, state, __ATOMIC_RELEASE);
+	os_wake(&recruit->state, 1);
+}
+
+bool guard_recruit(const siginfo_t *info, struct context *c)
+{
+	struct guard_task *task = task_of((uintptr_t)info->si_value.sival_ptr);
+	struct guard_recruit *recruit;
+	stack_t *alt = context_altstack(c);
+
+	if (info->si_code != SI_QUEUE || !task || task != info->si_value.sival_ptr)
+		return false;
+	recruit = &task->recruit;
+	if (recruit->magic != ARM_MAGIC || recruit->tid != os_tid())
+		return false;
+	if (task->armed) /* it was asked twice */
+		return true;
+	/* Which stack a handler gets cannot be changed on that stack. */
+	if (altstack_has(alt, context_stack(c))) {
+		answer(recruit, RECRUIT_LATER);
+		return true;
+	}
+	task->alt = *alt;
+	task->alt.ss_flags &= (int)SS_AUTODISARM | SS_DISABLE;
+	*alt = task_stack(task);
+	*context_mask(c) = signals_real(task, *context_mask(c));
+	if (context_interrupted(c, recruit->at, recruit->sp))
+		context_again(c, recruit->nr);
+	answer(recruit, task_arm(task) ? RECRUIT_UNABLE : RECRUIT_ARMED);
+	return true;
+}
+
+/* Numbers of /proc/self/task/TID/syscall: the call, six arguments, stack and program. */
+static bool parse(const char *text, uint64_t number[9])
+{
+	int i;
+
+	for (i = 0; i < 9; i++) {
+		unsigned base = 10;
+
+		while (*text == ' ')
+			text++;
+		if (text[0] == '0' && text[1] == 'x') {
+			base = 16;
+			text += 2;
+		}
+		if (*text < '0' || *text > '9')
+			return false;
+		for (number[i] = 0;
+		     (*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'f');
+		     text++)
+			number[i] = number[i] * base +
+				    (uint64_t)(*text <= '9' ? *text - '0' :
+							      *text - 'a' + 10);
+	}
+	return true;
+}
+
+static char *append(char *to, const char *text)
+{
+	while (*text)
+		*to++ = *text++;
+	*to = 0;
+	return to;
+}
+
+static char *append_number(char *to, uint32_t n)
+{
+	char digits[10];
+	int i = 0;
+
+	do
+		digits[i++] = (char)('0' + n % 10);
+	while (n /= 10);
+	while (i)
+		*to++ = digits[--i];
+	*to = 0;
+	return to;
+}
+
+/* Some calls are not begun again after a handler has run. */
+static void where_it_waits(struct guard_recruit *recruit)
+{
+	char path[64], text[256] = "";
+	uint64_t number[9];
+	long fd;
+
+	append(append_number(append(path, "/proc/self/task/"), recruit->tid), "/syscall");
+	fd = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sys3(SYS_read, fd, text, sizeof(text) - 1) > 0 && parse(text, number)) {
+		recruit->nr = (long)number[0];
+		recruit->sp = number[7];
+		recruit->at = number[8];
+	}
+	sys1(SYS_close, fd);
+}
+
+static long ask(struct guard_task *task, uint32_t tid)
+{
+	siginfo_t info = { 0 };
+
+	info.si_signo = SIGARM;
+	info.si_code = SI_QUEUE;
+	info.si_value.sival_ptr = task;
+	return sys4(SYS_rt_tgsigqueueinfo, os_pid(), tid, SIGARM, &info);
+}
+
+static bool lives(uint32_t tid)
+{
+	return sys3(SYS_tgkill, os_pid(), tid, 0) == 0;
+}
+
+/* 0: it is armed, or gone. The task of one that does not answer stays its own. */
+static int arm(uint32_t tid)
+{
+	struct guard_task *task = task_new(signals_of_process());
+	struct guard_recruit *recruit;
+	unsigned i;
+
+	if (!task)
+		return -EAGAIN;
+	recruit = &task->recruit;
+	recruit->magic = ARM_MAGIC;
+	recruit->tid = tid;
+	for (i = 0; i < ARM_TRIES; i++) {
+		recruit->state = RECRUIT_ASKED;
+		where_it_waits(recruit);
+		if (ask(task, tid) == -ESRCH) {
+			task_free(task);
+			return 0;
+		}
+		while (__atomic_load_n(&recruit->state, __ATOMIC_ACQUIRE) ==
+			       RECRUIT_ASKED &&
+		       i++ < ARM_TRIES && lives(tid))
+			os_wait(&recruit->state, RECRUIT_ASKED, ARM_WAIT_NS);
+		if (recruit->state == RECRUIT_UNABLE)
+			return -ENOSYS;
+		if (recruit->state == RECRUIT_ARMED)
+			return 0;
+		if (recruit->state == RECRUIT_LATER)
+			os_wait(&recruit->state, RECRUIT_LATER, ARM_WAIT_NS);
+	}
+	return -ETIMEDOUT;
+}
+
+/* How many were not armed yet. */
+static int arm_listed(int fd, bool (*is_ours)(uint32_t tid))
+{
+	char buffer[4096] __attribute__((aligned(8)));
+	int nr = 0, r;
+	long size, at;
+
+	sys3(SYS_lseek, fd, 0, SEEK_SET);
+	while ((size = sys3(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0)
+		for (at = 0; at < size;) {
+			const struct linux_dirent *d = (void *)(buffer + at);
+			uint32_t tid = 0;
+			const char *name;
+
+			for (name = d->name; *name >= '0' && *name <= '9'; name++)
+				tid = tid * 10 + (uint32_t)(*name - '0');
+			at += d->len;
+			if (!tid || is_ours(tid) || task_is_armed(tid))
+				continue;
+			r = arm(tid);
+			if (r)
+				return r;
+			nr++;
+		}
+	return size < 0 ? (int)size : nr;
+}
+
+/*
+ * Who is not armed yet may start a thread that is not, either; but each of those is in
+ * the list when it is read again.
+ */
+int guard_start(bool (*is_ours)(uint32_t tid))
+{
+	int r = tasks_init();
+	long fd;
+
+	if (r)
+		return r;
+	signals_take_over();
+	fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/task",
+		  O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return (int)fd;
+	do
+		r = arm_listed((int)fd, is_ours);
+	while (r > 0);
+	sys1(SYS_close, fd);
+	return r;
+}

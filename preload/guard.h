@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guard: every system call of the program finds its memory there.
+ *
+ * Where a fault can only be resolved in the thread that takes it, in user space, the
+ * kernel cannot wait for one: a call that names a page which is elsewhere fails. So no
+ * call is made before what its arguments name is there and is held. The kernel hands each
+ * call to a handler of ours first (Syscall User Dispatch, Linux 5.11), which finds out
+ * what the call touches (guard_call.h), brings it, and sends the thread on to make the
+ * call itself, on its own stack, with its own registers and signal mask, from the one
+ * place where calls pass: the *stub*. So what blocks, is interrupted or restarted does so
+ * as it would without us.
+ *
+ * Each thread has a *task*: what we know of it, on a stack of its own, on which handlers
+ * of ours run, and only those. What the program sees of its signals is our picture of it
+ * (guard_signal.c): each handler of the program is entered by way of ours, which builds
+ * the frame that the kernel would have built, on the stack the program expects. So the
+ * kernel never writes to a stack of the program, which may be migrated.
+ *
+ * A handler of the program never sees that it has interrupted the stub: the thread is
+ * put back to where the call is made, or has been made, first.
+ *
+ * Everything here runs in handlers, on the program's threads: no lock of libc, no memory
+ * that is migrated, no thread-local storage.
+ */
+#ifndef UHMM_PRELOAD_GUARD_H
+#define UHMM_PRELOAD_GUARD_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef SS_AUTODISARM
+#define SS_AUTODISARM (1U << 31)
+#endif
+
+struct context; /* of an interrupted thread: the ucontext of a signal's frame */
+
+/*
+ * Handlers run here. What is on it at once: the frames of a call, of a fault that the
+ * guard takes itself, and of one more; 11 KiB each where there is AMX.
+ */
+#define GUARD_STACK ((size_t)64 << 10)
+#define GUARD_TASKS_MAX 16384u
+
+#define SIGNALS 64
+#define SIGNAL_BIT(sig) (UINT64_C(1) << ((sig)-1))
+/* These are ours: never blocked, and their handlers never the program's. */
+#define SIGNALS_OURS_NR 3
+#define SIGNALS_OURS (SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGSYS))
+
+/*
+ * What each thread is interrupted by to be armed: the one of libc's own signals that it
+ * uses for setuid(), which libc takes out of every mask that a program sets.
+ */
+#define SIGARM 33
+
+/* As rt_sigaction() has it. */
+struct guard_action {
+	uintptr_t handler;
+	uint64_t flags;
+	uintptr_t restorer;
+	uint64_t mask;
+};
+
+/* What the program has asked for, of a process. */
+struct guard_signals {
+	uint32_t lock;
+	struct guard_action action[SIGNALS];
+	/* Sent to the process while the program had them blocked; of SIGNALS_OURS. */
+	uint64_t pending;
+	siginfo_t info[SIGNALS];
+};
+
+enum recruit_state {
+	RECRUIT_ASKED,
+	RECRUIT_ARMED,
+	RECRUIT_LATER,  /* it was in a handler, on a stack that it needs there */
+	RECRUIT_UNABLE, /* the kernel says no */
+};
+
+/* A thread that is to be armed. */
+struct guard_recruit {
+	uint64_t magic;
+	uint32_t tid;
+	uint32_t state; /* futex, enum recruit_state */
+	/* Where it waits in a system call. */
+	long nr;
+	uintptr_t at, sp;
+};
+
+/* Lies at the low end of its stack. */
+struct guard_task {
+	uint32_t
+		busy; /* a call is under way: the stub clears it, which knows the place */
+	uint32_t tid;
+	uintptr_t site; /* where that call returns to */
+	long nr;
+	long restart;           /* the call that restart_syscall() would go on with */
+	int argument;           /* which one is not the program's; -1: none */
+	uint64_t original;      /* what the program has there */
+	bool waits;             /* that call waits with a mask of its own: */
+	uint64_t waits_blocked; /* of SIGNALS_OURS */
+	bool armed;
+	struct guard_recruit recruit;
+	/*
+	 * Where the program is while a handler of ours is at work on that; NULL when it
+	 * has done, though it may not have returned.
+	 */
+	struct context *at_work;
+	struct context *frame; /* the same, until the next one */
+	uint64_t sent;         /* to this thread meanwhile; of SIGNALS_OURS */
+	siginfo_t sent_info[SIGNALS_OURS_NR];
+	uint64_t calls;   /* that have been dispatched */
+	uint64_t blocked; /* of SIGNALS_OURS: blocked, as the program sees it */
+	stack_t alt;      /* the program's */
+	struct guard_signals *signals;
+	uint64_t mask; /* what a call shall wait with; and pselect6()'s argument */
+	struct {
+		uint64_t mask, size;
+	} masked;
+	struct guard_signals
+		own; /* of a process that shares our memory, not our signals */
+};
+
+/* Whether a thread with that stack pointer is on it, as the kernel sees it. */
+static inline bool altstack_has(const stack_t *alt, uintptr_t sp)
+{
+	return !(alt->ss_flags & (int)SS_AUTODISARM) && sp > (uintptr_t)alt->ss_sp &&
+	       sp - (uintptr_t)alt->ss_sp <= alt->ss_size;
+}
+
+/* ---- guard.c: calls -------------------------------------------------------------- */
+
+/*
+ * Takes over the calling process: all threads that there are, but for those of ours, and
+ * all that there will be. -errno: the kernel cannot do it, or a thread does not answer.
+ */
+int guard_start(bool (*is_ours)(uint32_t tid));
+/* Arms the thread that has been interrupted; false: nobody has asked for that. */
+bool guard_recruit(const siginfo_t *info, struct context *c);
+/* The thread that this handler runs on; NULL: it is not armed. */
+struct guard_task *guard_here(void);
+/* A call has been dispatched to us. */
+void guard_call(struct guard_task *task, struct context *c);
+
+/* ---- guard_task.c ---------------------------------------------------------------- */
+
+int tasks_init(void);
+/* NULL: there is none to be had. */
+struct guard_task *task_new(struct guard_signals *signals);
+void task_free(struct guard_task *task);
+/* Whose stack this is; NULL: none of ours. */
+struct guard_task *task_of(uintptr_t sp);
+stack_t task_stack(const struct guard_task *task);
+/* The calling thread's calls are dispatched from now on. */
+int task_arm(struct guard_task *task);
+bool task_is_armed(uint32_t tid);
+/* In the child of fork: all others are gone. */
+void tasks_after_fork(struct guard_task *mine);
+/* Calls of all threads there were. */
+uint64_t tasks_calls(void);
+/* clone(), clone3(), fork(), vfork(): what the caller is to be told. */
+long task_clone(struct guard_task *task, struct context *c, long nr, const uint64_t *arg);
+
+/* ---- guard_signal.c -------------------------------------------------------------- */
+
+/* Our handlers in place of the program's. */
+void signals_take_over(void);
+/* The same in a process of its own that shares this memory. */
+void signals_reinstall(void);
+/* A call that has to do with signals; false: it is one like all others. */
+bool signals_call(struct guard_task *task, struct context *c, long nr,
+		  const uint64_t *arg);
+/* What the program is told that it blocks, of what the kernel is told. */
+uint64_t signals_seen(const struct guard_task *task, uint64_t mask);
+/* The other way round; notes what the program has blocked. */
+uint64_t signals_real(struct guard_task *task, uint64_t mask);
+/*
+ * Around what a handler does with where the program is: whoever sends one of
+ * SIGNALS_OURS meanwhile has it delivered when that is done.
+ */
+void signals_begin(struct guard_task *task, struct context *c);
+void signals_end(struct guard_task *task);
+/* Around fork: nobody is changing it, and the child has nothing pending. */
+void signals_lock(struct guard_signals *signals);
+void signals_unlock(struct guard_signals *signals, bool child);
+/*
+ * A call that waits with a mask of its own: the number of its argument, whose value is
+ * set. NO_ARGUMENT: it is the program's. -errno, less one: it is over.
+ */
+bool signals_wait(struct guard_task *task, struct context *c, long nr,
+		  const uint64_t *arg, int *i, const void **value);
+/* Whom the process's threads share their handlers by. */
+struct guard_signals *signals_of_process(void);
+/* In a process of its own: as CLONE_CLEAR_SIGHAND does. */
+void signals_clear(struct guard_signals *signals);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the guard needs of a machine; guard_x86_64.c.
+ */
+#ifndef UHMM_PRELOAD_GUARD_ARCH_H
+#define UHMM_PRELOAD_GUARD_ARCH_H
+
+#include "preload/guard.h"
+
+/* ---- memory of the program: these may fault, which only they may ----------------- */
+
+/* false: it cannot be touched. */
+bool guard_peek(uintptr_t addr);
+/* Bytes that were not copied. */
+size_t guard_copy(void *to, const void *from, size_t len);
+/* A fault in one of them; the thread goes on where it returns the failure. */
+bool guard_fixup(struct context *c);
+
+/* ---- an interrupted thread ------------------------------------------------------- */
+
+long context_number(const struct context *c);
+void context_arguments(const struct context *c, uint64_t arg[6]);
+void context_return(struct context *c, long result);
+uintptr_t context_stack(const struct context *c);
+void context_set_stack(struct context *c, uintptr_t sp);
+uint64_t *context_mask(struct context *c);
+stack_t *context_altstack(struct context *c);
+
+#define NO_ARGUMENT (-1)
+/*
+ * Sends it on by way of the stub, to make its call, which is nr. Argument i (0, 3, 4 or
+ * 5) is value then, and the program's again afterwards. false: it has no stack for that.
+ */
+bool context_call(struct context *c, struct guard_task *task, long nr, int i,
+		  const void *value);
+/* Puts it back to where the program is, if it is in the stub. */
+void context_leave_stub(struct context *c, struct guard_task *task);
+/* The call that has just been interrupted is made again. */
+void context_again(struct context *c, long nr);
+/* Whether the thread has just made a call from outside of the stub, which said EINTR. */
+bool context_interrupted(const struct context *c, uintptr_t at, uintptr_t sp);
+
+/* What a handler that runs in that frame will return by. */
+void context_set_restorer(struct context *c, uintptr_t restorer);
+/*
+ * Sends it into a handler of the program, with a frame as the kernel builds it. mask:
+ * what the frame says was blocked. false: there is no room on its stack.
+ */
+bool context_deliver(struct context *c, struct guard_task *task, int sig,
+		     const siginfo_t *info, const struct guard_action *action,
+		     uint64_t mask);
+/*
+ * What rt_sigreturn() does: the state in the frame becomes the thread's. false: there is
+ * none.
+ */
+bool context_sigreturn(struct context *c, uint64_t *mask, stack_t *alt);
+
+/* ---- threads --------------------------------------------------------------------- */
+
+/* Where calls are not dispatched. */
+void guard_range(uintptr_t *start, size_t *len);
+/* A restorer in it. */
+uintptr_t guard_restorer(void);
+/*
+ * Makes a child that goes on as c would with 0 for a result, on the stack sp, after
+ * guard_child() has run on the child's task's. arg: of clone or clone3, but for where the
+ * child's stack is, which is set here.
+ */
+long guard_spawn(struct context *c, struct guard_task *child, uintptr_t sp, long nr,
+		 uint64_t arg[6]);
+void guard_child(struct guard_task *task);
+
+#endif
