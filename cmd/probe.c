@@ -169,6 +169,11 @@ static int try_procmap_query(void)
 	return arg.vma_start <= (uintptr_t)&fd && (uintptr_t)&fd < arg.vma_end ? 0 : EIO;
 }
 
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#define PR_SYS_DISPATCH_OFF 0
+#endif
+
 /* io_uring_setup without parameters fails with EFAULT where it exists and is allowed. */
 static int try_io_uring(void)
 {
@@ -200,6 +205,10 @@ static void child(struct probe *probe)
 					 NULL);
 		probe->move = try_move(open_best(probe));
 	}
+	probe->dispatch = prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0,
+				0) ?
+				  errno :
+				  0;
 	probe->pagemap_scan = try_pagemap_scan();
 	probe->procmap_query = try_procmap_query();
 	probe->io_uring = try_io_uring();
@@ -265,7 +274,7 @@ void probe_machine(struct probe *probe)
 	memset(probe, 0, sizeof(*probe));
 	probe->syscall = probe->dev = probe->user_only = probe->needed = PROBE_NOT_ASKED;
 	probe->inline_mode = probe->move = probe->pagemap_scan = PROBE_NOT_ASKED;
-	probe->procmap_query = probe->io_uring = PROBE_NOT_ASKED;
+	probe->procmap_query = probe->io_uring = probe->dispatch = PROBE_NOT_ASKED;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
@@ -410,6 +419,40 @@ static const char *obstacle(const struct probe *probe, bool forks, const char **
 const char *probe_obstacle(const struct probe *probe, const char **fix)
 {
 	return obstacle(probe, true, fix);
+}
+
+const char *probe_inline_obstacle(const struct probe *probe, const char **fix)
+{
+	static char why[256];
+	const char *missing;
+
+	if (probe->failed || probe->killed ||
+	    (probe->user_only && probe->syscall && probe->dev))
+		return obstacle(probe, false, fix);
+	missing = missing_feature(probe, fix);
+	if (missing)
+		return missing;
+#if !defined(__x86_64__)
+	*fix = "use --faults=thread";
+	return "system calls are guarded on x86-64 only";
+#endif
+	if (probe->dispatch) {
+		*fix = "boot Linux 5.11 or newer with CONFIG_GENERIC_ENTRY, or use "
+		       "--faults=thread";
+		snprintf(why, sizeof(why), "system calls cannot be guarded here: %s",
+			 strerror(probe->dispatch));
+		return why;
+	}
+	if (probe->pagemap_scan)
+		return obstacle(probe, false, fix);
+	if (probe->inline_mode || probe->move) {
+		*fix = "report this with the output of uhmm doctor --json";
+		snprintf(why, sizeof(why), "userfaultfd does not work here: %s",
+			 strerror(probe->inline_mode > 0 ? probe->inline_mode :
+							   probe->move));
+		return why;
+	}
+	return NULL;
 }
 
 const char *probe_library_obstacle(const struct probe *probe, const char **fix)

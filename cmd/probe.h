@@ -27,6 +27,7 @@ struct probe {
 	int inline_mode;   /* UFFDIO_API with what delivery inline needs */
 	int move;          /* two pages moved, and found intact */
 	int pagemap_scan, procmap_query, io_uring;
+	int dispatch;    /* Syscall User Dispatch */
 	int failed;      /* errno with which there was no child; else 0 */
 	int killed;      /* signal that ended the child before it had finished; else 0 */
 	bool has_sysctl; /* vm.unprivileged_userfaultfd: the kernel has userfaultfd */
@@ -53,6 +54,8 @@ void probe_machine(struct probe *probe);
  * that mends it. Both are static until the next call.
  */
 const char *probe_obstacle(const struct probe *probe, const char **fix);
+/* The same for `uhmm run --faults=inline`. */
+const char *probe_inline_obstacle(const struct probe *probe, const char **fix);
 /* The same for a program that has a space of the library, with delivery by thread. */
 const char *probe_library_obstacle(const struct probe *probe, const char **fix);
 

@@ -35,6 +35,8 @@ static const char help[] =
 	"                     at least 16M\n"
 	"  --device SPEC      where the rest goes (default: lz4, compressed memory);\n"
 	"                     'uhmm devices' lists them\n"
+	"  --faults WHO       who resolves faults: 'thread', one of uhmm's (default);\n"
+	"                     'inline', the one that faults: faster, for any user\n"
 	"  --stats            a summary on stderr at the end\n"
 	"  --stats=json:FILE  the same for programs, in FILE\n"
 	"  -h, --help         this text\n"
@@ -47,11 +49,12 @@ static const char help[] =
 	"\n"
 	"'uhmm doctor' says what this machine allows. More: man uhmm-run\n";
 
-enum { OPTION_MEMORY = 256, OPTION_DEVICE, OPTION_STATS };
+enum { OPTION_MEMORY = 256, OPTION_DEVICE, OPTION_FAULTS, OPTION_STATS };
 
 static const struct option options[] = {
 	{ "memory", required_argument, NULL, OPTION_MEMORY },
 	{ "device", required_argument, NULL, OPTION_DEVICE },
+	{ "faults", required_argument, NULL, OPTION_FAULTS },
 	{ "stats", optional_argument, NULL, OPTION_STATS },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -61,6 +64,7 @@ struct request {
 	const char *memory, *device;
 	const char *json; /* file for --stats=json; NULL: none */
 	bool stats, help;
+	enum ctl_faults faults;
 	char **program; /* and its arguments */
 };
 
@@ -78,6 +82,18 @@ static int parse(int argc, char **argv, struct request *request)
 			break;
 		case OPTION_DEVICE:
 			request->device = optarg;
+			break;
+		case OPTION_FAULTS:
+			if (!strcmp(optarg, "thread")) {
+				request->faults = CTL_FAULTS_THREAD;
+			} else if (!strcmp(optarg, "inline")) {
+				request->faults = CTL_FAULTS_INLINE;
+			} else {
+				complain(
+					"--faults: '%s' is neither 'thread' nor 'inline'",
+					optarg);
+				return STATUS_REFUSED;
+			}
 			break;
 		case OPTION_STATS:
 			if (!optarg) {
@@ -139,13 +155,14 @@ static int check_memory(const char *memory, uint64_t *pages)
 	return 0;
 }
 
-static int check_machine(void)
+static int check_machine(enum ctl_faults faults)
 {
 	struct probe probe;
 	const char *why, *fix;
 
 	probe_machine(&probe);
-	why = probe_obstacle(&probe, &fix);
+	why = faults == CTL_FAULTS_INLINE ? probe_inline_obstacle(&probe, &fix) :
+					    probe_obstacle(&probe, &fix);
 	if (!why)
 		return 0;
 	complain("run: %s: %s", why, fix);
@@ -210,13 +227,14 @@ static int run(const struct request *request)
 	if (!status)
 		status = preload_check(PRELOAD_RUN, &launch.preload);
 	if (!status)
-		status = check_machine();
+		status = check_machine(request->faults);
 	if (!status)
 		status = open_stats(request->json, &launch.keep_fd, &created);
 	if (!status && tree_create(&tree, pages, request->device))
 		status = STATUS_REFUSED;
 	else if (!status) {
 		launch.path = path;
+		tree.ctl->faults = request->faults;
 		status = supervise(&tree, &launch, &ending);
 		if (status) {
 			tree_remove(&tree);

@@ -159,6 +159,11 @@ static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 	return r != -ENOENT && !(r == 0 && poisoned(sp, addr));
 }
 
+bool inline_fault(struct uhmm_space *sp, uintptr_t addr)
+{
+	return is_inline(sp) && resolve(sp, addr & ~(PAGE_SIZE - 1), true);
+}
+
 /* Who has an entry for the page has it; else who has the mapping. */
 static bool resolve_any(uintptr_t addr)
 {

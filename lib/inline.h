@@ -10,6 +10,12 @@
 /* Installs the handler, once. */
 int inline_install(void);
 /*
+ * For who has a handler of his own, and one space: resolves the fault of a SIGBUS with
+ * BUS_ADRERR. false: it is not ours, or the page is lost. All signals are blocked but the
+ * handler's own.
+ */
+bool inline_fault(struct uhmm_space *sp, uintptr_t addr);
+/*
  * Before and after an inline space is freed; nothing for another. ending() takes it out
  * of the registry and waits until no handler has it in hand.
  */

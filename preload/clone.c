@@ -193,6 +193,8 @@ __asm__(".text\n"
 	"syscall:\n"
 	"	.cfi_startproc\n" /* a thread may be cancelled in it, and unwinds */
 	"	endbr64\n"
+	"	cmpb	$0, preload_guarded(%rip)\n" /* libc's are, ours not */
+	"	jne	3f\n"
 	"	cmpq	$56, %rdi\n" /* SYS_clone */
 	"	je	1f\n"
 	"	cmpq	$57, %rdi\n" /* SYS_fork */
@@ -244,6 +246,7 @@ __asm__(".text\n"
 	"	jmp	clone_by_number\n" /* its arguments lie where ours do */
 	"2:	movq	%rax, %rdi\n"
 	"	jmp	clone_failed\n"
+	"3:	jmp	*preload_libc_syscall(%rip)\n"
 	"	.cfi_endproc\n"
 	".size syscall, .-syscall\n");
 

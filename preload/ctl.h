@@ -33,7 +33,7 @@
 
 #define CTL_ENV "UHMM_CTL"
 #define CTL_MAGIC UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
-#define CTL_VERSION 2u
+#define CTL_VERSION 3u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u
@@ -122,6 +122,12 @@ struct ctl_slot {
 #define CTL_EAGER_NOBODY 1u
 #define CTL_EAGER_NEAR 2u
 
+/* Who resolves a fault of the program. */
+enum ctl_faults {
+	CTL_FAULTS_THREAD, /* a thread of ours */
+	CTL_FAULTS_INLINE, /* the thread that faults */
+};
+
 struct ctl_message {
 	uint32_t ready; /* its number + 1 after text was written, release */
 	uint32_t pid;
@@ -136,6 +142,7 @@ struct ctl {
 	uint64_t budget_pages;
 	uint32_t supervisor_pid;
 	uint32_t debug; /* UHMM_DEBUG level for messages */
+	uint32_t faults; /* enum ctl_faults */
 	/*
 	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another
 	 * namespace mean nothing here, so a process in one claims no slot and does not

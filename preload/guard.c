@@ -6,18 +6,34 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <linux/futex.h>
+#include <linux/rseq.h>
+#include <linux/sched.h>
 #include <string.h>
 
 #include "lib/os/os.h"
+#include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
 #include "preload/guard_arch.h"
+#include "preload/guard_call.h"
 
 /* So that nobody else's is taken for one. */
 #define ARM_MAGIC UINT64_C(0x75686d6d61726d21)
 
+/*
+ * struct pthread of glibc lies at the thread pointer. It has 2304 bytes or less (2.28 to
+ * 2.41), its rseq area included.
+ */
+#define KEPT_AREA_SIZE 2304u
+
 /* A thread that does not answer keeps its process from being taken over. */
 #define ARM_TRIES 1000u
 #define ARM_WAIT_NS INT64_C(1000000)
+
+/* Where descriptors of ours may lie; see lib/os/os_linux_files.c. */
+#define OUR_FILES_END 1024u
 
 struct linux_dirent {
 	uint64_t ino;
@@ -26,6 +42,29 @@ struct linux_dirent {
 	uint8_t type;
 	char name[];
 };
+
+static struct guard_hooks hooks __attribute__((section(".data")));
+
+bool guard_fault(uintptr_t addr)
+{
+	return hooks.fault && hooks.fault(addr);
+}
+
+void guard_wait(uintptr_t addr, size_t len)
+{
+	if (hooks.wait)
+		hooks.wait(addr, len);
+}
+
+bool guard_fork_begin(void)
+{
+	return hooks.fork_begin && hooks.fork_begin();
+}
+
+void guard_fork_end(bool child)
+{
+	hooks.fork_end(child);
+}
 
 struct guard_task *guard_here(void)
 {
@@ -53,6 +92,81 @@ static long execute(struct guard_task *task, struct context *c, long nr,
 	return r;
 }
 
+static bool is_our_file(uint64_t fd)
+{
+	return hooks.is_our_file && fd <= INT_MAX && hooks.is_our_file((int)fd);
+}
+
+/* All of [first, last], but for ours. */
+static long close_range_but_ours(uint64_t first, uint64_t last, uint64_t flags)
+{
+	uint64_t at = first, fd;
+	long r = 0;
+
+	if (flags & CLOSE_RANGE_UNSHARE) {
+		r = sys1(SYS_unshare, CLONE_FILES);
+		flags &= ~(uint64_t)CLOSE_RANGE_UNSHARE;
+	}
+	for (fd = first; !r && fd <= last && fd < OUR_FILES_END; fd++) {
+		if (!is_our_file(fd))
+			continue;
+		if (fd > at)
+			r = sys3(SYS_close_range, at, fd - 1, flags);
+		at = fd + 1;
+	}
+	if (!r && at <= last)
+		r = sys3(SYS_close_range, at, last, flags);
+	return r;
+}
+
+/* Calls that are about descriptors which the program does not know. */
+static bool files_call(struct context *c, long nr, const uint64_t *arg)
+{
+	switch (nr) {
+	case SYS_close:
+		if (!is_our_file((uint32_t)arg[0]))
+			return false;
+		break;
+	case SYS_dup3:
+#ifdef SYS_dup2
+	case SYS_dup2:
+#endif
+		if (!is_our_file((uint32_t)arg[0]) && !is_our_file((uint32_t)arg[1]))
+			return false;
+		break;
+	case SYS_close_range:
+		if ((uint32_t)arg[0] > (uint32_t)arg[1])
+			return false;
+		context_return(c, close_range_but_ours((uint32_t)arg[0], (uint32_t)arg[1],
+						       (uint32_t)arg[2]));
+		return true;
+	default:
+		return false;
+	}
+	context_return(c, -EBADF);
+	return true;
+}
+
+/* Of what is registered to it the kernel may use the more when it has refused this. */
+static void keep_call(struct guard_task *task, long nr, const uint64_t *arg)
+{
+	switch (nr) {
+#ifdef SYS_rseq
+	case SYS_rseq:
+		hold_keep(task, KEPT_RSEQ, arg[0], sizeof(struct rseq));
+		break;
+#endif
+	case SYS_set_robust_list:
+		hold_keep(task, KEPT_ROBUST, arg[0], sizeof(struct robust_list_head));
+		break;
+	case SYS_set_tid_address:
+		hold_keep(task, KEPT_TID, arg[0], sizeof(uint32_t));
+		break;
+	default:
+		break;
+	}
+}
+
 void guard_call(struct guard_task *task, struct context *c)
 {
 	const void *value = NULL;
@@ -63,8 +177,11 @@ void guard_call(struct guard_task *task, struct context *c)
 	context_arguments(c, arg);
 	task->waits = false;
 	__atomic_store_n(&task->calls, task->calls + 1, __ATOMIC_RELAXED);
-	if (signals_call(task, c, nr, arg))
+	if (signals_call(task, c, nr, arg) || files_call(c, nr, arg))
 		return;
+	if (call_class(nr) == CALL_THREAD)
+		keep_call(task, nr, arg);
+	hold_call(task, nr == SYS_restart_syscall ? task->restart : nr, arg);
 	switch (nr) {
 	case SYS_clone:
 	case SYS_clone3:
@@ -73,6 +190,7 @@ void guard_call(struct guard_task *task, struct context *c)
 	case SYS_vfork:
 #endif
 		context_return(c, task_clone(task, c, nr, arg));
+		hold_end(task);
 		return;
 	case SYS_exit:
 	case SYS_exit_group:
@@ -82,31 +200,32 @@ void guard_call(struct guard_task *task, struct context *c)
 	case SYS_execveat:
 		if (task->blocked) {
 			context_return(c, execute(task, c, nr, arg));
+			hold_end(task);
 			return;
 		}
 		break;
 	default:
 		break;
 	}
-	if (!signals_wait(task, c, nr, arg, &i, &value))
+	if (!signals_wait(task, c, nr, arg, &i, &value)) {
+		hold_end(task);
 		return;
+	}
 	/* Who has no stack has made nothing but a call that needs none. */
-	if (!context_call(c, task, nr, i, value))
+	if (!context_call(c, task, nr, i, value)) {
 		context_return(c, make(nr, arg));
+		hold_end(task);
+	}
 }
 
 /* ---- arming ---------------------------------------------------------------------- */
-
-static void answer(struct guard_recruit *recruit, enum recruit_state state)
-{
-	__atomic_store_n(&recruit->state, state, __ATOMIC_RELEASE);
-	os_wake(&recruit->state, 1);
-}
 
 bool guard_recruit(const siginfo_t *info, struct context *c)
 {
 	struct guard_task *task = task_of((uintptr_t)info->si_value.sival_ptr);
 	struct guard_recruit *recruit;
+	uint32_t asked = RECRUIT_ASKED;
+	uint64_t *mask = context_mask(c);
 	stack_t *alt = context_altstack(c);
 
 	if (info->si_code != SI_QUEUE || !task || task != info->si_value.sival_ptr)
@@ -114,21 +233,28 @@ bool guard_recruit(const siginfo_t *info, struct context *c)
 	recruit = &task->recruit;
 	if (recruit->magic != ARM_MAGIC || recruit->tid != os_tid())
 		return false;
-	if (task->armed) /* it was asked twice */
+	/* It may be asked twice. */
+	if (!__atomic_compare_exchange_n(&recruit->state, &asked, RECRUIT_COMES, false,
+					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return true;
-	/* Which stack a handler gets cannot be changed on that stack. */
-	if (altstack_has(alt, context_stack(c))) {
-		answer(recruit, RECRUIT_LATER);
-		return true;
-	}
+	/* Its tid, its robust list and its rseq area lie there, if libc has made it. */
+	task->program_tls = tls_current();
+	hold_note(task, KEPT_AREA, task->program_tls, KEPT_AREA_SIZE);
 	task->alt = *alt;
 	task->alt.ss_flags &= (int)SS_AUTODISARM | SS_DISABLE;
-	*alt = task_stack(task);
-	*context_mask(c) = signals_real(task, *context_mask(c));
+	*mask = signals_real(task, *mask);
 	if (context_interrupted(c, recruit->at, recruit->sp))
 		context_again(c, recruit->nr);
-	answer(recruit, task_arm(task) ? RECRUIT_UNABLE : RECRUIT_ARMED);
+	guard_enlist(c, task);
+	*mask = ~SIGNALS_OURS;
 	return true;
+}
+
+void guard_answer(struct guard_task *task, bool able)
+{
+	__atomic_store_n(&task->recruit.state, able ? RECRUIT_ARMED : RECRUIT_UNABLE,
+			 __ATOMIC_RELEASE);
+	os_wake(&task->recruit.state, 1);
 }
 
 /* Numbers of /proc/self/task/TID/syscall: the call, six arguments, stack and program. */
@@ -218,6 +344,7 @@ static int arm(uint32_t tid)
 {
 	struct guard_task *task = task_new(signals_of_process());
 	struct guard_recruit *recruit;
+	uint32_t state;
 	unsigned i;
 
 	if (!task)
@@ -225,29 +352,25 @@ static int arm(uint32_t tid)
 	recruit = &task->recruit;
 	recruit->magic = ARM_MAGIC;
 	recruit->tid = tid;
-	for (i = 0; i < ARM_TRIES; i++) {
-		recruit->state = RECRUIT_ASKED;
-		where_it_waits(recruit);
-		if (ask(task, tid) == -ESRCH) {
-			task_free(task);
-			return 0;
-		}
-		while (__atomic_load_n(&recruit->state, __ATOMIC_ACQUIRE) ==
-			       RECRUIT_ASKED &&
-		       i++ < ARM_TRIES && lives(tid))
-			os_wait(&recruit->state, RECRUIT_ASKED, ARM_WAIT_NS);
-		if (recruit->state == RECRUIT_UNABLE)
-			return -ENOSYS;
-		if (recruit->state == RECRUIT_ARMED)
-			return 0;
-		if (recruit->state == RECRUIT_LATER)
-			os_wait(&recruit->state, RECRUIT_LATER, ARM_WAIT_NS);
+	recruit->state = RECRUIT_ASKED;
+	where_it_waits(recruit);
+	if (ask(task, tid) == -ESRCH) {
+		task_free(task);
+		return 0;
 	}
+	for (i = 0; i < ARM_TRIES && lives(tid); i++) {
+		state = __atomic_load_n(&recruit->state, __ATOMIC_ACQUIRE);
+		if (state >= RECRUIT_ARMED)
+			return state == RECRUIT_ARMED ? 0 : -ENOSYS;
+		os_wait(&recruit->state, state, ARM_WAIT_NS);
+	}
+	if (i < ARM_TRIES)
+		return 0;
 	return -ETIMEDOUT;
 }
 
 /* How many were not armed yet. */
-static int arm_listed(int fd, bool (*is_ours)(uint32_t tid))
+static int arm_listed(int fd)
 {
 	char buffer[4096] __attribute__((aligned(8)));
 	int nr = 0, r;
@@ -263,7 +386,8 @@ static int arm_listed(int fd, bool (*is_ours)(uint32_t tid))
 			for (name = d->name; *name >= '0' && *name <= '9'; name++)
 				tid = tid * 10 + (uint32_t)(*name - '0');
 			at += d->len;
-			if (!tid || is_ours(tid) || task_is_armed(tid))
+			if (!tid || (hooks.is_ours && hooks.is_ours(tid)) ||
+			    task_is_armed(tid))
 				continue;
 			r = arm(tid);
 			if (r)
@@ -277,20 +401,22 @@ static int arm_listed(int fd, bool (*is_ours)(uint32_t tid))
  * Who is not armed yet may start a thread that is not, either; but each of those is in
  * the list when it is read again.
  */
-int guard_start(bool (*is_ours)(uint32_t tid))
+int guard_start(const struct guard_hooks *given)
 {
 	int r = tasks_init();
 	long fd;
 
 	if (r)
 		return r;
+	hooks = *given;
+	os_linux_unblocked = SIGNALS_OURS;
 	signals_take_over();
 	fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/task",
 		  O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 	if (fd < 0)
 		return (int)fd;
 	do
-		r = arm_listed((int)fd, is_ours);
+		r = arm_listed((int)fd);
 	while (r > 0);
 	sys1(SYS_close, fd);
 	return r;

@@ -31,6 +31,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/types.h"
+
 #ifndef SS_AUTODISARM
 #define SS_AUTODISARM (1U << 31)
 #endif
@@ -73,10 +75,22 @@ struct guard_signals {
 	siginfo_t info[SIGNALS];
 };
 
+/* Pieces of memory that a call names; iovecs may be more. */
+#define HOLD_PIECES 16u
+
+/* What the kernel writes to, or follows, whenever it likes, as long as a thread lives. */
+enum guard_kept {
+	KEPT_RSEQ,
+	KEPT_ROBUST,
+	KEPT_TID,
+	KEPT_AREA, /* libc's, where it is not known what is in use */
+	KEPT_NR,
+};
+
 enum recruit_state {
 	RECRUIT_ASKED,
+	RECRUIT_COMES,
 	RECRUIT_ARMED,
-	RECRUIT_LATER,  /* it was in a handler, on a stack that it needs there */
 	RECRUIT_UNABLE, /* the kernel says no */
 };
 
@@ -95,6 +109,10 @@ struct guard_task {
 	uint32_t
 		busy; /* a call is under way: the stub clears it, which knows the place */
 	uint32_t tid;
+	/* What that call touches, whole pages; atomic. */
+	uint32_t nr_pieces;
+	struct range piece[HOLD_PIECES];
+	struct range kept[KEPT_NR];
 	uintptr_t site; /* where that call returns to */
 	long nr;
 	long restart;           /* the call that restart_syscall() would go on with */
@@ -116,6 +134,9 @@ struct guard_task {
 	uint64_t blocked; /* of SIGNALS_OURS: blocked, as the program sees it */
 	stack_t alt;      /* the program's */
 	struct guard_signals *signals;
+	/* Thread-local storage of our handlers: what the stack protector looks at. */
+	uintptr_t tls[8];
+	uintptr_t program_tls; /* while a handler of ours runs */
 	uint64_t mask; /* what a call shall wait with; and pselect6()'s argument */
 	struct {
 		uint64_t mask, size;
@@ -133,17 +154,52 @@ static inline bool altstack_has(const stack_t *alt, uintptr_t sp)
 
 /* ---- guard.c: calls -------------------------------------------------------------- */
 
+/* Who embeds the guard; any member may be NULL. */
+struct guard_hooks {
+	/* A thread of the process that is not the program's. */
+	bool (*is_ours)(uint32_t tid);
+	/* SIGBUS says that addr is not there. false: it is not ours to bring. */
+	bool (*fault)(uintptr_t addr);
+	/* Waits for who is taking what lies there and may not have seen it held. */
+	void (*wait)(uintptr_t addr, size_t len);
+	bool (*is_our_file)(int fd);
+	/*
+	 * Around what makes a child with memory of its own; false: somebody sees to that
+	 * already.
+	 */
+	bool (*fork_begin)(void);
+	void (*fork_end)(bool child);
+};
+
 /*
  * Takes over the calling process: all threads that there are, but for those of ours, and
  * all that there will be. -errno: the kernel cannot do it, or a thread does not answer.
  */
-int guard_start(bool (*is_ours)(uint32_t tid));
+int guard_start(const struct guard_hooks *hooks);
 /* Arms the thread that has been interrupted; false: nobody has asked for that. */
 bool guard_recruit(const siginfo_t *info, struct context *c);
+void guard_answer(struct guard_task *task, bool able);
+bool guard_fault(uintptr_t addr);
+void guard_wait(uintptr_t addr, size_t len);
+bool guard_fork_begin(void);
+void guard_fork_end(bool child);
 /* The thread that this handler runs on; NULL: it is not armed. */
 struct guard_task *guard_here(void);
 /* A call has been dispatched to us. */
 void guard_call(struct guard_task *task, struct context *c);
+
+/* ---- guard_hold.c ------------------------------------------------------------------ */
+
+/* Brings what the call touches, and holds it until hold_end(), or it has been made. */
+void hold_call(struct guard_task *task, long nr, const uint64_t arg[6]);
+void hold_end(struct guard_task *task);
+/* The same for as long as the thread lives. */
+void hold_keep(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len);
+/* Nothing is taken yet: it need not be brought. */
+void hold_note(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len);
+/* What is held, of that. By who takes memory, before. */
+void hold_list(const struct guard_task *task, uintptr_t start, uintptr_t end,
+	       void (*add)(void *to, uintptr_t addr, size_t len), void *to);
 
 /* ---- guard_task.c ---------------------------------------------------------------- */
 
@@ -159,6 +215,9 @@ int task_arm(struct guard_task *task);
 bool task_is_armed(uint32_t tid);
 /* In the child of fork: all others are gone. */
 void tasks_after_fork(struct guard_task *mine);
+/* hold_list() of all. */
+void tasks_list_held(uintptr_t start, uintptr_t end,
+		     void (*add)(void *to, uintptr_t addr, size_t len), void *to);
 /* Calls of all threads there were. */
 uint64_t tasks_calls(void);
 /* clone(), clone3(), fork(), vfork(): what the caller is to be told. */

@@ -57,6 +57,14 @@ bool context_sigreturn(struct context *c, uint64_t *mask, stack_t *alt);
 
 /* ---- threads --------------------------------------------------------------------- */
 
+/*
+ * The program's thread-local storage may be elsewhere, so handlers use the task's; what
+ * was in use is returned, and is put back.
+ */
+uintptr_t tls_enter(struct guard_task *task);
+void tls_leave(uintptr_t tls);
+uintptr_t tls_current(void);
+
 /* Where calls are not dispatched. */
 void guard_range(uintptr_t *start, size_t *len);
 /* A restorer in it. */
@@ -68,6 +76,17 @@ uintptr_t guard_restorer(void);
  */
 long guard_spawn(struct context *c, struct guard_task *child, uintptr_t sp, long nr,
 		 uint64_t arg[6]);
+/*
+ * Sends a thread that a handler has interrupted by way of guard_child(), on its task's
+ * stack, and then on as c says.
+ */
+void guard_enlist(struct context *c, struct guard_task *task);
+/* By a thread that begins to be guarded, on its task's stack. */
 void guard_child(struct guard_task *task);
+
+/*
+ * Handlers begin, and children do, where nobody may look at thread-local storage yet.
+ */
+#define NO_TLS __attribute__((no_stack_protector))
 
 #endif

@@ -359,19 +359,14 @@ static void fault_of_program(struct guard_task *task, struct context *c, int sig
 		again_without_us(sig);
 }
 
-static void on_signal(int sig, siginfo_t *info, void *context)
+static void signal_came(struct guard_task *task, struct context *c, int sig,
+			siginfo_t *info)
 {
-	struct guard_task *task = guard_here();
-
-	if (sig == SIGARM && guard_recruit(info, context))
+	if (sig == SIGARM && guard_recruit(info, c)) /* it was asked twice */
 		return;
-	if (!task) {
-		call_directly(sig, info, context);
-		return;
-	}
-	signals_begin(task, context);
-	context_leave_stub(context, task);
-	deliver(task, context, sig, info);
+	signals_begin(task, c);
+	context_leave_stub(c, task);
+	deliver(task, c, sig, info);
 	signals_end(task);
 }
 
@@ -398,35 +393,74 @@ static void on_ours(struct guard_task *task, struct context *c, int sig,
 	signals_end(task);
 }
 
-static void on_fault(int sig, siginfo_t *info, void *context)
+static void fault_came(struct guard_task *task, struct context *c, int sig,
+		       siginfo_t *info)
 {
-	struct guard_task *task = guard_here();
-
-	if (!was_sent(info) && guard_fixup(context))
-		return;
-	if (task)
-		on_ours(task, context, sig, info);
-	else
-		call_directly(sig, info, context);
+	if (!was_sent(info)) {
+		if (sig == SIGBUS && info->si_code == BUS_ADRERR &&
+		    guard_fault((uintptr_t)info->si_addr))
+			return;
+		if (guard_fixup(c))
+			return;
+	}
+	on_ours(task, c, sig, info);
 }
 
 #ifndef SYS_USER_DISPATCH
 #define SYS_USER_DISPATCH 2
 #endif
 
-static void on_dispatch(int sig, siginfo_t *info, void *context)
+static void call_came(struct guard_task *task, struct context *c, int sig,
+		      siginfo_t *info)
+{
+	if (info->si_code != SYS_USER_DISPATCH) {
+		on_ours(task, c, sig, info);
+		return;
+	}
+	signals_begin(task, c);
+	guard_call(task, c);
+	signals_end(task);
+}
+
+/*
+ * What the kernel calls. A handler that has interrupted another finds the task's
+ * thread-local storage in use, and leaves it so.
+ */
+NO_TLS static void enter(int sig, siginfo_t *info, struct context *c,
+			 void (*came)(struct guard_task *, struct context *, int,
+				      siginfo_t *))
 {
 	struct guard_task *task = guard_here();
+	uintptr_t tls;
 
 	if (!task) {
-		call_directly(sig, info, context);
-	} else if (info->si_code == SYS_USER_DISPATCH) {
-		signals_begin(task, context);
-		guard_call(task, context);
-		signals_end(task);
-	} else {
-		on_ours(task, context, sig, info);
+		if (sig != SIGARM || !guard_recruit(info, c))
+			call_directly(sig, info, c);
+		return;
 	}
+	tls = tls_enter(task);
+	if (tls == (uintptr_t)task->tls) {
+		came(task, c, sig, info);
+		return;
+	}
+	task->program_tls = tls;
+	came(task, c, sig, info);
+	tls_leave(task->program_tls);
+}
+
+NO_TLS static void on_signal(int sig, siginfo_t *info, void *context)
+{
+	enter(sig, info, context, signal_came);
+}
+
+NO_TLS static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	enter(sig, info, context, fault_came);
+}
+
+NO_TLS static void on_dispatch(int sig, siginfo_t *info, void *context)
+{
+	enter(sig, info, context, call_came);
 }
 
 /* ---- calls ----------------------------------------------------------------------- */
@@ -453,7 +487,7 @@ static long call_sigaction(struct guard_task *task, const uint64_t *arg)
 		return -EFAULT;
 	if (sig < 1 || sig > SIGNALS || (arg[1] && SIGNAL_BIT(sig) & UNBLOCKABLE))
 		return -EINVAL;
-	/* Nothing that waits for the lock is on this thread: it has all signals blocked. */
+	/* Nobody on this thread has the lock: signals are blocked where it is taken. */
 	lock(s);
 	old = s->action[sig - 1];
 	if (arg[1]) {

@@ -22,7 +22,8 @@
 #endif
 
 #define TID_NONE 0u
-#define TID_STARTING UINT32_MAX
+#define TID_CLAIMED UINT32_MAX        /* its memory is not there yet */
+#define TID_STARTING (UINT32_MAX - 1) /* it is, but its thread is not */
 
 static struct {
 	uintptr_t start, end; /* of all stacks */
@@ -70,9 +71,9 @@ static bool claim(uint32_t i)
 	uint32_t tid = __atomic_load_n(&tasks.tid[i], __ATOMIC_RELAXED);
 
 	/* It may be a process of its own that shares our memory. */
-	if (tid == TID_STARTING || (tid != TID_NONE && sys2(SYS_tkill, tid, 0) != -ESRCH))
+	if (tid >= TID_STARTING || (tid != TID_NONE && sys2(SYS_tkill, tid, 0) != -ESRCH))
 		return false;
-	return __atomic_compare_exchange_n(&tasks.tid[i], &tid, TID_STARTING, false,
+	return __atomic_compare_exchange_n(&tasks.tid[i], &tid, TID_CLAIMED, false,
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
@@ -112,6 +113,7 @@ struct guard_task *task_new(struct guard_signals *signals)
 	memset(task, 0, sizeof(*task));
 	task->alt.ss_flags = SS_DISABLE;
 	task->signals = signals;
+	__atomic_store_n(&tasks.tid[at], TID_STARTING, __ATOMIC_RELEASE);
 	return task;
 }
 
@@ -150,13 +152,30 @@ bool task_is_armed(uint32_t tid)
 	return false;
 }
 
+static bool is_there(uint32_t i)
+{
+	uint32_t tid = __atomic_load_n(&tasks.tid[i], __ATOMIC_ACQUIRE);
+
+	return tid != TID_NONE && tid != TID_CLAIMED;
+}
+
+void tasks_list_held(uintptr_t start, uintptr_t end,
+		     void (*add)(void *to, uintptr_t addr, size_t len), void *to)
+{
+	uint32_t i, limit = __atomic_load_n(&tasks.limit, __ATOMIC_RELAXED);
+
+	for (i = 0; tasks.start && i < limit; i++)
+		if (is_there(i))
+			hold_list(task_at(i), start, end, add, to);
+}
+
 uint64_t tasks_calls(void)
 {
 	uint32_t i, limit = __atomic_load_n(&tasks.limit, __ATOMIC_RELAXED);
 	uint64_t calls = 0;
 
 	for (i = 0; i < limit; i++)
-		if (tasks.tid[i] != TID_NONE)
+		if (is_there(i))
 			calls += __atomic_load_n(&task_at(i)->calls, __ATOMIC_RELAXED);
 	return calls;
 }
@@ -171,16 +190,28 @@ void tasks_after_fork(struct guard_task *mine)
 /* ---- children -------------------------------------------------------------------- */
 
 /* By the child, on its task's stack, with its parent's blocked signals. */
-void guard_child(struct guard_task *task)
+NO_TLS void guard_child(struct guard_task *task)
 {
+	/* By CLONE_SETTLS, or its parent's handler's. */
+	uintptr_t tls = task->program_tls ? task->program_tls : tls_current();
+	stack_t stack;
+	bool able;
+
+	tls_enter(task);
 	if (task->signals == &task->own)
 		signals_reinstall();
-	task_arm(task);
+	stack = task_stack(task);
+	sys2(SYS_sigaltstack, &stack, 0);
+	able = task_arm(task) == 0;
+	if (task->recruit.magic)
+		guard_answer(task, able);
+	tls_leave(tls);
 }
 
 struct child {
 	uint64_t flags;
-	uintptr_t sp; /* 0: its parent's */
+	uintptr_t sp;  /* 0: its parent's */
+	uintptr_t tid; /* CLONE_CHILD_CLEARTID: where */
 };
 
 static bool child_of(long nr, const uint64_t *arg, struct child *child)
@@ -197,7 +228,7 @@ static bool child_of(long nr, const uint64_t *arg, struct child *child)
 		return true;
 #endif
 	case SYS_clone:
-		*child = (struct child){ .flags = arg[0], .sp = arg[1] };
+		*child = (struct child){ .flags = arg[0], .sp = arg[1], .tid = arg[3] };
 		return true;
 	default:
 		if (arg[1] < CLONE_ARGS_SIZE_VER0 ||
@@ -205,6 +236,7 @@ static bool child_of(long nr, const uint64_t *arg, struct child *child)
 			       arg[1] < sizeof(args) ? arg[1] : sizeof(args)))
 			return false;
 		*child = (struct child){ .flags = args.flags,
+					 .tid = args.child_tid,
 					 .sp = args.stack ? args.stack + args.stack_size :
 							    0 };
 		return true;
@@ -213,15 +245,13 @@ static bool child_of(long nr, const uint64_t *arg, struct child *child)
 
 /*
  * It has memory of its own: what it begins with is a copy of this handler. A stack of its
- * own it gets when it leaves that. What the stack protector compares lies where CLONE_SETTLS
- * leads.
+ * own it gets when it leaves that. The stack protector looks where CLONE_SETTLS leads.
  */
-__attribute__((no_stack_protector)) static long fork_here(struct guard_task *task,
-							  struct context *c, long nr,
-							  const uint64_t *arg,
-							  const struct child *child)
+NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr,
+			     const uint64_t *arg, const struct child *child)
 {
 	struct clone_args args = { 0 };
+	bool ours = guard_fork_begin();
 	long r;
 
 	signals_lock(task->signals);
@@ -238,10 +268,17 @@ __attribute__((no_stack_protector)) static long fork_here(struct guard_task *tas
 	}
 	signals_unlock(task->signals, r == 0);
 	if (r == 0) {
+		if (child->flags & CLONE_SETTLS)
+			task->program_tls = tls_current();
+		tls_enter(task);
+		if (child->flags & CLONE_CHILD_CLEARTID)
+			hold_keep(task, KEPT_TID, child->tid, sizeof(uint32_t));
 		tasks_after_fork(task);
 		if (child->sp)
 			context_set_stack(c, child->sp);
 	}
+	if (ours)
+		guard_fork_end(r == 0);
 	return r;
 }
 
@@ -257,6 +294,10 @@ static long spawn(struct guard_task *task, struct context *c, long nr,
 		return -EAGAIN;
 	memcpy(args, arg, sizeof(args));
 	new->blocked = task->blocked;
+	if (!(child->flags & CLONE_SETTLS))
+		new->program_tls = task->program_tls;
+	if (child->flags & CLONE_CHILD_CLEARTID)
+		hold_keep(new, KEPT_TID, child->tid, sizeof(uint32_t));
 	/* Its stack for signals is its parent's only as long as the parent waits. */
 	if (child->flags & CLONE_VFORK)
 		new->alt = task->alt;

@@ -23,9 +23,11 @@
 
 #include "preload/guard_arch.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <linux/sched.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 
 #include "lib/os/sys.h"
@@ -90,100 +92,103 @@ extern const char guard_stubs[] HIDDEN, guard_stub[] HIDDEN, guard_made[] HIDDEN
 extern const char guard_alone[] HIDDEN, guard_jump[] HIDDEN, guard_end[] HIDDEN;
 extern const char guard_peek_at[] HIDDEN, guard_peek_failed[] HIDDEN;
 extern const char guard_copy_at[] HIDDEN, guard_copy_failed[] HIDDEN;
-extern const char guard_return[] HIDDEN;
+extern const char guard_return[] HIDDEN, guard_enlisted[] HIDDEN;
 HIDDEN long guard_clone(long nr, const uint64_t *arg);
 
-/* A stub for an argument that is not the program's, in register r. */
-#define STUB_WITH(r)                                                                     \
-	"guard_stub_" #r ":\n"                                                           \
-	"	syscall\n"                                                                     \
-	"guard_made_" #r ":\n"                                                           \
-	"	movq	16(%rsp), %" #r "\n"                                             \
-	"	jmp	guard_made\n"
-
+/* Of a stub for an argument that is not the program's. */
 #define STUB_SIZE 9u
 
 __asm__(".text\n"
-	".globl guard_stubs, guard_stub, guard_made, guard_popped, guard_alone, guard_jump\n"
-	".globl guard_end\n"
-	".hidden guard_stubs, guard_stub, guard_made, guard_popped, guard_alone, guard_jump\n"
-	".hidden guard_end\n"
+	".macro	guard_stub_with register\n"
+	"	syscall\n"
+	"	movq	16(%rsp), \\register\n"
+	"	jmp	guard_made\n"
+	".endm\n"
+
+	".globl guard_stubs, guard_stub, guard_made, guard_popped, guard_alone\n"
+	".globl guard_jump, guard_end\n"
+	".hidden guard_stubs, guard_stub, guard_made, guard_popped, guard_alone\n"
+	".hidden guard_jump, guard_end\n"
 	"guard_stubs:\n" /* by the number of the argument, see stub_of() */
-	STUB_WITH(rdi) STUB_WITH(r10) STUB_WITH(r8)
-		STUB_WITH(r9) "guard_stub:\n"
-			      "	syscall\n"
-			      "guard_made:\n"
-			      "	popq	%rcx\n"
-			      "	movl	$0, (%rcx)\n"
-			      "guard_popped:\n"
-			      "	popq	%rcx\n"
-			      "guard_alone:\n"
-			      "	leaq	144(%rsp), %rsp\n"
-			      "guard_jump:\n"
-			      "	jmp	*%rcx\n"
-			      "guard_end:\n"
+	"	guard_stub_with %rdi\n"
+	"	guard_stub_with %r10\n"
+	"	guard_stub_with %r8\n"
+	"	guard_stub_with %r9\n"
+	"guard_stub:\n"
+	"	syscall\n"
+	"guard_made:\n"
+	"	popq	%rcx\n"
+	"	movl	$0, (%rcx)\n"
+	"guard_popped:\n"
+	"	popq	%rcx\n"
+	"guard_alone:\n"
+	"	leaq	144(%rsp), %rsp\n"
+	"guard_jump:\n"
+	"	jmp	*%rcx\n"
+	"guard_end:\n"
 
-			      ".globl guard_return\n"
-			      ".hidden guard_return\n"
-			      "guard_return:\n"
-			      "	movl	$15, %eax\n" /* SYS_rt_sigreturn */
-			      "	syscall\n"
+	".globl guard_return\n"
+	".hidden guard_return\n"
+	"guard_return:\n"
+	"	movl	$15, %eax\n" /* SYS_rt_sigreturn */
+	"	syscall\n"
 
-			      ".globl guard_peek, guard_peek_at, guard_peek_failed\n"
-			      ".hidden guard_peek, guard_peek_at, guard_peek_failed\n"
-			      ".type guard_peek, @function\n"
-			      "guard_peek:\n"
-			      "	movl	$1, %eax\n"
-			      "guard_peek_at:\n"
-			      "	cmpb	$0, (%rdi)\n"
-			      "	ret\n"
-			      "guard_peek_failed:\n"
-			      "	xorl	%eax, %eax\n"
-			      "	ret\n"
-			      ".size guard_peek, .-guard_peek\n"
+	".globl guard_peek, guard_peek_at, guard_peek_failed\n"
+	".hidden guard_peek, guard_peek_at, guard_peek_failed\n"
+	".type guard_peek, @function\n"
+	"guard_peek:\n"
+	"	movl	$1, %eax\n"
+	"guard_peek_at:\n"
+	"	cmpb	$0, (%rdi)\n"
+	"	ret\n"
+	"guard_peek_failed:\n"
+	"	xorl	%eax, %eax\n"
+	"	ret\n"
+	".size guard_peek, .-guard_peek\n"
 
-			      ".globl guard_copy, guard_copy_at, guard_copy_failed\n"
-			      ".hidden guard_copy, guard_copy_at, guard_copy_failed\n"
-			      ".type guard_copy, @function\n"
-			      "guard_copy:\n"
-			      "	movq	%rdx, %rcx\n"
-			      "guard_copy_at:\n"
-			      "	rep movsb\n"
-			      "guard_copy_failed:\n"
-			      "	movq	%rcx, %rax\n"
-			      "	ret\n"
-			      ".size guard_copy, .-guard_copy\n"
+	".globl guard_copy, guard_copy_at, guard_copy_failed\n"
+	".hidden guard_copy, guard_copy_at, guard_copy_failed\n"
+	".type guard_copy, @function\n"
+	"guard_copy:\n"
+	"	movq	%rdx, %rcx\n"
+	"guard_copy_at:\n"
+	"	rep movsb\n"
+	"guard_copy_failed:\n"
+	"	movq	%rcx, %rax\n"
+	"	ret\n"
+	".size guard_copy, .-guard_copy\n"
 
-			      /*
+	/*
 	 * The child begins with all registers of who called this but rsp, which points to
-	 * its frame, and rax.
+	 * its frame, and rax. Who is enlisted comes to where it goes on.
 	 */
-			      ".globl guard_clone\n"
-			      ".hidden guard_clone\n"
-			      ".type guard_clone, @function\n"
-			      "guard_clone:\n"
-			      "	movq	%rdi, %rax\n"
-			      "	movq	%rsi, %r11\n"
-			      "	movq	0(%r11), %rdi\n"
-			      "	movq	8(%r11), %rsi\n"
-			      "	movq	16(%r11), %rdx\n"
-			      "	movq	24(%r11), %r10\n"
-			      "	movq	32(%r11), %r8\n"
-			      "	movq	40(%r11), %r9\n"
-			      "	syscall\n"
-			      "	testq	%rax, %rax\n"
-			      "	je	1f\n"
-			      "	ret\n"
-			      "1:	xorl	%ebp, %ebp\n"
-			      "	movq	%rsp, %rbx\n"
-			      "	movq	%rsp, %rdi\n"
-			      "	andq	$-65536, %rdi\n" /* GUARD_STACK */
-			      "	andq	$-16, %rsp\n"
-			      "	call	guard_child\n"
-			      "	leaq	8(%rbx), %rsp\n"
-			      "	movl	$15, %eax\n" /* SYS_rt_sigreturn */
-			      "	syscall\n"
-			      ".size guard_clone, .-guard_clone\n");
+	".globl guard_clone, guard_enlisted\n"
+	".hidden guard_clone, guard_enlisted\n"
+	".type guard_clone, @function\n"
+	"guard_clone:\n"
+	"	movq	%rdi, %rax\n"
+	"	movq	%rsi, %r11\n"
+	"	movq	0(%r11), %rdi\n"
+	"	movq	8(%r11), %rsi\n"
+	"	movq	16(%r11), %rdx\n"
+	"	movq	24(%r11), %r10\n"
+	"	movq	32(%r11), %r8\n"
+	"	movq	40(%r11), %r9\n"
+	"	syscall\n"
+	"	testq	%rax, %rax\n"
+	"	je	guard_enlisted\n"
+	"	ret\n"
+	"guard_enlisted:\n"
+	"	xorl	%ebp, %ebp\n"
+	"	movq	%rsp, %rbx\n"
+	"	movq	%rsp, %rdi\n"
+	"	andq	$-65536, %rdi\n" /* GUARD_STACK */
+	"	andq	$-16, %rsp\n"
+	"	call	guard_child\n"
+	"	leaq	8(%rbx), %rsp\n"
+	"	movl	$15, %eax\n" /* SYS_rt_sigreturn */
+	"	syscall\n"
+	".size guard_clone, .-guard_clone\n");
 
 _Static_assert(GUARD_STACK == 65536, "guard_clone knows it");
 _Static_assert(offsetof(struct guard_task, busy) == 0, "guard_stub knows it");
@@ -283,10 +288,10 @@ bool context_call(struct context *c, struct guard_task *task, long nr, int i,
 	if (guard_copy((void *)(c->rsp - BELOW), words, sizeof(words)))
 		return false;
 	task->site = c->rip;
-	task->nr = nr;
+	if (nr != SYS_restart_syscall)
+		task->nr = nr;
 	task->argument = i;
 	task->original = words[2];
-	__atomic_store_n(&task->busy, 1, __ATOMIC_RELAXED);
 	c->rsp -= BELOW;
 	c->rip = (uintptr_t)guard_stub;
 	if (i != NO_ARGUMENT) {
@@ -460,6 +465,46 @@ bool context_sigreturn(struct context *c, uint64_t *mask, stack_t *alt)
 
 /* ---- threads --------------------------------------------------------------------- */
 
+#define HWCAP2_FSGSBASE 2u
+
+static bool has_fsgsbase(void)
+{
+	static uint32_t known __attribute__((section(".data")));
+
+	if (!known)
+		known = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE ? 1 : 2;
+	return known == 1;
+}
+
+NO_TLS uintptr_t tls_current(void)
+{
+	uintptr_t tls = 0;
+
+	if (has_fsgsbase())
+		__asm__ volatile("rdfsbase %0" : "=r"(tls));
+	else
+		sys2(SYS_arch_prctl, ARCH_GET_FS, &tls);
+	return tls;
+}
+
+NO_TLS void tls_leave(uintptr_t tls)
+{
+	if (has_fsgsbase())
+		__asm__ volatile("wrfsbase %0" ::"r"(tls) : "memory");
+	else
+		sys2(SYS_arch_prctl, ARCH_SET_FS, tls);
+}
+
+NO_TLS uintptr_t tls_enter(struct guard_task *task)
+{
+	uintptr_t tls = tls_current();
+
+	/* The thread pointer points to itself: the ABI. */
+	task->tls[0] = task->tls[2] = (uintptr_t)task->tls;
+	tls_leave((uintptr_t)task->tls);
+	return tls;
+}
+
 /* All of this library: what the program calls of it makes calls of its own. */
 extern const char __ehdr_start[] HIDDEN, etext[] HIDDEN;
 
@@ -469,21 +514,37 @@ void guard_range(uintptr_t *start, size_t *len)
 	*len = (uintptr_t)etext - *start;
 }
 
-long guard_spawn(struct context *c, struct guard_task *child, uintptr_t sp, long nr,
-		 uint64_t arg[6])
+/* What a thread goes on with, on its task's stack: as it is in c. */
+static struct frame *frame_on(struct guard_task *task, const struct context *c)
 {
 	size_t size = c->fp ? fp_size(c->fp) : 0;
-	uintptr_t top = (uintptr_t)child + GUARD_STACK;
+	uintptr_t top = (uintptr_t)task + GUARD_STACK;
 	struct fpstate *fp = (struct fpstate *)((top - size) & ~(uintptr_t)63);
 	struct frame *frame =
 		(struct frame *)((((uintptr_t)fp - sizeof(*frame)) & ~(uintptr_t)15) - 8);
-	struct clone_args args = { 0 };
 
 	if (size)
 		memcpy(fp, c->fp, size);
 	frame->c = *c;
 	frame->c.fp = c->fp ? fp : NULL;
-	frame->c.stack = task_stack(child);
+	frame->c.stack = task_stack(task);
+	return frame;
+}
+
+void guard_enlist(struct context *c, struct guard_task *task)
+{
+	c->rsp = (uintptr_t)frame_on(task, c);
+	c->rip = (uintptr_t)guard_enlisted;
+	c->eflags &= ~(FLAG_TRAP | FLAG_DIRECTION | FLAG_RESUME);
+}
+
+long guard_spawn(struct context *c, struct guard_task *child, uintptr_t sp, long nr,
+		 uint64_t arg[6])
+{
+	struct frame *frame = frame_on(child, c);
+	struct clone_args args = { 0 };
+	size_t size;
+
 	frame->c.rax = 0;
 	if (sp)
 		frame->c.rsp = sp;

@@ -73,6 +73,7 @@ static struct {
 	 */
 	struct uhmm_lock lock;
 	uint64_t signals; /* of the thread that forks; under lock */
+	uint32_t forker;  /* that thread; 0: none */
 	bool prepared;    /* it does not leave it to the reader; under lock */
 	bool foreign;     /* it is the child of a raw clone; under lock */
 	uint32_t pid;     /* whose threads these are: not those of a vfork() child */
@@ -190,14 +191,19 @@ static int open_device(void)
 	return device_open(self.ctl->device, &self.device, error, sizeof(error));
 }
 
+static bool is_inline(void)
+{
+	return self.ctl->faults == CTL_FAULTS_INLINE;
+}
+
 /* Anything that keeps a space from being created is told once; the program goes on. */
 static struct uhmm_space *create_space(void)
 {
 	struct space_config config = {
-		.delivery = UHMM_DELIVERY_THREAD,
+		.delivery = is_inline() ? UHMM_DELIVERY_INLINE : UHMM_DELIVERY_THREAD,
 		.whole = true,
-		.private_files = true,
-		.need_fork_events = true,
+		.private_files = !is_inline(),
+		.need_fork_events = !is_inline(),
 		.limit_pages = (int64_t)self.ctl->budget_pages,
 		.counter = self.slot->counter,
 		.hooks = { .share = share,
@@ -206,7 +212,7 @@ static struct uhmm_space *create_space(void)
 			   .say = say,
 			   .expected = expected,
 			   .fenced = fenced,
-			   .hold_threads = threads_hold,
+			   .hold_threads = guarded_hold,
 			   .release_threads = threads_release },
 	};
 	struct uhmm_space *sp;
@@ -219,6 +225,11 @@ static struct uhmm_space *create_space(void)
 	loaded_touch();
 	if (open_device()) {
 		say(NULL, "a process could not open the device and runs without a limit");
+		return NULL;
+	}
+	if (is_inline() && guarded_start()) {
+		say(NULL, "the system calls of a process cannot be guarded, and it runs "
+			  "without a limit (see uhmm doctor)");
 		return NULL;
 	}
 	if (space_create(&config, &sp)) {
@@ -288,7 +299,9 @@ static void keeper_main(void *arg)
 	/* Most processes of a build or a shell script are gone by then. */
 	if (!arg)
 		os_wait(&self.bell, 0, START_NS);
-	if (os_private_files() || os_attach())
+	if (is_inline())
+		os_linux_hide_files();
+	if ((!is_inline() && os_private_files()) || os_attach())
 		self.hopeless = true;
 	keeper_loop();
 }
@@ -324,6 +337,21 @@ void preload_keep(void)
 bool preload_has_space(void)
 {
 	return __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+}
+
+struct uhmm_space *preload_space(void)
+{
+	return __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+}
+
+bool preload_is_ours(uint32_t tid)
+{
+	struct uhmm_space *sp = preload_space();
+
+	return tid == CTL_LOAD(&self.keeper.tid) ||
+	       (sp &&
+		(tid == CTL_LOAD(&sp->worker.tid) || tid == CTL_LOAD(&sp->reader.tid) ||
+		 tid == CTL_LOAD(&sp->placement.warden.tid)));
 }
 
 unsigned preload_threads(void)
@@ -450,9 +478,30 @@ static void begin(void)
 
 /* ---- fork ------------------------------------------------------------------------- */
 
+static void before_fork(bool foreign)
+{
+	uint64_t signals = lock_self();
+
+	self.signals = signals;
+	self.forker = os_tid();
+	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
+	self.foreign = foreign;
+	self.prepared = !foreign && (!self.space || fork_prepare(self.space));
+	/* Without a space too: the notes of threads lie in such memory. */
+	if (self.prepared)
+		host_fork_prepare();
+}
+
+bool preload_before_raw_fork(void)
+{
+	if (!self.ctl || CTL_LOAD(&self.forker) == os_tid())
+		return false;
+	before_fork(self.pid != os_pid());
+	return true;
+}
+
 void preload_before_fork(void)
 {
-	uint64_t signals;
 	bool foreign;
 
 	exec_bind();
@@ -466,14 +515,7 @@ void preload_before_fork(void)
 		leave_bind();
 		wrap_bind();
 	}
-	signals = lock_self();
-	self.signals = signals;
-	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
-	self.foreign = foreign;
-	self.prepared = !foreign && (!self.space || fork_prepare(self.space));
-	/* Without a space too: the notes of threads lie in such memory. */
-	if (self.prepared)
-		host_fork_prepare();
+	before_fork(foreign);
 }
 
 void preload_after_fork_parent(void)
@@ -485,6 +527,7 @@ void preload_after_fork_parent(void)
 	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_parent(self.space);
+	CTL_STORE(&self.forker, 0);
 	unlock_self(self.signals);
 }
 
@@ -542,6 +585,7 @@ void preload_after_fork_child(void)
 	else
 		host_forget();
 	self.lock = (struct uhmm_lock){ 0 };
+	self.forker = 0;
 	self.bell = 0;
 	expect_after_fork();
 	threads_after_fork();
@@ -596,6 +640,8 @@ static void __attribute__((constructor)) start(void)
 		return;
 	libc_bind();
 	task_bind();
+	if (is_inline())
+		guarded_bind();
 	self.looks_for_leaks = preload_looks_for_leaks();
 	if (pthread_atfork(preload_before_fork, preload_after_fork_parent,
 			   preload_after_fork_child) == 0)

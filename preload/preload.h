@@ -29,6 +29,10 @@ void preload_keep(void);
 void preload_keep_all(void);
 
 bool preload_has_space(void);
+/* NULL: there is none. */
+struct uhmm_space *preload_space(void);
+/* A thread of this process that the program does not know. */
+bool preload_is_ours(uint32_t tid);
 /* This library's file, as LD_PRELOAD has it; NULL: this process is not of a tree. */
 const char *preload_path(void);
 /* Before this process ends or becomes another: what our reader has begun, it finishes. */
@@ -103,8 +107,23 @@ void libc_bind(void);
  * the last of these in the child.
  */
 void preload_before_fork(void);
+/*
+ * The same for who may hold any lock of libc. false: this thread is on its way there by
+ * the other.
+ */
+bool preload_before_raw_fork(void);
 void preload_after_fork_parent(void);
 void preload_after_fork_child(void);
+
+/* ---- guarded.c --------------------------------------------------------------------- */
+
+/* When the process begins, if its faults will be resolved inline. */
+void guarded_bind(void);
+/* By the keeper, before there is a space: -errno, and the process cannot be guarded. */
+int guarded_start(void);
+/* threads_hold(), and what system calls use. */
+void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
+		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);
 
 /* ---- clone.c ----------------------------------------------------------------------- */
 
@@ -125,6 +144,11 @@ void exec_bind(void);
 void threads_hold(void *ctx, uintptr_t start, uintptr_t end,
 		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);
 void threads_release(void *ctx);
+/*
+ * Returns when nothing is being taken there by a worker that has not seen what the caller
+ * has published before.
+ */
+void threads_wait(uintptr_t at, size_t len);
 /* In the child. */
 void threads_after_fork(void);
 /* There were more than the first one. */

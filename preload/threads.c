@@ -169,21 +169,21 @@ static void put_note(struct note *note)
 
 /* ---- the thread's side ------------------------------------------------------------ */
 
-static bool is_taken(const struct note *note)
+static bool is_taken(uintptr_t at, size_t len)
 {
-	return __atomic_load_n(&threads.start, __ATOMIC_RELAXED) < note->at + AREA &&
-	       note->at < __atomic_load_n(&threads.end, __ATOMIC_RELAXED);
+	return __atomic_load_n(&threads.start, __ATOMIC_RELAXED) < at + len &&
+	       at < __atomic_load_n(&threads.end, __ATOMIC_RELAXED);
 }
 
 /*
  * Where the range that is read is not that of the number read before it, what that number
  * stood for is over, and who begins now sees the note.
  */
-static void wait_until_taken(const struct note *note)
+void threads_wait(uintptr_t at, size_t len)
 {
 	uint32_t taking = __atomic_load_n(&threads.taking, __ATOMIC_SEQ_CST);
 
-	if (!(taking & 1) || !is_taken(note))
+	if (!(taking & 1) || !is_taken(at, len))
 		return;
 	__atomic_fetch_add(&threads.waiting, 1, __ATOMIC_SEQ_CST);
 	while (__atomic_load_n(&threads.taking, __ATOMIC_SEQ_CST) == taking)
@@ -199,7 +199,7 @@ static void begin(struct note *note)
 	__atomic_store_n(&threads.any, true, __ATOMIC_RELAXED);
 	__atomic_store_n(&note->at, (uintptr_t)mine, __ATOMIC_RELAXED);
 	__atomic_store_n(&note->tid, os_tid(), __ATOMIC_SEQ_CST);
-	wait_until_taken(note);
+	threads_wait(note->at, AREA);
 	(void)mine[0];
 	(void)mine[AREA - 1];
 }

@@ -20,6 +20,18 @@ void os_hide_threads(void);
 
 bool os_linux_are_hidden(void);
 
+/*
+ * From now on descriptors of ours lie where os_linux_is_own() knows them: the table is
+ * the program's.
+ */
+void os_linux_hide_files(void);
+/* Takes fd, or an error, and returns where it is then. */
+int os_linux_own(int fd);
+bool os_linux_is_own(int fd);
+
+/* Signals that os_block_signals() leaves alone; SIGBUS, if nobody has set it. */
+extern uint64_t os_linux_unblocked;
+
 /* Forgets what os_attach() opened, without closing it. */
 void os_detach(void);
 

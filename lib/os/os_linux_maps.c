@@ -42,7 +42,8 @@ static struct {
 
 int os_linux_open_self(const char *path, int flags)
 {
-	return (int)sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0);
+	return os_linux_own((int)sys4(SYS_openat, AT_FDCWD, path,
+				      O_RDONLY | O_CLOEXEC | flags, 0));
 }
 
 /* 0, or -errno, which *fd is then. */

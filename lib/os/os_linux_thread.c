@@ -76,10 +76,12 @@ static void block(uint64_t mask, uint64_t *old)
 	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof(mask));
 }
 
+uint64_t os_linux_unblocked = UINT64_C(1) << (SIGBUS - 1);
+
 /* A fault that is delivered inline while SIGBUS is blocked ends the process. */
 void os_block_signals(uint64_t *old)
 {
-	block(~(UINT64_C(1) << (SIGBUS - 1)), old);
+	block(~os_linux_unblocked, old);
 }
 
 void os_restore_signals(const uint64_t *old)

@@ -44,7 +44,7 @@ static int open_descriptor(unsigned flags)
 int os_uffd_open(unsigned flags)
 {
 	struct uffdio_api api = { .api = UFFD_API };
-	int fd = open_descriptor(flags);
+	int fd = os_linux_own(open_descriptor(flags));
 	int r;
 
 	if (fd < 0)
@@ -70,11 +70,6 @@ int os_uffd_open(unsigned flags)
 void os_uffd_close(int uffd)
 {
 	os_close(uffd);
-}
-
-void os_close(int fd)
-{
-	sys1(SYS_close, fd);
 }
 
 int os_uffd_register(int uffd, uintptr_t start, size_t len)
@@ -278,7 +273,7 @@ int os_wait_fds(const int *fds, int nr, int64_t timeout_ns)
 
 int os_kicker_open(void)
 {
-	return (int)sys2(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return os_linux_own((int)sys2(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
 
 void os_kick(int kicker)

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <ucontext.h>
 
-/* ---- calls that wait ---------------------------------------------------------------- */
+/* ---- calls that wait ------------------------------------------------------------- */
 
 static void send_later(int sig, int us)
 {
@@ -165,7 +165,7 @@ TEST(a_pending_signal_ends_the_wait)
 	CHECK(sigismember(&none, SIGBUS));
 }
 
-/* ---- registers ---------------------------------------------------------------------- */
+/* ---- registers ------------------------------------------------------------------- */
 
 #if defined(__x86_64__)
 

@@ -11,7 +11,7 @@
 
 extern char **environ;
 
-/* ---- processes and threads ---------------------------------------------------------- */
+/* ---- processes and threads ------------------------------------------------------- */
 
 TEST(fork_makes_a_child)
 {
@@ -113,7 +113,7 @@ TEST(exec_passes_signals_on)
 	CHECK_EQ(sigprocmask(SIG_BLOCK, &some, NULL), 0);
 	pid = fork();
 	if (pid == 0) {
-		/* The environment may load the guard again, which would say that it blocks nothing. */
+		/* With the guard loaded again it would say that it blocks nothing. */
 		char *envp[] = { NULL };
 
 		execve("/bin/grep", argv, envp);

@@ -10,7 +10,7 @@
 
 static volatile char *volatile nowhere = (volatile char *)8;
 
-/* ---- masks and handlers ------------------------------------------------------------ */
+/* ---- masks and handlers ---------------------------------------------------------- */
 
 TEST(an_action_is_told_as_it_was_set)
 {
@@ -179,7 +179,7 @@ TEST(a_bad_access_kills_who_has_it_blocked, .signal = SIGSEGV)
 	*nowhere = 1;
 }
 
-/* ---- faults of the program's own ---------------------------------------------------- */
+/* ---- faults of the program's own ------------------------------------------------- */
 
 static sigjmp_buf back;
 
@@ -261,7 +261,7 @@ TEST(other_faults_have_their_handlers)
 	CHECK_EQ(caught, SIGILL);
 }
 
-/* ---- stacks ------------------------------------------------------------------------- */
+/* ---- stacks ---------------------------------------------------------------------- */
 
 static char alt[65536];
 

@@ -25,6 +25,7 @@ usage: run-one.sh NAME [OPTION VALUE]... [--tap] [--keep]
   --uhmm PATH        the command to test (default build/uhmm); none: plain twice
   --bin DIR          treerss and the test programs (default: tests/stress beside uhmm)
   --device SPEC      default lz4
+  --faults WHO       thread or inline; default: what uhmm run does
   --seed N           for the programs that take one (default 1)
   --plain DIR        keep the plain run there, and use it again next time
   --timeout SECONDS  for each run (default 120, full 1800)
@@ -41,7 +42,7 @@ root=$(cd "$SRC/../.." && pwd)
 name=$1
 shift
 size=small percent= memory= uhmm=$root/build/uhmm BIN= device=lz4 SEED=1 plain=
-limit_s= tap= keep=
+faults= limit_s= tap= keep=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--tap) tap=1; shift; continue ;;
@@ -55,6 +56,7 @@ while [ $# -gt 0 ]; do
 	--uhmm) uhmm=$2 ;;
 	--bin) BIN=$2 ;;
 	--device) device=$2 ;;
+	--faults) faults=$2 ;;
 	--seed) SEED=$2 ;;
 	--plain) plain=$2 ;;
 	--timeout) limit_s=$2 ;;
@@ -144,7 +146,7 @@ if [ "$uhmm" = none ]; then
 	run_in "$second"
 else
 	run_in "$second" "$uhmm run --memory ${memory}M --device $device" \
-		"--stats=json:$second/stats.json --"
+		"${faults:+--faults $faults} --stats=json:$second/stats.json --"
 fi
 
 # What is wrong, most telling first.

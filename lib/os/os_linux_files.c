@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Descriptors of ours in a table that the program uses as well.
+ *
+ * Where faults are resolved on its threads they must be there. A program that closes what
+ * it does not know must not close ours: so they lie together, far up, and who sees all
+ * system calls (preload/guard.c) leaves them out.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+
+#include "lib/os/os.h"
+#include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
+
+/*
+ * Below a soft limit as it usually is. A table of descriptors is as long as the highest
+ * that is in use, so they do not lie at the end of what may be a million.
+ */
+#define FILES_AT 960u
+#define FILES_MAX 64u
+
+static struct {
+	uint32_t base; /* 0: they are as they come */
+	uint64_t used; /* atomic */
+} files __attribute__((section(".data")));
+
+void os_linux_hide_files(void)
+{
+	struct rlimit limit;
+	uint64_t soft;
+
+	if (files.base || sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &limit))
+		return;
+	soft = limit.rlim_cur;
+	files.base = soft >= FILES_AT + FILES_MAX ? FILES_AT :
+		     soft > FILES_MAX             ? (uint32_t)(soft - FILES_MAX) :
+						    0;
+}
+
+static uint64_t bit_of(int fd)
+{
+	uint32_t at = (uint32_t)fd - files.base;
+
+	return files.base && fd >= 0 && at < FILES_MAX ? UINT64_C(1) << at : 0;
+}
+
+int os_linux_own(int fd)
+{
+	long at;
+
+	if (fd < 0 || !files.base)
+		return fd;
+	at = sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, files.base);
+	/* Where there is no room it stays where it is, and may be closed by somebody. */
+	if (at < 0)
+		return fd;
+	sys1(SYS_close, fd);
+	__atomic_fetch_or(&files.used, bit_of((int)at), __ATOMIC_RELAXED);
+	return (int)at;
+}
+
+bool os_linux_is_own(int fd)
+{
+	return __atomic_load_n(&files.used, __ATOMIC_RELAXED) & bit_of(fd);
+}
+
+void os_close(int fd)
+{
+	__atomic_fetch_and(&files.used, ~bit_of(fd), __ATOMIC_RELAXED);
+	sys1(SYS_close, fd);
+}

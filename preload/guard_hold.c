@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a call will touch is held, and brought.
+ *
+ * A piece of memory is published in the task first; then it is waited for whoever may
+ * have looked before and takes something there (hooks->wait()); then each page is
+ * touched. What had been taken comes back by that, and nobody takes it again while the
+ * call is under way.
+ *
+ * A call that names more pieces than a task has room for holds all that lies between the
+ * last of them, which is more than it needs.
+ */
+#include <string.h>
+
+#include "lib/types.h"
+#include "preload/guard.h"
+#include "preload/guard_arch.h"
+#include "preload/guard_call.h"
+
+static void publish(struct guard_task *task, uintptr_t start, uintptr_t end)
+{
+	uint32_t nr = task->nr_pieces;
+	struct range *last = &task->piece[HOLD_PIECES - 1];
+
+	if (nr && start >= task->piece[nr - 1].start && end <= task->piece[nr - 1].end)
+		return;
+	if (nr < HOLD_PIECES) {
+		task->piece[nr] = (struct range){ start, end };
+		__atomic_store_n(&task->nr_pieces, nr + 1, __ATOMIC_RELEASE);
+		return;
+	}
+	if (start < last->start)
+		__atomic_store_n(&last->start, start, __ATOMIC_RELAXED);
+	if (end > last->end)
+		__atomic_store_n(&last->end, end, __ATOMIC_RELAXED);
+}
+
+static struct range pages_of(uintptr_t addr, size_t len)
+{
+	return (struct range){ addr & ~(PAGE_SIZE - 1),
+			       (addr + len + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1) };
+}
+
+/* Published before. What cannot be touched is left to the kernel, which says so. */
+static void bring(const struct range *pages)
+{
+	uintptr_t at;
+
+	/* Pairs with who begins to take: one of the two sees the other. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	guard_wait(pages->start, pages->end - pages->start);
+	for (at = pages->start; at < pages->end && guard_peek(at); at += PAGE_SIZE)
+		;
+}
+
+static bool memory(void *ctx, uintptr_t addr, size_t len, bool write)
+{
+	struct range pages = pages_of(addr, len);
+
+	(void)write;
+	publish(ctx, pages.start, pages.end);
+	bring(&pages);
+	return true;
+}
+
+void hold_note(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len)
+{
+	struct range pages = pages_of(addr, len);
+
+	if (!addr)
+		pages.end = 0;
+	__atomic_store_n(&task->kept[what].end, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&task->kept[what].start, pages.start, __ATOMIC_RELEASE);
+	__atomic_store_n(&task->kept[what].end, pages.end, __ATOMIC_RELEASE);
+}
+
+void hold_keep(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len)
+{
+	struct range pages = pages_of(addr, len);
+
+	hold_note(task, what, addr, len);
+	if (addr)
+		bring(&pages);
+}
+
+static bool read_memory(void *ctx, void *to, uintptr_t from, size_t len)
+{
+	(void)ctx;
+	return !guard_copy(to, (const void *)from, len);
+}
+
+/* By blocks that lie in one page each. */
+#define STRING_BLOCK 64u
+
+static size_t string(void *ctx, uintptr_t addr, size_t max)
+{
+	char block[STRING_BLOCK];
+	size_t done = 0, n;
+	const char *zero;
+
+	(void)ctx;
+	while (done < max) {
+		n = STRING_BLOCK - ((addr + done) & (STRING_BLOCK - 1));
+		n = n < max - done ? n : max - done;
+		if (guard_copy(block, (const void *)(addr + done), n))
+			return 0;
+		zero = memchr(block, 0, n);
+		if (zero)
+			return done + (size_t)(zero - block) + 1;
+		done += n;
+	}
+	return max;
+}
+
+void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
+{
+	const struct call_walk walk = {
+		.ctx = task, .memory = memory, .read = read_memory, .string = string
+	};
+
+	__atomic_store_n(&task->nr_pieces, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
+	call_memory(nr, arg, &walk);
+}
+
+void hold_end(struct guard_task *task)
+{
+	__atomic_store_n(&task->busy, 0, __ATOMIC_RELEASE);
+}
+
+static void list(const struct range *held, const struct range *within,
+		 void (*add)(void *to, uintptr_t addr, size_t len), void *to)
+{
+	uintptr_t end = __atomic_load_n(&held->end, __ATOMIC_ACQUIRE);
+	uintptr_t start = __atomic_load_n(&held->start, __ATOMIC_RELAXED);
+
+	start = start > within->start ? start : within->start;
+	end = end < within->end ? end : within->end;
+	if (start < end)
+		add(to, start, end - start);
+}
+
+void hold_list(const struct guard_task *task, uintptr_t start, uintptr_t end,
+	       void (*add)(void *to, uintptr_t addr, size_t len), void *to)
+{
+	struct range within = { start, end };
+	uint32_t i, nr;
+
+	for (i = 0; i < KEPT_NR; i++)
+		list(&task->kept[i], &within, add, to);
+	if (!__atomic_load_n(&task->busy, __ATOMIC_ACQUIRE))
+		return;
+	nr = __atomic_load_n(&task->nr_pieces, __ATOMIC_ACQUIRE);
+	for (i = 0; i < nr; i++)
+		list(&task->piece[i], &within, add, to);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guard, embedded: what it needs to know of this process's space.
+ *
+ * With faults resolved inline (ctl->faults) our threads share the program's table of
+ * descriptors, since it is the program's threads that use what is open; the guard keeps
+ * the program from closing it.
+ */
+#include "preload/preload.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+
+#include "lib/inline.h"
+#include "lib/os/os_linux.h"
+#include "preload/guard.h"
+
+/* Read by syscall(), in clone.c. */
+__attribute__((visibility("hidden"))) bool preload_guarded
+	__attribute__((section(".data")));
+__attribute__((visibility("hidden"))) long (*preload_libc_syscall)(long nr, ...)
+	__attribute__((section(".data")));
+
+void guarded_bind(void)
+{
+	*(void **)&preload_libc_syscall = dlsym(RTLD_NEXT, "syscall");
+}
+
+static bool fault(uintptr_t addr)
+{
+	struct uhmm_space *sp = preload_space();
+
+	return sp && inline_fault(sp, addr);
+}
+
+static bool fork_begin(void)
+{
+	return preload_before_raw_fork();
+}
+
+static void fork_end(bool child)
+{
+	if (child)
+		preload_after_fork_child();
+	else
+		preload_after_fork_parent();
+}
+
+/* After what is taken was published, by the former. */
+void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
+		  void (*add)(void *to, uintptr_t addr, size_t len), void *to)
+{
+	threads_hold(ctx, start, end, add, to);
+	tasks_list_held(start, end, add, to);
+}
+
+int guarded_start(void)
+{
+	static const struct guard_hooks hooks = {
+		.is_ours = preload_is_ours,
+		.fault = fault,
+		.wait = threads_wait,
+		.is_our_file = os_linux_is_own,
+		.fork_begin = fork_begin,
+		.fork_end = fork_end,
+	};
+	int r;
+
+	preload_guarded = preload_libc_syscall != NULL;
+	r = preload_guarded ? guard_start(&hooks) : -ENOSYS;
+	return r;
+}
