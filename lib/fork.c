@@ -74,7 +74,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	gate_close(&sp->world);
 	if (!share(fs)) {
 		/* Else the child has copies of our descriptors, and cannot know. */
-		if (!sp->private_files)
+		if (!sp->private_files && !sp->may_refuse)
 			os_die("no memory or descriptors left to follow a fork()");
 		gate_open(&sp->world);
 		os_restore_signals(&signals);

@@ -38,8 +38,9 @@ void fork_fini(struct uhmm_space *sp);
 
 /*
  * pthread_atfork handlers of a space, on the forking thread. False: nothing could be
- * prepared, and the child is as one of a raw clone. Then the reader is at work while it
- * is made, and the caller keeps no lock that it needs.
+ * prepared, and the child is as one of a raw clone, or is not made if the space may
+ * refuse that. Then the reader is at work while it is made, and the caller keeps no lock
+ * that it needs.
  */
 bool fork_prepare(struct uhmm_space *sp);
 void fork_parent(struct uhmm_space *sp);
@@ -48,6 +49,9 @@ void fork_parent(struct uhmm_space *sp);
  * as a raw clone's.
  */
 int fork_child(struct uhmm_space *sp);
+
+/* In the child, without events: all pages come back, and there is no space any more. */
+void fork_fill_self(struct uhmm_space *sp);
 
 /* The reader's part: returns when the world may move again. */
 void fork_serve(struct uhmm_space *sp);

@@ -27,30 +27,39 @@
 #include "lib/space.h"
 #include "lib/wipe.h"
 
+struct anew {
+	struct uhmm_space *sp;
+	uintptr_t end; /* of the mapping that was registered last */
+};
+
 /* Without EVENT_FORK the child's mappings lost their registration: anew, where needed. */
 static int register_one(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
 			bool folio)
 {
-	struct uhmm_space *sp = ctx;
+	struct anew *anew = ctx;
 	struct os_vma vma;
 
 	(void)chunk;
 	(void)entry;
 	(void)folio;
-	if (os_vma_next(addr, false, &vma) == 0 && vma.start <= addr)
-		os_uffd_register(sp->uffd, vma.start, vma.end - vma.start);
+	if (addr < anew->end || os_vma_next(addr, false, &vma) || vma.start > addr)
+		return 0;
+	os_uffd_register(anew->sp->uffd, vma.start, vma.end - vma.start);
+	anew->end = vma.end;
 	return 0;
 }
 
 static int open_anew(struct uhmm_space *sp)
 {
+	struct anew anew = { .sp = sp };
+
 	sp->uffd = os_uffd_open(space_uffd_flags(sp));
 	if (sp->uffd < 0)
 		return sp->uffd;
 	os_uffd_register(sp->uffd, (uintptr_t)sp->frames.base,
 			 (size_t)sp->frames.nr_groups * GROUP_SIZE);
 	pagemap_register_memory(sp);
-	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, register_one, sp);
+	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, register_one, &anew);
 	return 0;
 }
 
@@ -144,8 +153,10 @@ static void settle_in(struct uhmm_space *sp)
 	fs->result = r;
 	if (r)
 		map_faults_stop_all(sp);
-	if (r)
+	if (r && sp->fork_events)
 		be_filled(sp);
+	else if (r)
+		fork_fill_self(sp);
 	else
 		__atomic_store_n(&fs->shared->outcome, FORK_TAKEN, __ATOMIC_RELEASE);
 	os_wake(&fs->shared->outcome, INT_MAX);

@@ -46,11 +46,11 @@ unsigned space_uffd_flags(const struct uhmm_space *sp)
  * The most that is permitted: events of forks need CAP_SYS_PTRACE, a full userfaultfd
  * needs a permission that faults resolved inline can do without.
  */
-static int open_uffd(struct uhmm_space *sp, bool need_fork_events)
+static int open_uffd(struct uhmm_space *sp, const struct space_config *config)
 {
-	sp->fork_events = true;
+	sp->fork_events = !config->no_fork_events;
 	sp->uffd = os_uffd_open(space_uffd_flags(sp));
-	if (sp->uffd == -EPERM && !need_fork_events) {
+	if (sp->uffd == -EPERM && !config->need_fork_events) {
 		sp->fork_events = false;
 		sp->uffd = os_uffd_open(space_uffd_flags(sp));
 	}
@@ -134,6 +134,7 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 	sp->delivery = config->delivery;
 	sp->whole = config->whole;
 	sp->private_files = config->private_files;
+	sp->may_refuse = config->may_refuse;
 	sp->hooks = config->hooks;
 	sp->counter = config->counter ? config->counter : sp->own_counter;
 	sp->pid = os_pid();
@@ -155,7 +156,7 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 		frames *= FRAMES_WHOLE;
 	r = os_attach();
 	if (!r)
-		r = open_uffd(sp, config->need_fork_events);
+		r = open_uffd(sp, config);
 	if (!r)
 		r = sp->kicker = os_kicker_open();
 	if (r >= 0)

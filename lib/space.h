@@ -12,7 +12,11 @@ struct space_config {
 	uint32_t delivery;     /* enum uhmm_delivery */
 	bool whole;            /* manage all private anonymous memory */
 	bool private_files;    /* see os_private_files() */
+	/* fork() fails where fork_prepare() does */
+	bool may_refuse;
 	bool need_fork_events; /* fail with -EPERM rather than do without */
+	/* do without: the embedder sees each fork, and its child */
+	bool no_fork_events;
 	int64_t limit_pages;   /* budget; 0: none */
 	uint64_t frame_pages;  /* at most this many isolated at a time; 0: a default */
 	uint64_t *counter;     /* where counters live, [COUNT_NR]; NULL: in the space */

@@ -607,6 +607,7 @@ struct uhmm_space {
 	bool user_only;     /* userfaultfd does not serve the kernel's own accesses */
 	bool fork_events;   /* EVENT_FORK is permitted */
 	bool private_files; /* our threads have a file table of their own */
+	bool may_refuse;    /* a fork() that cannot be followed is not made */
 	/* a child that could not take over: nothing is migrated */
 	bool unusable;
 	int uffd, kicker;

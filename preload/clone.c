@@ -37,7 +37,7 @@ static struct {
 /* Our handlers run for a child of these flags. */
 static bool is_fork(uint64_t flags)
 {
-	return preload_path() && !(flags & NO_FORK);
+	return preload_path() && !preload_guarded && !(flags & NO_FORK);
 }
 
 /* What the caller finds in errno is what made the child. */

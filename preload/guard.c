@@ -56,14 +56,21 @@ void guard_wait(uintptr_t addr, size_t len)
 		hooks.wait(addr, len);
 }
 
-bool guard_fork_begin(void)
+void guard_fork_begin(void)
 {
-	return hooks.fork_begin && hooks.fork_begin();
+	if (hooks.fork_begin)
+		hooks.fork_begin();
 }
 
-void guard_fork_end(bool child)
+void guard_fork_end(long pid)
 {
-	hooks.fork_end(child);
+	if (hooks.fork_end)
+		hooks.fork_end(pid);
+}
+
+bool guard_fork_refused(void)
+{
+	return hooks.fork_refused && hooks.fork_refused();
 }
 
 struct guard_task *guard_here(void)
@@ -237,6 +244,10 @@ bool guard_recruit(const siginfo_t *info, struct context *c)
 	if (!__atomic_compare_exchange_n(&recruit->state, &asked, RECRUIT_COMES, false,
 					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return true;
+	if (guard_here()) {
+		guard_answer(task, RECRUIT_ALREADY);
+		return true;
+	}
 	/* Its tid, its robust list and its rseq area lie there, if libc has made it. */
 	task->program_tls = tls_current();
 	hold_note(task, KEPT_AREA, task->program_tls, KEPT_AREA_SIZE);
@@ -250,10 +261,9 @@ bool guard_recruit(const siginfo_t *info, struct context *c)
 	return true;
 }
 
-void guard_answer(struct guard_task *task, bool able)
+void guard_answer(struct guard_task *task, enum recruit_state state)
 {
-	__atomic_store_n(&task->recruit.state, able ? RECRUIT_ARMED : RECRUIT_UNABLE,
-			 __ATOMIC_RELEASE);
+	__atomic_store_n(&task->recruit.state, state, __ATOMIC_RELEASE);
 	os_wake(&task->recruit.state, 1);
 }
 
@@ -360,8 +370,10 @@ static int arm(uint32_t tid)
 	}
 	for (i = 0; i < ARM_TRIES && lives(tid); i++) {
 		state = __atomic_load_n(&recruit->state, __ATOMIC_ACQUIRE);
+		if (state == RECRUIT_ALREADY)
+			task_free(task);
 		if (state >= RECRUIT_ARMED)
-			return state == RECRUIT_ARMED ? 0 : -ENOSYS;
+			return state == RECRUIT_UNABLE ? -ENOSYS : 0;
 		os_wait(&recruit->state, state, ARM_WAIT_NS);
 	}
 	if (i < ARM_TRIES)
@@ -410,6 +422,7 @@ int guard_start(const struct guard_hooks *given)
 		return r;
 	hooks = *given;
 	os_linux_unblocked = SIGNALS_OURS;
+	os_linux_thread_pointer = task_program_tls;
 	signals_take_over();
 	fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/task",
 		  O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);

@@ -91,7 +91,8 @@ enum recruit_state {
 	RECRUIT_ASKED,
 	RECRUIT_COMES,
 	RECRUIT_ARMED,
-	RECRUIT_UNABLE, /* the kernel says no */
+	RECRUIT_ALREADY, /* it was: a child of one that is */
+	RECRUIT_UNABLE,  /* the kernel says no */
 };
 
 /* A thread that is to be armed. */
@@ -163,12 +164,11 @@ struct guard_hooks {
 	/* Waits for who is taking what lies there and may not have seen it held. */
 	void (*wait)(uintptr_t addr, size_t len);
 	bool (*is_our_file)(int fd);
-	/*
-	 * Around what makes a child with memory of its own; false: somebody sees to that
-	 * already.
-	 */
-	bool (*fork_begin)(void);
-	void (*fork_end)(bool child);
+	/* Around what makes a child with memory of its own. pid: or 0, or -errno. */
+	void (*fork_begin)(void);
+	void (*fork_end)(long pid);
+	/* In between: no child can be had. */
+	bool (*fork_refused)(void);
 };
 
 /*
@@ -178,11 +178,12 @@ struct guard_hooks {
 int guard_start(const struct guard_hooks *hooks);
 /* Arms the thread that has been interrupted; false: nobody has asked for that. */
 bool guard_recruit(const siginfo_t *info, struct context *c);
-void guard_answer(struct guard_task *task, bool able);
+void guard_answer(struct guard_task *task, enum recruit_state state);
 bool guard_fault(uintptr_t addr);
 void guard_wait(uintptr_t addr, size_t len);
-bool guard_fork_begin(void);
-void guard_fork_end(bool child);
+void guard_fork_begin(void);
+void guard_fork_end(long pid);
+bool guard_fork_refused(void);
 /* The thread that this handler runs on; NULL: it is not armed. */
 struct guard_task *guard_here(void);
 /* A call has been dispatched to us. */
@@ -213,6 +214,8 @@ stack_t task_stack(const struct guard_task *task);
 /* The calling thread's calls are dispatched from now on. */
 int task_arm(struct guard_task *task);
 bool task_is_armed(uint32_t tid);
+/* The program's thread pointer, where that of a task is in use. */
+uintptr_t task_program_tls(uintptr_t current);
 /* In the child of fork: all others are gone. */
 void tasks_after_fork(struct guard_task *mine);
 /* hold_list() of all. */

@@ -11,6 +11,7 @@
  * last of them, which is more than it needs.
  */
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "lib/types.h"
 #include "preload/guard.h"
@@ -121,6 +122,13 @@ void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 	__atomic_store_n(&task->nr_pieces, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
 	call_memory(nr, arg, &walk);
+	/* What another process has is not ours to hold. */
+	if ((nr == SYS_process_vm_readv || nr == SYS_process_vm_writev) &&
+	    arg[0] == os_pid()) {
+		const uint64_t remote[6] = { 0, arg[3], arg[4] };
+
+		call_memory(SYS_writev, remote, &walk);
+	}
 }
 
 void hold_end(struct guard_task *task)

@@ -142,6 +142,13 @@ int task_arm(struct guard_task *task)
 			 start, len, 0);
 }
 
+uintptr_t task_program_tls(uintptr_t current)
+{
+	const struct guard_task *task = task_of(current);
+
+	return task ? task->program_tls : current;
+}
+
 bool task_is_armed(uint32_t tid)
 {
 	uint32_t i, limit = __atomic_load_n(&tasks.limit, __ATOMIC_RELAXED);
@@ -204,7 +211,7 @@ NO_TLS void guard_child(struct guard_task *task)
 	sys2(SYS_sigaltstack, &stack, 0);
 	able = task_arm(task) == 0;
 	if (task->recruit.magic)
-		guard_answer(task, able);
+		guard_answer(task, able ? RECRUIT_ARMED : RECRUIT_UNABLE);
 	tls_leave(tls);
 }
 
@@ -251,11 +258,13 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 			     const uint64_t *arg, const struct child *child)
 {
 	struct clone_args args = { 0 };
-	bool ours = guard_fork_begin();
 	long r;
 
+	guard_fork_begin();
 	signals_lock(task->signals);
-	if (nr == SYS_clone3) {
+	if (guard_fork_refused()) {
+		r = -EAGAIN;
+	} else if (nr == SYS_clone3) {
 		if (guard_copy(&args, (const void *)arg[0],
 			       arg[1] < sizeof(args) ? arg[1] : sizeof(args)))
 			args.flags = ~UINT64_C(0); /* child_of() could */
@@ -277,8 +286,7 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 		if (child->sp)
 			context_set_stack(c, child->sp);
 	}
-	if (ours)
-		guard_fork_end(r == 0);
+	guard_fork_end(r);
 	return r;
 }
 

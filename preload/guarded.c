@@ -15,7 +15,7 @@
 #include "lib/os/os_linux.h"
 #include "preload/guard.h"
 
-/* Read by syscall(), in clone.c. */
+/* Read by syscall(), in clone.c, too. */
 __attribute__((visibility("hidden"))) bool preload_guarded
 	__attribute__((section(".data")));
 __attribute__((visibility("hidden"))) long (*preload_libc_syscall)(long nr, ...)
@@ -33,19 +33,6 @@ static bool fault(uintptr_t addr)
 	return sp && inline_fault(sp, addr);
 }
 
-static bool fork_begin(void)
-{
-	return preload_before_raw_fork();
-}
-
-static void fork_end(bool child)
-{
-	if (child)
-		preload_after_fork_child();
-	else
-		preload_after_fork_parent();
-}
-
 /* After what is taken was published, by the former. */
 void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
 		  void (*add)(void *to, uintptr_t addr, size_t len), void *to)
@@ -61,12 +48,12 @@ int guarded_start(void)
 		.fault = fault,
 		.wait = threads_wait,
 		.is_our_file = os_linux_is_own,
-		.fork_begin = fork_begin,
-		.fork_end = fork_end,
+		.fork_begin = preload_before_guarded_fork,
+		.fork_end = preload_after_guarded_fork,
+		.fork_refused = preload_refuses_fork,
 	};
-	int r;
 
+	/* Before a thread is guarded: its calls of ours would not be. */
 	preload_guarded = preload_libc_syscall != NULL;
-	r = preload_guarded ? guard_start(&hooks) : -ENOSYS;
-	return r;
+	return preload_guarded ? guard_start(&hooks) : -ENOSYS;
 }

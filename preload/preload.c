@@ -73,7 +73,6 @@ static struct {
 	 */
 	struct uhmm_lock lock;
 	uint64_t signals; /* of the thread that forks; under lock */
-	uint32_t forker;  /* that thread; 0: none */
 	bool prepared;    /* it does not leave it to the reader; under lock */
 	bool foreign;     /* it is the child of a raw clone; under lock */
 	uint32_t pid;     /* whose threads these are: not those of a vfork() child */
@@ -203,7 +202,9 @@ static struct uhmm_space *create_space(void)
 		.delivery = is_inline() ? UHMM_DELIVERY_INLINE : UHMM_DELIVERY_THREAD,
 		.whole = true,
 		.private_files = !is_inline(),
+		.may_refuse = is_inline(),
 		.need_fork_events = !is_inline(),
+		.no_fork_events = is_inline(),
 		.limit_pages = (int64_t)self.ctl->budget_pages,
 		.counter = self.slot->counter,
 		.hooks = { .share = share,
@@ -478,26 +479,43 @@ static void begin(void)
 
 /* ---- fork ------------------------------------------------------------------------- */
 
-static void before_fork(bool foreign)
+/*
+ * A child that shares nothing of ours opens all of it anew: /proc, a userfaultfd, one to
+ * drop frames by, one to be kicked by.
+ */
+#define CHILD_FILES 8u
+
+static bool child_could_follow(bool guarded)
+{
+	return !guarded || os_linux_files_left(CHILD_FILES);
+}
+
+static void before_fork(bool foreign, bool guarded)
 {
 	uint64_t signals = lock_self();
 
+	if (preload_guarded != guarded) { /* it is, now */
+		unlock_self(signals);
+		return;
+	}
 	self.signals = signals;
-	self.forker = os_tid();
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	self.foreign = foreign;
-	self.prepared = !foreign && (!self.space || fork_prepare(self.space));
+	self.prepared = !foreign && (!self.space || (child_could_follow(guarded) &&
+						      fork_prepare(self.space)));
 	/* Without a space too: the notes of threads lie in such memory. */
 	if (self.prepared)
 		host_fork_prepare();
 }
 
-bool preload_before_raw_fork(void)
+bool preload_refuses_fork(void)
 {
-	if (!self.ctl || CTL_LOAD(&self.forker) == os_tid())
-		return false;
-	before_fork(self.pid != os_pid());
-	return true;
+	return self.space && self.space->may_refuse && !self.prepared && !self.foreign;
+}
+
+void preload_before_guarded_fork(void)
+{
+	before_fork(self.pid != os_pid(), true);
 }
 
 void preload_before_fork(void)
@@ -505,6 +523,8 @@ void preload_before_fork(void)
 	bool foreign;
 
 	exec_bind();
+	if (preload_guarded)
+		return;
 	foreign = self.pid != os_pid();
 	/* It may be in another pid namespace. */
 	if (foreign)
@@ -515,10 +535,10 @@ void preload_before_fork(void)
 		leave_bind();
 		wrap_bind();
 	}
-	before_fork(foreign);
+	before_fork(foreign, false);
 }
 
-void preload_after_fork_parent(void)
+static void after_fork_parent(void)
 {
 	if (self.prepared)
 		host_fork_done();
@@ -527,7 +547,6 @@ void preload_after_fork_parent(void)
 	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_parent(self.space);
-	CTL_STORE(&self.forker, 0);
 	unlock_self(self.signals);
 }
 
@@ -575,7 +594,7 @@ static bool take_over(void)
 	return false;
 }
 
-void preload_after_fork_child(void)
+static void after_fork_child(void)
 {
 	struct ctl_slot *parent = self.slot;
 	uint64_t parents_claim = self.claim;
@@ -585,7 +604,6 @@ void preload_after_fork_child(void)
 	else
 		host_forget();
 	self.lock = (struct uhmm_lock){ 0 };
-	self.forker = 0;
 	self.bell = 0;
 	expect_after_fork();
 	threads_after_fork();
@@ -605,6 +623,28 @@ void preload_after_fork_child(void)
 		begin();
 	}
 	os_restore_signals(&self.signals);
+}
+
+void preload_after_guarded_fork(long pid)
+{
+	if (pid < 0) /* the child does this else */
+		__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
+	if (pid)
+		after_fork_parent();
+	else
+		after_fork_child();
+}
+
+void preload_after_fork_parent(void)
+{
+	if (!preload_guarded)
+		after_fork_parent();
+}
+
+void preload_after_fork_child(void)
+{
+	if (!preload_guarded)
+		after_fork_child();
 }
 
 /* ---- start ------------------------------------------------------------------------ */

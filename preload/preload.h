@@ -108,14 +108,20 @@ void libc_bind(void);
  */
 void preload_before_fork(void);
 /*
- * The same for who may hold any lock of libc. false: this thread is on its way there by
- * the other.
+ * With system calls guarded these do nothing, but those do, around the call itself: libc
+ * touches memory in the child before it runs handlers.
  */
-bool preload_before_raw_fork(void);
+void preload_before_guarded_fork(void);
+void preload_after_guarded_fork(long pid);
+/* In between: the child's memory would not be complete. */
+bool preload_refuses_fork(void);
 void preload_after_fork_parent(void);
 void preload_after_fork_child(void);
 
 /* ---- guarded.c --------------------------------------------------------------------- */
+
+/* The system calls of this process are guarded; so are all that follow. */
+extern bool preload_guarded;
 
 /* When the process begins, if its faults will be resolved inline. */
 void guarded_bind(void);

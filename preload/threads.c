@@ -194,7 +194,8 @@ void threads_wait(uintptr_t at, size_t len)
 /* By the thread itself, before all else. The note stays its own until it has ended. */
 static void begin(struct note *note)
 {
-	const volatile char *mine = (void *)pthread_self();
+	/* pthread_self(), also where a handler has a thread pointer of its own. */
+	const volatile char *mine = (void *)os_thread_copied();
 
 	__atomic_store_n(&threads.any, true, __ATOMIC_RELAXED);
 	__atomic_store_n(&note->at, (uintptr_t)mine, __ATOMIC_RELAXED);

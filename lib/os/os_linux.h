@@ -28,6 +28,11 @@ void os_linux_hide_files(void);
 /* Takes fd, or an error, and returns where it is then. */
 int os_linux_own(int fd);
 bool os_linux_is_own(int fd);
+/* Could so many be opened? */
+bool os_linux_files_left(unsigned nr);
+
+/* Where handlers have a thread pointer of their own: the program's. NULL: nowhere. */
+extern uintptr_t (*os_linux_thread_pointer)(uintptr_t current);
 
 /* Signals that os_block_signals() leaves alone; SIGBUS, if nobody has set it. */
 extern uint64_t os_linux_unblocked;

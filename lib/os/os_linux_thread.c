@@ -326,10 +326,14 @@ uint32_t os_tid(void)
 	return (uint32_t)sys0(SYS_gettid);
 }
 
+uintptr_t (*os_linux_thread_pointer)(uintptr_t current);
+
 /* A copy has the thread pointer of its original. */
 uintptr_t os_thread_copied(void)
 {
-	return (uintptr_t)__builtin_thread_pointer();
+	uintptr_t current = (uintptr_t)__builtin_thread_pointer();
+
+	return os_linux_thread_pointer ? os_linux_thread_pointer(current) : current;
 }
 
 uint32_t os_pid(void)
