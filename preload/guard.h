@@ -78,6 +78,18 @@ struct guard_signals {
 /* Pieces of memory that a call names; iovecs may be more. */
 #define HOLD_PIECES 16u
 
+/* A transfer of more is done piece by piece: what is held must fit in memory. */
+#define GUARD_WINDOW ((size_t)1 << 20)
+
+/* One such; size 0: there is none. */
+struct guard_window {
+	uint64_t addr, size, done; /* bytes */
+	uint64_t asked;            /* for: the argument */
+	uint64_t offset;
+	bool offset_is_arg; /* pread() and pwrite() */
+	bool once;          /* what comes is taken, once */
+};
+
 /* What the kernel writes to, or follows, whenever it likes, as long as a thread lives. */
 enum guard_kept {
 	KEPT_RSEQ,
@@ -117,6 +129,9 @@ struct guard_task {
 	uintptr_t site; /* where that call returns to */
 	long nr;
 	long restart;           /* the call that restart_syscall() would go on with */
+	struct guard_window window;
+	unsigned retries; /* of a call that said EFAULT */
+	bool is_bad;      /* an argument leads where nothing is */
 	int argument;           /* which one is not the program's; -1: none */
 	uint64_t original;      /* what the program has there */
 	bool waits;             /* that call waits with a mask of its own: */
@@ -171,14 +186,8 @@ struct guard_hooks {
 	bool (*fork_refused)(void);
 };
 
-/*
- * Takes over the calling process: all threads that there are, but for those of ours, and
- * all that there will be. -errno: the kernel cannot do it, or a thread does not answer.
- */
-int guard_start(const struct guard_hooks *hooks);
-/* Arms the thread that has been interrupted; false: nobody has asked for that. */
-bool guard_recruit(const siginfo_t *info, struct context *c);
-void guard_answer(struct guard_task *task, enum recruit_state state);
+void guard_set_hooks(const struct guard_hooks *hooks);
+bool guard_is_ours(uint32_t tid);
 bool guard_fault(uintptr_t addr);
 void guard_wait(uintptr_t addr, size_t len);
 void guard_fork_begin(void);
@@ -188,12 +197,32 @@ bool guard_fork_refused(void);
 struct guard_task *guard_here(void);
 /* A call has been dispatched to us. */
 void guard_call(struct guard_task *task, struct context *c);
+/* One has been made that we want to hear of: context_is_over(). */
+void guard_called(struct guard_task *task, struct context *c);
+
+/* ---- guard_arm.c ------------------------------------------------------------------- */
+
+/*
+ * Takes over the calling process: all threads that there are, but for those of ours, and
+ * all that there will be. -errno: the kernel cannot do it, or a thread does not answer.
+ */
+int guard_start(const struct guard_hooks *hooks);
+/* Arms the thread that has been interrupted; false: nobody has asked for that. */
+bool guard_recruit(const siginfo_t *info, struct context *c);
+void guard_answer(struct guard_task *task, enum recruit_state state);
 
 /* ---- guard_hold.c ------------------------------------------------------------------ */
 
 /* Brings what the call touches, and holds it until hold_end(), or it has been made. */
 void hold_call(struct guard_task *task, long nr, const uint64_t arg[6]);
 void hold_end(struct guard_task *task);
+/* The same for a window of it. */
+void hold_piece(struct guard_task *task, uintptr_t addr, size_t len);
+/*
+ * After EFAULT: what the arguments lead to once more, and what memory that they name
+ * might lead to. false: some of what they name is not there at all.
+ */
+bool hold_more(struct guard_task *task, long nr, const uint64_t arg[6]);
 /* The same for as long as the thread lives. */
 void hold_keep(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len);
 /* Nothing is taken yet: it need not be brought. */

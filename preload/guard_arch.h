@@ -33,6 +33,13 @@ stack_t *context_altstack(struct context *c);
  */
 bool context_call(struct context *c, struct guard_task *task, long nr, int i,
 		  const void *value);
+/* The same where only a window of what task->window says is transferred at a time. */
+void context_transfer(struct context *c, struct guard_task *task);
+/* A call has been made that the guard is to hear of: it said EFAULT, or is a transfer. */
+bool context_is_over(const struct context *c);
+bool context_in_stub(const struct context *c);
+/* After EFAULT: it is made again. */
+void context_retry(struct context *c, struct guard_task *task);
 /* Puts it back to where the program is, if it is in the stub. */
 void context_leave_stub(struct context *c, struct guard_task *task);
 /* The call that has just been interrupted is made again. */

@@ -82,6 +82,13 @@ static bool read_memory(const struct call_walk *walk, void *to, uint64_t from, s
 	       walk->read(walk->ctx, to, from, len);
 }
 
+/* Of a structure, which may not be there. */
+static bool read_memory_at(const struct call_walk *walk, void *to, uint64_t addr,
+			   unsigned at, size_t len)
+{
+	return addr && addr < CALL_USER_END && read_memory(walk, to, addr + at, len);
+}
+
 /* len, if it is asked for: with its zero; 0: none. */
 static bool walk_string(const struct call_walk *walk, uint64_t addr, size_t max,
 			size_t *len_)
@@ -92,8 +99,6 @@ static bool walk_string(const struct call_walk *walk, uint64_t addr, size_t max,
 		if (max > CALL_USER_END - addr)
 			max = CALL_USER_END - addr;
 		len = walk->string(walk->ctx, addr, max);
-		if (len > max)
-			len = max;
 	}
 	if (len_)
 		*len_ = len;
@@ -327,11 +332,11 @@ static bool count_of(const struct call_walk *walk, const uint64_t *arg,
 	uint64_t n = arg[piece->by];
 
 	if (piece->count >= COUNT_AT8) {
-		uint64_t at = n + piece->at;
+		uint64_t from = n;
 
 		n = 0;
 		/* What is lower comes first. */
-		if (at < piece->at || !read_memory(walk, &n, at, width[piece->count]))
+		if (!read_memory_at(walk, &n, from, piece->at, width[piece->count]))
 			return false;
 	}
 	switch ((enum piece_count)piece->count) {
@@ -481,13 +486,12 @@ static bool walk_piece(const struct call_walk *walk, const uint64_t *arg,
 	case PIECE_WAITV:
 		return walk_waiters(walk, addr, count);
 	case PIECE_PAST:
-	case PIECE_AT:
 		if (!addr || addr >= CALL_USER_END)
 			return true;
 		addr += piece->ptr;
-		if (piece->kind == PIECE_PAST)
-			break;
-		if (!read_memory(walk, &pointer, addr, sizeof(pointer)))
+		break;
+	case PIECE_AT:
+		if (!read_memory_at(walk, &pointer, addr, piece->ptr, sizeof(pointer)))
 			return true;
 		addr = pointer;
 		break;

@@ -18,6 +18,11 @@
 #include "preload/guard_arch.h"
 #include "preload/guard_call.h"
 
+/* Below are numbers rather than addresses. */
+#define FOLLOW_FROM UINT64_C(65536)
+/* Of a piece that an argument names, so much is looked through for addresses. */
+#define FOLLOW_MAX PAGE_SIZE
+
 static void publish(struct guard_task *task, uintptr_t start, uintptr_t end)
 {
 	uint32_t nr = task->nr_pieces;
@@ -43,15 +48,17 @@ static struct range pages_of(uintptr_t addr, size_t len)
 }
 
 /* Published before. What cannot be touched is left to the kernel, which says so. */
-static void bring(const struct range *pages)
+static bool bring(const struct range *pages)
 {
 	uintptr_t at;
 
 	/* Pairs with who begins to take: one of the two sees the other. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	guard_wait(pages->start, pages->end - pages->start);
-	for (at = pages->start; at < pages->end && guard_peek(at); at += PAGE_SIZE)
-		;
+	for (at = pages->start; at < pages->end; at += PAGE_SIZE)
+		if (!guard_peek(at))
+			return false;
+	return true;
 }
 
 static bool memory(void *ctx, uintptr_t addr, size_t len, bool write)
@@ -60,7 +67,8 @@ static bool memory(void *ctx, uintptr_t addr, size_t len, bool write)
 
 	(void)write;
 	publish(ctx, pages.start, pages.end);
-	bring(&pages);
+	if (!bring(&pages))
+		((struct guard_task *)ctx)->is_bad = true;
 	return true;
 }
 
@@ -129,6 +137,57 @@ void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 
 		call_memory(SYS_writev, remote, &walk);
 	}
+}
+
+void hold_piece(struct guard_task *task, uintptr_t addr, size_t len)
+{
+	__atomic_store_n(&task->nr_pieces, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
+	memory(task, addr, len, true);
+}
+
+/* Where a word might lead, if it is an address. */
+static void follow(struct guard_task *task, uint64_t word)
+{
+	struct range page = pages_of(word, 1);
+
+	if (word < FOLLOW_FROM || word >= CALL_USER_END)
+		return;
+	publish(task, page.start, page.end);
+	bring(&page);
+}
+
+static void follow_all(struct guard_task *task, const struct range *piece)
+{
+	uint64_t word[64];
+	uintptr_t at;
+	size_t i;
+
+	for (at = piece->start; at < piece->end && at < piece->start + FOLLOW_MAX;
+	     at += sizeof(word)) {
+		if (guard_copy(word, (const void *)at, sizeof(word)))
+			return;
+		for (i = 0; i < sizeof(word) / sizeof(word[0]); i++)
+			follow(task, word[i]);
+	}
+}
+
+bool hold_more(struct guard_task *task, long nr, const uint64_t arg[6])
+{
+	struct range piece[HOLD_PIECES];
+	uint32_t i, n;
+
+	task->is_bad = false;
+	hold_call(task, nr, arg);
+	if (task->is_bad)
+		return false;
+	n = task->nr_pieces;
+	memcpy(piece, task->piece, n * sizeof(piece[0]));
+	for (i = 0; i < 6; i++)
+		follow(task, arg[i]);
+	for (i = 0; i < n; i++)
+		follow_all(task, &piece[i]);
+	return true;
 }
 
 void hold_end(struct guard_task *task)

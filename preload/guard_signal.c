@@ -101,9 +101,10 @@ static void set(int sig, void (*handler)(int, siginfo_t *, void *), uint64_t fla
 
 static void set_ours(void)
 {
-	set(SIGSYS, on_dispatch, 0);
-	set(SIGBUS, on_fault, 0);
-	set(SIGSEGV, on_fault, 0);
+	/* A handler of one may need the other, and the same again. */
+	set(SIGSYS, on_dispatch, SA_NODEFER);
+	set(SIGBUS, on_fault, SA_NODEFER);
+	set(SIGSEGV, on_fault, SA_NODEFER);
 }
 
 static void install(int sig, const struct guard_action *action)
@@ -397,6 +398,12 @@ static void fault_came(struct guard_task *task, struct context *c, int sig,
 		       siginfo_t *info)
 {
 	if (!was_sent(info)) {
+		if (sig == SIGSEGV && context_is_over(c)) {
+			signals_begin(task, c);
+			guard_called(task, c);
+			signals_end(task);
+			return;
+		}
 		if (sig == SIGBUS && info->si_code == BUS_ADRERR &&
 		    guard_fault((uintptr_t)info->si_addr))
 			return;

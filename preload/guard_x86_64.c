@@ -10,9 +10,13 @@
  * is changed on the way.
  *
  *	guard_stub:	syscall
- *	guard_made:	pop task; task->busy = 0
+ *	guard_made:	if it said EFAULT: guard_post
+ *	guard_pop:	pop task; task->busy = 0
  *	guard_popped:	pop site
  *	guard_alone:	lea 16 + 128(%rsp), %rsp; jmp site
+ *
+ * guard_post is an instruction that a program may not execute: the fault is how the guard
+ * hears that a call is over. So it does of each that is made through guard_stub_post.
  *
  * There is one before it for each argument that may be another; it puts back what the
  * program had in that register, then goes on behind the first.
@@ -89,6 +93,7 @@ struct frame {
 
 extern const char guard_stubs[] HIDDEN, guard_stub[] HIDDEN, guard_made[] HIDDEN,
 	guard_popped[] HIDDEN;
+extern const char guard_stub_post[] HIDDEN, guard_post[] HIDDEN, guard_pop[] HIDDEN;
 extern const char guard_alone[] HIDDEN, guard_jump[] HIDDEN, guard_end[] HIDDEN;
 extern const char guard_peek_at[] HIDDEN, guard_peek_failed[] HIDDEN;
 extern const char guard_copy_at[] HIDDEN, guard_copy_failed[] HIDDEN;
@@ -106,9 +111,9 @@ __asm__(".text\n"
 	".endm\n"
 
 	".globl guard_stubs, guard_stub, guard_made, guard_popped, guard_alone\n"
-	".globl guard_jump, guard_end\n"
+	".globl guard_jump, guard_end, guard_stub_post, guard_post, guard_pop\n"
 	".hidden guard_stubs, guard_stub, guard_made, guard_popped, guard_alone\n"
-	".hidden guard_jump, guard_end\n"
+	".hidden guard_jump, guard_end, guard_stub_post, guard_post, guard_pop\n"
 	"guard_stubs:\n" /* by the number of the argument, see stub_of() */
 	"	guard_stub_with %rdi\n"
 	"	guard_stub_with %r10\n"
@@ -117,6 +122,9 @@ __asm__(".text\n"
 	"guard_stub:\n"
 	"	syscall\n"
 	"guard_made:\n"
+	"	leaq	14(%rax), %rcx\n" /* EFAULT */
+	"	jrcxz	guard_post\n"
+	"guard_pop:\n"
 	"	popq	%rcx\n"
 	"	movl	$0, (%rcx)\n"
 	"guard_popped:\n"
@@ -125,6 +133,10 @@ __asm__(".text\n"
 	"	leaq	144(%rsp), %rsp\n"
 	"guard_jump:\n"
 	"	jmp	*%rcx\n"
+	"guard_stub_post:\n"
+	"	syscall\n"
+	"guard_post:\n"
+	"	hlt\n"
 	"guard_end:\n"
 
 	".globl guard_return\n"
@@ -306,16 +318,39 @@ static bool is_before(const struct context *c, const struct guard_task *task)
 {
 	if (task->argument != NO_ARGUMENT)
 		return c->rip == stub_of(task->argument);
-	return is_at(c, guard_stub);
+	return is_at(c, guard_stub) || is_at(c, guard_stub_post);
+}
+
+bool context_is_over(const struct context *c)
+{
+	return is_at(c, guard_post);
+}
+
+bool context_in_stub(const struct context *c)
+{
+	return c->rip >= (uintptr_t)guard_stubs && c->rip < (uintptr_t)guard_end;
+}
+
+void context_transfer(struct context *c, struct guard_task *task)
+{
+	const struct guard_window *w = &task->window;
+
+	c->rsi = w->addr + w->done;
+	c->rdx = w->size - w->done < GUARD_WINDOW ? w->size - w->done : GUARD_WINDOW;
+	if (w->offset_is_arg)
+		c->r10 = w->offset + w->done;
+	c->rax = (uint64_t)task->nr;
+	c->rip = (uintptr_t)guard_stub_post;
 }
 
 void context_leave_stub(struct context *c, struct guard_task *task)
 {
 	bool before = is_before(c, task);
+	struct guard_window *w = &task->window;
 
-	if (c->rip < (uintptr_t)guard_stubs || c->rip >= (uintptr_t)guard_end)
+	if (!context_in_stub(c))
 		return;
-	if (c->rip <= (uintptr_t)guard_made)
+	if (c->rip <= (uintptr_t)guard_pop || c->rip >= (uintptr_t)guard_stub_post)
 		c->rsp += BELOW;
 	else if (c->rip <= (uintptr_t)guard_popped)
 		c->rsp += BELOW - 8;
@@ -323,11 +358,32 @@ void context_leave_stub(struct context *c, struct guard_task *task)
 		c->rsp += BELOW - 16;
 	if (task->argument != NO_ARGUMENT)
 		*register_of(c, task->argument) = task->original;
+	if (w->size) {
+		c->rsi = w->addr;
+		c->rdx = w->asked;
+		if (w->offset_is_arg)
+			c->r10 = w->offset;
+		if (w->done) {
+			/* A part of it has been done: that is the result. */
+			if (before || (long)c->rax < 0)
+				c->rax = 0;
+			c->rax += w->done;
+			before = false;
+		}
+		w->size = 0;
+	}
 	if (before && c->rax == SYS_restart_syscall)
 		task->restart = task->nr;
 	c->rcx = task->site;
 	c->rip = task->site - (before ? SYSCALL_SIZE : 0);
 	__atomic_store_n(&task->busy, 0, __ATOMIC_RELEASE);
+}
+
+void context_retry(struct context *c, struct guard_task *task)
+{
+	c->rax = (uint64_t)task->nr;
+	c->rip = task->argument == NO_ARGUMENT ? (uintptr_t)guard_stub :
+						 stub_of(task->argument);
 }
 
 void context_again(struct context *c, long nr)

@@ -502,7 +502,7 @@ static void before_fork(bool foreign, bool guarded)
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	self.foreign = foreign;
 	self.prepared = !foreign && (!self.space || (child_could_follow(guarded) &&
-						      fork_prepare(self.space)));
+						     fork_prepare(self.space)));
 	/* Without a space too: the notes of threads lie in such memory. */
 	if (self.prepared)
 		host_fork_prepare();

@@ -151,6 +151,7 @@ TEST(lengths)
 	EXPECT(SYS_set_mempolicy, ARGS(0, A, 65), R(A, 16));
 	EXPECT(SYS_getcwd, ARGS(A, SIZE_MAX), W(A, 4096));
 	EXPECT(SYS_move_pages, ARGS(0, 3, A, B, C), R(A, 24), R(B, 12), W(C, 12));
+	EXPECT(SYS_move_pages, ARGS(0, UINT64_C(1) << 62, 0, A), R(A, LEN_MAX));
 	EXPECT(SYS_msgsnd, ARGS(1, A, 100), R(A, 8), R(A + 8, 100));
 	EXPECT(SYS_msgrcv, ARGS(1, A, 100), W(A, 8), W(A + 8, 100));
 	EXPECT(SYS_semtimedop, ARGS(1, A, 2, B), R(A, 12), R(B, TIMESPEC));
@@ -248,7 +249,9 @@ TEST(messages)
 			      .msg_control = (void *)D,
 			      .msg_controllen = 24 };
 	struct mmsghdr many[2] = { { .msg_hdr = msg }, { .msg_hdr = { 0 } } };
+	static struct mmsghdr empty[1025];
 
+	empty[1024] = many[0];
 	EXPECT(SYS_sendmsg, ARGS(3, P(&msg)), R(&msg, 56), R(C, 16), R(iov, 32), R(A, 10),
 	       R(B, 20), R(D, 24));
 	EXPECT(SYS_recvmsg, ARGS(3, P(&msg)), W(&msg, 56), W(C, 16), R(iov, 32), W(A, 10),
@@ -257,10 +260,14 @@ TEST(messages)
 	       R(A, 10), R(B, 20), R(D, 24));
 	EXPECT(SYS_recvmmsg, ARGS(3, P(many), 1, 0, D), W(many, 64), W(C, 16), R(iov, 32),
 	       W(A, 10), W(B, 20), W(D, 24), W(D, TIMESPEC));
+	EXPECT(SYS_recvmmsg, ARGS(3, P(empty), 1025), W(empty, 1024 * 64));
 	msg.msg_namelen = 1000;
 	msg.msg_iovlen = 1025;
 	msg.msg_control = NULL;
 	EXPECT(SYS_recvmsg, ARGS(3, P(&msg)), W(&msg, 56), W(C, 128));
+	msg.msg_control = (void *)D;
+	msg.msg_controllen = SIZE_MAX;
+	EXPECT(SYS_sendmsg, ARGS(3, P(&msg)), R(&msg, 56), R(C, 128), R(D, LEN_MAX));
 	msg.msg_namelen = (socklen_t)-1;
 	EXPECT(SYS_recvmsg, ARGS(3, P(&msg)), W(&msg, 56));
 }
@@ -473,7 +480,7 @@ static bool read_space(void *ctx, void *to, uintptr_t from, size_t len)
 	(void)ctx;
 	CHECK(is_named(from, len), "%zu bytes at %#lx are read before they are named",
 	      len, (long)from);
-	if (from < SPACE_START || from - SPACE_START > SPACE_SIZE - len || !draw(16))
+	if (from < SPACE_START || from - SPACE_START > SPACE_SIZE - len || !draw(64))
 		return false;
 	memcpy(to, (char *)space + (from - SPACE_START), len);
 	return true;
@@ -483,7 +490,7 @@ static size_t string_space(void *ctx, uintptr_t addr, size_t max)
 {
 	(void)ctx;
 	CHECK(addr && max && max <= CALL_USER_END - addr);
-	return draw(4) ? draw(max) + 1 : draw(2) * SIZE_MAX;
+	return draw(16) ? draw(max) + 1 : 0;
 }
 
 static const struct call_walk walk_space = { NULL, note, read_space, string_space };

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cli_hungry MIB: a program that knows nothing of uhmm, needs MIB, and uses all of it in
+ * each way that there is: itself, by system calls, from threads, in children of every
+ * kind. Prints a line for each; status 1: something was wrong.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define PAGE 4096
+#define STEP ((size_t)64 << 10)
+#define STACK ((size_t)256 << 10)
+
+extern char **environ;
+
+static struct {
+	unsigned char *p;
+	size_t size;
+} memory;
+
+static unsigned char byte(size_t i)
+{
+	return (unsigned char)(i / 32 * 7 + (i >> 20));
+}
+
+static bool is_right(const unsigned char *p, size_t from, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (p[i] != byte(from + i))
+			return false;
+	return true;
+}
+
+static bool all_right(void)
+{
+	return is_right(memory.p, 0, memory.size);
+}
+
+static void fill(void)
+{
+	size_t i;
+
+	for (i = 0; i < memory.size; i++)
+		memory.p[i] = byte(i);
+}
+
+/* The kernel reads what is elsewhere, and writes where nothing is. */
+static bool through_a_file(void)
+{
+	char name[] = "/tmp/uhmm-hungry-XXXXXX";
+	int fd = mkstemp(name);
+	bool right = fd >= 0;
+	size_t at;
+
+	unlink(name);
+	/* All of it by one call. */
+	right = right && write(fd, memory.p, memory.size) == (ssize_t)memory.size;
+	memset(memory.p, 0, memory.size);
+	for (at = 0; right && at < memory.size; at += STEP)
+		right = pread(fd, memory.p + at, STEP, (off_t)at) == (ssize_t)STEP;
+	right = right && all_right();
+	memset(memory.p, 0, memory.size);
+	right = right && lseek(fd, 0, SEEK_SET) == 0 &&
+		read(fd, memory.p, memory.size) == (ssize_t)memory.size && all_right();
+	close(fd);
+	return right;
+}
+
+struct end {
+	int fd;
+	bool right;
+};
+
+/* Vectors of pieces that lie far apart. */
+static void *send_all(void *arg)
+{
+	struct end *end = arg;
+	struct iovec iov[16];
+	size_t step = memory.size / 16, at;
+	int i;
+
+	end->right = true;
+	for (at = 0; at < step; at += PAGE) {
+		for (i = 0; i < 16; i++)
+			iov[i] = (struct iovec){ memory.p + (size_t)i * step + at, PAGE };
+		if (writev(end->fd, iov, 16) != 16 * PAGE)
+			end->right = false;
+	}
+	close(end->fd);
+	return NULL;
+}
+
+static bool through_a_pipe(void)
+{
+	size_t step = memory.size / 16, at, i;
+	unsigned char page[PAGE];
+	struct end end;
+	pthread_t thread;
+	bool right = true;
+	int fds[2];
+
+	if (pipe(fds))
+		return false;
+	end.fd = fds[1];
+	if (pthread_create(&thread, NULL, send_all, &end))
+		return false;
+	for (at = 0; right && at < step; at += PAGE)
+		for (i = 0; right && i < 16; i++) {
+			size_t got = 0;
+			ssize_t n = 1;
+
+			while (got < PAGE && n > 0) {
+				n = read(fds[0], page + got, PAGE - got);
+				got += n > 0 ? (size_t)n : 0;
+			}
+			right = got == PAGE && is_right(page, i * step + at, PAGE);
+		}
+	close(fds[0]);
+	pthread_join(thread, NULL);
+	return right && end.right;
+}
+
+static bool ends_well(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return false;
+	return status == 0;
+}
+
+static bool in_a_child(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(!all_right());
+	return ends_well(pid);
+}
+
+static bool in_a_raw_child(void)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+
+	if (pid == 0)
+		_exit(!all_right());
+	return ends_well(pid);
+}
+
+static int look(void *arg)
+{
+	(void)arg;
+	return !all_right();
+}
+
+/* On a stack that may be elsewhere by then. */
+static bool in_a_clone(int flags)
+{
+	char *stack = malloc(STACK);
+	bool right;
+
+	memset(stack, 1, STACK);
+	right = all_right() &&
+		ends_well(clone(look, stack + STACK, flags | SIGCHLD, NULL)) &&
+		all_right();
+	free(stack);
+	return right;
+}
+
+static bool in_a_clone_of_its_own(void)
+{
+	return in_a_clone(0);
+}
+
+static bool in_a_clone_that_shares(void)
+{
+	return in_a_clone(CLONE_VM | CLONE_VFORK);
+}
+
+/* Arguments that have become cold. */
+static bool in_a_program(void)
+{
+	char *argv[4] = { strdup("sh"), strdup("-c"), strdup("exit 0"), NULL };
+	pid_t pid;
+
+	return all_right() && !posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ) &&
+	       ends_well(pid);
+}
+
+static volatile sig_atomic_t handled;
+
+static void handle(int sig)
+{
+	handled += memory.p[(size_t)handled * 977 * PAGE % memory.size] ==
+		   byte((size_t)handled * 977 * PAGE % memory.size);
+	(void)sig;
+}
+
+/* A handler on a stack that lies in memory which is elsewhere. */
+static bool in_a_handler(void)
+{
+	stack_t stack = { .ss_sp = malloc(STACK), .ss_size = STACK };
+	struct sigaction sa = { .sa_handler = handle, .sa_flags = SA_ONSTACK };
+	int i;
+
+	sigaltstack(&stack, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
+	for (i = 0; i < 100; i++) {
+		if (i % 10 == 0 && !all_right())
+			return false;
+		raise(SIGUSR1);
+	}
+	return handled == 100;
+}
+
+static const struct {
+	const char *name;
+	bool (*fn)(void);
+} ways[] = {
+	{ "by itself", all_right },
+	{ "through a file", through_a_file },
+	{ "through a pipe", through_a_pipe },
+	{ "in a child", in_a_child },
+	{ "in a raw child", in_a_raw_child },
+	{ "in a clone", in_a_clone_of_its_own },
+	{ "in a clone that shares", in_a_clone_that_shares },
+	{ "in a program", in_a_program },
+	{ "in a handler", in_a_handler },
+	{ "at the end", all_right },
+};
+
+int main(int argc, char **argv)
+{
+	bool right = true;
+	size_t i;
+
+	memory.size = strtoul(argc > 1 ? argv[1] : "64", NULL, 10) << 20;
+	memory.p = malloc(memory.size);
+	if (!memory.p)
+		return 1;
+	fill();
+	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+		bool is = ways[i].fn();
+
+		printf("%s: %s\n", ways[i].name, is ? "right" : "WRONG");
+		right = right && is;
+	}
+	return !right;
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * uhmm run --faults=inline, with the real preload: who has no permission at all runs a
+ * program in less memory than it needs, and the program is none the wiser.
+ */
+#include "cli.h"
+
+#include <cjson/cJSON.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+/* What cli_hungry fills, and what it is given. */
+#define NEEDS "96"
+#define GIVEN "48M"
+
+static struct cli cli;
+
+static const char *beside_tests(const char *name)
+{
+	static char path[PATH_MAX];
+	const char *prog = cli_prog();
+
+	snprintf(path, sizeof(path), "%.*s/%s", (int)(strrchr(prog, '/') - prog), prog,
+		 name);
+	return path;
+}
+
+static char *public_uhmm(void)
+{
+	char from[PATH_MAX];
+	char *uhmm = cli_copy(cli_uhmm(), "uhmm", 0755);
+
+	snprintf(from, sizeof(from), "%.*s/libuhmm-preload.so",
+		 (int)(strrchr(cli_uhmm(), '/') - cli_uhmm()), cli_uhmm());
+	free(cli_copy(from, "libuhmm-preload.so", 0644));
+	return uhmm;
+}
+
+/* No user and no group that anything belongs to, no capability, and none to be had. */
+static void become_nobody(void)
+{
+	int cap;
+
+	for (cap = 0; cap < 64; cap++)
+		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+	if (geteuid() == 0 && (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY)))
+		_exit(201);
+	/* As a program that was executed after that. */
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
+
+static void run(cli_prepare *prepare, const char *faults)
+{
+	char *hungry = cli_copy(beside_tests("cli_hungry"), "hungry", 0755);
+	char *uhmm = public_uhmm();
+	char summary[PATH_MAX], stats[PATH_MAX + 32];
+	cJSON *json;
+	int fd;
+
+	snprintf(summary, sizeof(summary), "%s/summary", cli_scratch());
+	snprintf(stats, sizeof(stats), "--stats=json:%s", summary);
+	fd = open(summary, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+	CHECK(fd >= 0 && fchmod(fd, 0666) == 0);
+	close(fd);
+	cli_run(&cli, prepare, uhmm, "run", "--memory", GIVEN, faults, stats, hungry,
+		NEEDS, NULL);
+	if (strstr(cli.err_text, "cannot be guarded"))
+		SKIP("system calls cannot be guarded here");
+	CHECK_STR(cli.err_text, "");
+	CHECK(!strstr(cli.out_text, "WRONG"));
+	CHECK(strstr(cli.out_text, "at the end: right\n"));
+	CHECK_EQ(cli_exit_status(&cli), 0);
+	json = cli_json(summary);
+	CHECK(cli_number(json, "stored") > 10000);
+	CHECK(cli_number(json, "processes_migrated") >= 1);
+	CHECK_EQ((int)cli_number(json, "processes_unable"), 0);
+	CHECK_EQ((long)cli_number(json, "over_bytes"), 0);
+	cJSON_Delete(json);
+	free(hungry);
+	free(uhmm);
+	cli_scratch_remove();
+}
+
+TEST(nobody_runs_a_program_in_half_of_its_memory, .timeout_s = 120)
+{
+	run(become_nobody, "--faults=inline");
+}
+
+TEST(so_does_whoever_runs_this, .timeout_s = 120)
+{
+	run(NULL, "--faults=inline");
+}
+
+/* The same judge, for what is the default. */
+TEST(by_thread_it_is_the_same, .timeout_s = 120)
+{
+	if (geteuid())
+		SKIP("needs root");
+	run(NULL, "--faults=thread");
+}
+
+TEST(there_are_two_ways)
+{
+	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", "--faults=sideways",
+		"true", NULL);
+	cli_check_refused(&cli, 125, "'sideways' is neither 'thread' nor 'inline'");
+	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", "--faults", NULL);
+	cli_check_refused(&cli, 125, "--faults");
+}
