@@ -230,11 +230,10 @@ static int run(const struct request *request)
 		status = check_machine(request->faults);
 	if (!status)
 		status = open_stats(request->json, &launch.keep_fd, &created);
-	if (!status && tree_create(&tree, pages, request->device))
+	if (!status && tree_create(&tree, pages, request->device, request->faults))
 		status = STATUS_REFUSED;
 	else if (!status) {
 		launch.path = path;
-		tree.ctl->faults = request->faults;
 		status = supervise(&tree, &launch, &ending);
 		if (status) {
 			tree_remove(&tree);

@@ -144,7 +144,8 @@ static int create_in(struct tree *tree, const char *dir)
 	return 0;
 }
 
-int tree_create(struct tree *tree, uint64_t budget_pages, const char *device)
+int tree_create(struct tree *tree, uint64_t budget_pages, const char *device,
+		enum ctl_faults faults)
 {
 	const char *dirs[] = { "/dev/shm", getenv("XDG_RUNTIME_DIR"), "/tmp" };
 	int err = -ENOENT, first_err = 0;
@@ -166,6 +167,7 @@ int tree_create(struct tree *tree, uint64_t budget_pages, const char *device)
 	ctl->version = CTL_VERSION;
 	ctl->size = sizeof(*ctl);
 	ctl->budget_pages = budget_pages;
+	ctl->faults = faults;
 	ctl->supervisor_pid = (uint32_t)getpid();
 	ctl->pid_ns = pid_namespace();
 	tree_sample_init(tree);

@@ -77,7 +77,8 @@ struct tree {
 };
 
 /* Creates the segment in the first directory with room. 0, or -errno and a complaint. */
-int tree_create(struct tree *tree, uint64_t budget_pages, const char *device);
+int tree_create(struct tree *tree, uint64_t budget_pages, const char *device,
+		enum ctl_faults faults);
 
 /* After the fork: descriptors to watch processes with. 0 or -errno. */
 int tree_watch_start(struct tree *tree, int other_fd);

@@ -23,16 +23,9 @@
 #include <errno.h>
 #include <signal.h>
 
-#include "lib/budget.h"
-#include "lib/fault.h"
-#include "lib/fault_internal.h"
-#include "lib/fork.h"
-#include "lib/gate.h"
 #include "lib/migrate.h"
 #include "lib/page.h"
-#include "lib/populate.h"
 #include "lib/registry.h"
-#include "lib/reclaim.h"
 
 static struct sigaction before;
 
@@ -42,128 +35,6 @@ static struct uhmm_lock quiesce_lock;
 static uint32_t ending, ended; /* spaces; has one ended? */
 static uint64_t last_unclaimed;
 
-/* A driver has the page, for as long as its driver likes. */
-static void wait_for_migration(struct uhmm_space *sp, uint32_t seen)
-{
-	os_wait(&sp->migration_done, seen, 2000000);
-}
-
-/* Inside the gate: an event that was read may not be applied yet. */
-static bool poisoned(struct uhmm_space *sp, uintptr_t addr)
-{
-	unsigned shard = gate_enter(&sp->gate);
-	entry_t *entry = page_entry(page_chunk(sp, addr), addr);
-	bool is = entry && entry_state(entry_load(entry)) == PAGE_POISONED;
-
-	gate_leave(&sp->gate, shard);
-	return is;
-}
-
-static bool is_inline(const struct uhmm_space *sp)
-{
-	return sp && sp->delivery == UHMM_DELIVERY_INLINE && !sp->unusable;
-}
-
-/* Do our tables, as they were copied, have the page? Nothing is locked. */
-static bool was_known(struct uhmm_space *sp, uintptr_t addr)
-{
-	struct chunk *chunk;
-	bool folio;
-	const entry_t *entry = find_entry(sp, addr, &chunk, &folio);
-
-	return entry && entry_state(entry_load(entry)) != PAGE_NONE;
-}
-
-/*
- * Is memory at addr registered with some userfaultfd? Another one is refused there. What
- * /proc would tell is of no use where this is asked: what is open of it is the parent's,
- * and a child may be without.
- */
-static bool is_registered(struct uhmm_space *sp, uintptr_t addr)
-{
-	int uffd = os_uffd_open(OS_UFFD_USER_ONLY), r;
-
-	if (uffd < 0)
-		return was_known(sp, addr); /* none to be had: then that is what tells */
-	r = os_uffd_register(uffd, addr, PAGE_SIZE);
-	os_uffd_close(uffd);
-	return r == -EBUSY;
-}
-
-/*
- * In a child by a raw clone(), whose memory its parent fills and nobody else can: is the
- * page one that is still to be filled? What there is of us was copied in the middle of
- * anything, so nothing is locked, and what our tables say may be of before.
- */
-static bool wait_to_be_filled(struct uhmm_space *sp, uintptr_t addr)
-{
-	/*
-	 * Or it was lost there: a kernel without CONFIG_MEMORY_FAILURE raises the same
-	 * signal for that.
-	 */
-	int r = os_populate(addr, PAGE_SIZE, false);
-	unsigned tries;
-
-	if (r == 0 || r == -EHWPOISON)
-		return r == 0;
-	/*
-	 * All has been filled when it is not registered any more; which it may become for
-	 * a moment, when that is tried out (fork_fill.c).
-	 */
-	for (tries = 0; tries < 8 && !is_registered(sp, addr); tries++) {
-		if (os_populate(addr, PAGE_SIZE, false) == 0)
-			return true;
-		os_yield();
-	}
-	os_yield();
-	return tries < 8;
-}
-
-/* Resolves a fault that is the space's. False: it is not. */
-static bool resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
-{
-	uint32_t migrations = __atomic_load_n(&sp->migration_done, __ATOMIC_ACQUIRE);
-	struct fault_buf buf;
-	unsigned shard;
-	int r = 0;
-
-	if (fork_frozen_inline(sp, addr))
-		return true;
-	if (!*sp->here)
-		return wait_to_be_filled(sp, addr);
-	if (poisoned(sp, addr))
-		return false;
-	if (!fork_enter_inline(sp, addr, &shard))
-		return true;
-	if (!alone && !page_is_known(sp, addr))
-		r = populate_owns(sp, addr);
-	if (r) {
-		gate_leave(&sp->world, shard);
-		return r == -EAGAIN;
-	}
-	fault_buf_get(sp, &buf);
-	r = fault_resolve(sp, addr, true, &buf);
-	fault_buf_put(sp, &buf);
-	if (r == -EBUSY)
-		r = fault_wait(sp, addr) ? -EINPROGRESS : 0;
-	else
-		reclaim_direct(sp);
-	gate_leave(&sp->world, shard);
-	if (r == -EINPROGRESS)
-		wait_for_migration(sp, migrations);
-	if (r == -ENOSPC) {
-		__atomic_fetch_add(&sp->counter[COUNT_FAULT_PARKED], 1, __ATOMIC_RELAXED);
-		reclaim_wait_for_room(sp);
-	}
-	budget_watch(sp);
-	return r != -ENOENT && !(r == 0 && poisoned(sp, addr));
-}
-
-bool inline_fault(struct uhmm_space *sp, uintptr_t addr)
-{
-	return is_inline(sp) && resolve(sp, addr & ~(PAGE_SIZE - 1), true);
-}
-
 /* Who has an entry for the page has it; else who has the mapping. */
 static bool resolve_any(uintptr_t addr)
 {
@@ -171,15 +42,15 @@ static bool resolve_any(uintptr_t addr)
 	int i, nr = 0;
 
 	for (i = 0; i < REGISTRY_SPACES; i++)
-		nr += is_inline(registry_get(i));
+		nr += inline_is(registry_get(i));
 	for (i = 0; nr > 1 && i < REGISTRY_SPACES; i++) {
 		sp = registry_get(i);
-		if (is_inline(sp) && *sp->here && page_is_known(sp, addr))
-			return resolve(sp, addr, false);
+		if (inline_is(sp) && *sp->here && page_is_known(sp, addr))
+			return inline_resolve(sp, addr, false);
 	}
 	for (i = 0; i < REGISTRY_SPACES; i++) {
 		sp = registry_get(i);
-		if (is_inline(sp) && resolve(sp, addr, nr == 1))
+		if (inline_is(sp) && inline_resolve(sp, addr, nr == 1))
 			return true;
 	}
 	return false;

@@ -9,6 +9,9 @@
 
 /* Installs the handler, once. */
 int inline_install(void);
+bool inline_is(const struct uhmm_space *sp);
+/* A fault that may be the space's. alone: it is the only one. false: it is not. */
+bool inline_resolve(struct uhmm_space *sp, uintptr_t addr, bool alone);
 /*
  * For who has a handler of his own, and one space: resolves the fault of a SIGBUS with
  * BUS_ADRERR. false: it is not ours, or the page is lost. All signals are blocked but the

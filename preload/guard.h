@@ -119,9 +119,12 @@ struct guard_recruit {
 
 /* Lies at the low end of its stack. */
 struct guard_task {
-	uint32_t
-		busy; /* a call is under way: the stub clears it, which knows the place */
+	/* A call is under way. The stub clears it, which knows the place. */
+	uint32_t busy;
+	/* Counts holds; guard_hot knows the place. */
+	uint32_t hold;
 	uint32_t tid;
+	bool lent; /* to a child of vfork(), which has this thread's storage */
 	/* What that call touches, whole pages; atomic. */
 	uint32_t nr_pieces;
 	struct range piece[HOLD_PIECES];
@@ -227,6 +230,8 @@ bool hold_more(struct guard_task *task, long nr, const uint64_t arg[6]);
 void hold_keep(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len);
 /* Nothing is taken yet: it need not be brought. */
 void hold_note(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len);
+/* As hold_call(), for one piece of memory; from outside of a handler. Its number. */
+uint32_t hold_memory(struct guard_task *task, uintptr_t addr, size_t len);
 /* What is held, of that. By who takes memory, before. */
 void hold_list(const struct guard_task *task, uintptr_t start, uintptr_t end,
 	       void (*add)(void *to, uintptr_t addr, size_t len), void *to);
@@ -247,6 +252,10 @@ bool task_is_armed(uint32_t tid);
 uintptr_t task_program_tls(uintptr_t current);
 /* In the child of fork: all others are gone. */
 void tasks_after_fork(struct guard_task *mine);
+/* NULL: it is none of the program's. */
+struct guard_task *task_find(uint32_t tid);
+/* There are threads of one thread-local storage. */
+bool guard_tls_is_shared(void);
 /* hold_list() of all. */
 void tasks_list_held(uintptr_t start, uintptr_t end,
 		     void (*add)(void *to, uintptr_t addr, size_t len), void *to);

@@ -40,6 +40,12 @@ bool context_is_over(const struct context *c);
 bool context_in_stub(const struct context *c);
 /* After EFAULT: it is made again. */
 void context_retry(struct context *c, struct guard_task *task);
+/*
+ * Makes call nr if `hold` is still the last of the task's; it is over then. HOT_AGAIN: it
+ * is not, or may not be any more.
+ */
+#define HOT_AGAIN (-4096L)
+long guard_hot(long nr, const uint64_t arg[6], struct guard_task *task, uint32_t hold);
 /* Puts it back to where the program is, if it is in the stub. */
 void context_leave_stub(struct context *c, struct guard_task *task);
 /* The call that has just been interrupted is made again. */
@@ -68,6 +74,7 @@ bool context_sigreturn(struct context *c, uint64_t *mask, stack_t *alt);
  * The program's thread-local storage may be elsewhere, so handlers use the task's; what
  * was in use is returned, and is put back.
  */
+void tls_init(void); /* before all others */
 uintptr_t tls_enter(struct guard_task *task);
 void tls_leave(uintptr_t tls);
 uintptr_t tls_current(void);

@@ -244,6 +244,7 @@ int guard_start(const struct guard_hooks *hooks)
 
 	if (r)
 		return r;
+	tls_init();
 	guard_set_hooks(hooks);
 	os_linux_unblocked = SIGNALS_OURS;
 	os_linux_thread_pointer = task_program_tls;

@@ -121,6 +121,13 @@ static size_t string(void *ctx, uintptr_t addr, size_t max)
 	return max;
 }
 
+static void begin(struct guard_task *task)
+{
+	__atomic_store_n(&task->hold, task->hold + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&task->nr_pieces, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
+}
+
 void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 {
 	const struct call_walk walk = {
@@ -129,8 +136,7 @@ void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 
 	uint64_t some[6];
 
-	__atomic_store_n(&task->nr_pieces, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
+	begin(task);
 	/* Whoever says that there is room for all that comes: no more does at a time. */
 	if (nr == SYS_recvfrom && arg[2] > GUARD_WINDOW) {
 		memcpy(some, arg, sizeof(some));
@@ -149,9 +155,19 @@ void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 
 void hold_piece(struct guard_task *task, uintptr_t addr, size_t len)
 {
-	__atomic_store_n(&task->nr_pieces, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
+	begin(task);
 	memory(task, addr, len, true);
+}
+
+uint32_t hold_memory(struct guard_task *task, uintptr_t addr, size_t len)
+{
+	uint32_t hold;
+
+	begin(task);
+	hold = task->hold;
+	if (addr && len && len < CALL_USER_END - addr)
+		memory(task, addr, len, true);
+	return hold;
 }
 
 /* Where a word might lead, if it is an address. */

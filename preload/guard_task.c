@@ -30,6 +30,7 @@ static struct {
 	uint32_t next;        /* atomic: the task looked at next */
 	uint32_t limit;       /* atomic: of those that were ever used */
 	uint32_t *tid;        /* whose it is; atomic */
+	bool tls_shared;      /* atomic: threads were made without one of their own */
 } tasks __attribute__((section(".data"))) = { .limit = 64 };
 
 int tasks_init(void)
@@ -149,14 +150,24 @@ uintptr_t task_program_tls(uintptr_t current)
 	return task ? task->program_tls : current;
 }
 
-bool task_is_armed(uint32_t tid)
+struct guard_task *task_find(uint32_t tid)
 {
 	uint32_t i, limit = __atomic_load_n(&tasks.limit, __ATOMIC_RELAXED);
 
-	for (i = 0; i < limit; i++)
+	for (i = 0; tasks.start && i < limit; i++)
 		if (__atomic_load_n(&tasks.tid[i], __ATOMIC_ACQUIRE) == tid)
-			return true;
-	return false;
+			return task_at(i);
+	return NULL;
+}
+
+bool task_is_armed(uint32_t tid)
+{
+	return task_find(tid);
+}
+
+bool guard_tls_is_shared(void)
+{
+	return __atomic_load_n(&tasks.tls_shared, __ATOMIC_RELAXED);
 }
 
 static bool is_there(uint32_t i)
@@ -322,7 +333,13 @@ static long spawn(struct guard_task *task, struct context *c, long nr,
 		args[0] = child->flags;
 		args[2] = args[3] = args[4] = 0;
 	}
+	/* Who waits for its child lends it its own. */
+	if (child->flags & CLONE_VFORK)
+		task->lent = true;
+	else if (!(child->flags & CLONE_SETTLS))
+		__atomic_store_n(&tasks.tls_shared, true, __ATOMIC_RELAXED);
 	r = guard_spawn(c, new, child->sp, nr, args);
+	task->lent = false;
 	/* Who waited for it has seen it leave: by exec, or for good. */
 	if (r < 0 || child->flags & CLONE_VFORK)
 		task_free(new);

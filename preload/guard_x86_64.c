@@ -29,9 +29,10 @@
 
 #include <asm/prctl.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/auxvec.h>
 #include <linux/sched.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 
 #include "lib/os/sys.h"
@@ -97,6 +98,8 @@ extern const char guard_stub_post[] HIDDEN, guard_post[] HIDDEN, guard_pop[] HID
 extern const char guard_alone[] HIDDEN, guard_jump[] HIDDEN, guard_end[] HIDDEN;
 extern const char guard_peek_at[] HIDDEN, guard_peek_failed[] HIDDEN;
 extern const char guard_copy_at[] HIDDEN, guard_copy_failed[] HIDDEN;
+extern const char guard_hot_begin[] HIDDEN, guard_hot_call[] HIDDEN;
+extern const char guard_hot_again[] HIDDEN;
 extern const char guard_return[] HIDDEN, guard_enlisted[] HIDDEN;
 HIDDEN long guard_clone(long nr, const uint64_t *arg);
 
@@ -138,6 +141,36 @@ __asm__(".text\n"
 	"guard_post:\n"
 	"	hlt\n"
 	"guard_end:\n"
+
+	".globl guard_hot, guard_hot_begin, guard_hot_call, guard_hot_again\n"
+	".hidden guard_hot, guard_hot_begin, guard_hot_call, guard_hot_again\n"
+	".type guard_hot, @function\n"
+	"guard_hot:\n"
+	"	pushq	%rbx\n"
+	"	pushq	%r12\n"
+	"	movq	%rdx, %rbx\n"
+	"	movl	%ecx, %r12d\n"
+	"	movq	%rdi, %rax\n"
+	"	movq	%rsi, %r11\n"
+	"	movq	0(%r11), %rdi\n"
+	"	movq	8(%r11), %rsi\n"
+	"	movq	16(%r11), %rdx\n"
+	"	movq	24(%r11), %r10\n"
+	"	movq	32(%r11), %r8\n"
+	"	movq	40(%r11), %r9\n"
+	"guard_hot_begin:\n"
+	"	cmpl	%r12d, 4(%rbx)\n"
+	"	jne	guard_hot_again\n"
+	"guard_hot_call:\n"
+	"	syscall\n"
+	"	movl	$0, (%rbx)\n"
+	"1:	popq	%r12\n"
+	"	popq	%rbx\n"
+	"	ret\n"
+	"guard_hot_again:\n"
+	"	movq	$-4096, %rax\n"
+	"	jmp	1b\n"
+	".size guard_hot, .-guard_hot\n"
 
 	".globl guard_return\n"
 	".hidden guard_return\n"
@@ -204,6 +237,7 @@ __asm__(".text\n"
 
 _Static_assert(GUARD_STACK == 65536, "guard_clone knows it");
 _Static_assert(offsetof(struct guard_task, busy) == 0, "guard_stub knows it");
+_Static_assert(offsetof(struct guard_task, hold) == 4, "guard_hot knows it");
 
 static bool is_at(const struct context *c, const char *where)
 {
@@ -348,6 +382,9 @@ void context_leave_stub(struct context *c, struct guard_task *task)
 	bool before = is_before(c, task);
 	struct guard_window *w = &task->window;
 
+	/* What it holds is about to be something else. */
+	if (c->rip >= (uintptr_t)guard_hot_begin && c->rip <= (uintptr_t)guard_hot_call)
+		c->rip = (uintptr_t)guard_hot_again;
 	if (!context_in_stub(c))
 		return;
 	if (c->rip <= (uintptr_t)guard_pop || c->rip >= (uintptr_t)guard_stub_post)
@@ -523,20 +560,26 @@ bool context_sigreturn(struct context *c, uint64_t *mask, stack_t *alt)
 
 #define HWCAP2_FSGSBASE 2u
 
-static bool has_fsgsbase(void)
-{
-	static uint32_t known __attribute__((section(".data")));
+static bool fsgsbase __attribute__((section(".data"))); /* is there */
 
-	if (!known)
-		known = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE ? 1 : 2;
-	return known == 1;
+void tls_init(void)
+{
+	uint64_t pair[2];
+	long fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/auxv", O_RDONLY | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	while (sys3(SYS_read, fd, pair, sizeof(pair)) == sizeof(pair))
+		if (pair[0] == AT_HWCAP2)
+			fsgsbase = pair[1] & HWCAP2_FSGSBASE;
+	sys1(SYS_close, fd);
 }
 
 NO_TLS uintptr_t tls_current(void)
 {
 	uintptr_t tls = 0;
 
-	if (has_fsgsbase())
+	if (fsgsbase)
 		__asm__ volatile("rdfsbase %0" : "=r"(tls));
 	else
 		sys2(SYS_arch_prctl, ARCH_GET_FS, &tls);
@@ -545,7 +588,7 @@ NO_TLS uintptr_t tls_current(void)
 
 NO_TLS void tls_leave(uintptr_t tls)
 {
-	if (has_fsgsbase())
+	if (fsgsbase)
 		__asm__ volatile("wrfsbase %0" ::"r"(tls) : "memory");
 	else
 		sys2(SYS_arch_prctl, ARCH_SET_FS, tls);

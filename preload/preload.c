@@ -680,6 +680,7 @@ static void __attribute__((constructor)) start(void)
 		return;
 	libc_bind();
 	task_bind();
+	hot_bind();
 	if (is_inline())
 		guarded_bind();
 	self.looks_for_leaks = preload_looks_for_leaks();

@@ -131,6 +131,11 @@ int guarded_start(void);
 void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
 		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);
 
+/* ---- hot.c ------------------------------------------------------------------------ */
+
+/* As task_bind(). */
+void hot_bind(void);
+
 /* ---- clone.c ----------------------------------------------------------------------- */
 
 /* As exec_bind(). */

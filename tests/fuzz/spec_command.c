@@ -114,7 +114,8 @@ int __wrap_setenv(const char *name, const char *value, int overwrite);
 void __wrap_probe_machine(struct probe *probe);
 int __wrap_preload_check(const char *name, const char **path);
 void __wrap_program_execute(const char *path, char **program);
-int __wrap_tree_create(struct tree *tree, uint64_t pages, const char *device);
+int __wrap_tree_create(struct tree *tree, uint64_t pages, const char *device,
+		       enum ctl_faults faults);
 void __wrap_tree_remove(struct tree *tree);
 int __wrap_supervise(struct tree *tree, const struct launch *launch,
 		     struct ending *ending);
@@ -200,12 +201,15 @@ void __wrap_program_execute(const char *path, char **program)
 	errno = EACCES;
 }
 
-int __wrap_tree_create(struct tree *tree, uint64_t pages, const char *device)
+int __wrap_tree_create(struct tree *tree, uint64_t pages, const char *device,
+		       enum ctl_faults faults)
 {
 	struct uhmm_device *dev = NULL;
 	char error[DEVICE_ERROR_MAX];
 
 	(void)tree;
+	FUZZ_CHECK(faults == CTL_FAULTS_THREAD || faults == CTL_FAULTS_INLINE, "%d",
+		   (int)faults);
 	FUZZ_CHECK(pages >= MEMORY_MIN_PAGES && pages <= INT64_MAX / UHMM_PAGE_SIZE,
 		   "%" PRIu64 " pages", pages);
 	FUZZ_CHECK(!device_open(device, &dev, error, sizeof(error)), "%s", error);

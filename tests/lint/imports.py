@@ -17,9 +17,10 @@ START = """
 __register_atfork close dl_iterate_phdr dlopen dlsym fcntl64 fcntl fstat64 fstat getenv
 getpid munmap open open64 stat stat64
 """.split()
-# In functions of libc that the preload wraps (alone.c, clone.c, exec.c, expect.c,
+# In functions of libc that the preload wraps (alone.c, clone.c, exec.c, expect.c, hot.c,
 # leave.c, threads.c, wrap.c).
 WRAPPED = """
+__poll __pread64 __pwrite64 __read __write epoll_pwait recvfrom sendto
 __environ __errno_location __isoc23_strtol environ fdopen lseek lseek64 memfd_create
 pthread_self read snprintf strrchr strstr strtol write
 """.split()
