@@ -167,19 +167,20 @@ static bool in_a_raw_child(void)
 
 static int look(void *arg)
 {
-	(void)arg;
-	return !all_right();
+	size_t len = *(size_t *)arg, from = memory.size - len;
+
+	return !is_right(memory.p + from, from, len);
 }
 
 /* On a stack that may be elsewhere by then. */
-static bool in_a_clone(int flags)
+static bool in_a_clone(int flags, size_t len)
 {
 	char *stack = malloc(STACK);
 	bool right;
 
 	memset(stack, 1, STACK);
 	right = all_right() &&
-		ends_well(clone(look, stack + STACK, flags | SIGCHLD, NULL)) &&
+		ends_well(clone(look, stack + STACK, flags | SIGCHLD, &len)) &&
 		all_right();
 	free(stack);
 	return right;
@@ -187,12 +188,13 @@ static bool in_a_clone(int flags)
 
 static bool in_a_clone_of_its_own(void)
 {
-	return in_a_clone(0);
+	return in_a_clone(0, memory.size);
 }
 
+/* A process that shares all of it would be told of if it lived for a second. */
 static bool in_a_clone_that_shares(void)
 {
-	return in_a_clone(CLONE_VM | CLONE_VFORK);
+	return in_a_clone(CLONE_VM | CLONE_VFORK, STEP);
 }
 
 /* Arguments that have become cold. */
@@ -252,6 +254,7 @@ int main(int argc, char **argv)
 	bool right = true;
 	size_t i;
 
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	memory.size = strtoul(argc > 1 ? argv[1] : "64", NULL, 10) << 20;
 	memory.p = malloc(memory.size);
 	if (!memory.p)
