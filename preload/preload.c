@@ -303,8 +303,6 @@ static void keeper_main(void *arg)
 	/* Most processes of a build or a shell script are gone by then. */
 	if (!arg)
 		os_wait(&self.bell, 0, START_NS);
-	if (is_inline())
-		os_linux_hide_files();
 	if ((!is_inline() && os_private_files()) || os_attach())
 		self.hopeless = true;
 	keeper_loop();
@@ -472,6 +470,8 @@ static void begin(void)
 	uint64_t signals = lock_self();
 
 	self.kept = self.rest = false;
+	if (is_inline())
+		os_linux_hide_files();
 	if (may_wait() && door_open(&self.door, CTL_LOAD(&self.slot->claim)))
 		__atomic_store_n(&self.slot->door, (uintptr_t)&self.door,
 				 __ATOMIC_RELEASE);

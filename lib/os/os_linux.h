@@ -22,7 +22,7 @@ bool os_linux_are_hidden(void);
 
 /*
  * From now on descriptors of ours lie where os_linux_is_own() knows them: the table is
- * the program's.
+ * the program's. By its only thread, when the process begins: by exec or by fork.
  */
 void os_linux_hide_files(void);
 /* Takes fd, or an error, and returns where it is then. */
