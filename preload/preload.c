@@ -251,10 +251,7 @@ static struct uhmm_space *create_space(void)
 /* Near the budget, and large enough to matter. */
 static bool space_is_due(int64_t total, int64_t mine, const struct watermarks *wm)
 {
-	/* To guard all threads takes a while, in which the program goes on. */
-	int64_t near = is_inline() ? wm->fence - wm->fence / 4 : wm->fence;
-
-	return !self.hopeless && mine > wm->floor && total > near;
+	return !self.hopeless && mine > wm->floor && total > wm->fence;
 }
 
 /* Creates the space if it is due. false: the keeper shall end. */
