@@ -92,6 +92,8 @@ struct frame {
 
 /* ---- text ------------------------------------------------------------------------ */
 
+extern const char guard_stub_0[] HIDDEN, guard_stub_3[] HIDDEN;
+extern const char guard_stub_4[] HIDDEN, guard_stub_5[] HIDDEN;
 extern const char guard_stubs[] HIDDEN, guard_stub[] HIDDEN, guard_made[] HIDDEN,
 	guard_popped[] HIDDEN;
 extern const char guard_stub_post[] HIDDEN, guard_post[] HIDDEN, guard_pop[] HIDDEN;
@@ -103,11 +105,12 @@ extern const char guard_hot_again[] HIDDEN;
 extern const char guard_return[] HIDDEN, guard_enlisted[] HIDDEN;
 HIDDEN long guard_clone(long nr, const uint64_t *arg);
 
-/* Of a stub for an argument that is not the program's. */
-#define STUB_SIZE 9u
-
+/* A stub for argument nr, which is in that register and is not the program's. */
 __asm__(".text\n"
-	".macro	guard_stub_with register\n"
+	".macro	guard_stub_with nr, register\n"
+	".globl guard_stub_\\nr\n"
+	".hidden guard_stub_\\nr\n"
+	"guard_stub_\\nr:\n"
 	"	syscall\n"
 	"	movq	16(%rsp), \\register\n"
 	"	jmp	guard_made\n"
@@ -117,11 +120,11 @@ __asm__(".text\n"
 	".globl guard_jump, guard_end, guard_stub_post, guard_post, guard_pop\n"
 	".hidden guard_stubs, guard_stub, guard_made, guard_popped, guard_alone\n"
 	".hidden guard_jump, guard_end, guard_stub_post, guard_post, guard_pop\n"
-	"guard_stubs:\n" /* by the number of the argument, see stub_of() */
-	"	guard_stub_with %rdi\n"
-	"	guard_stub_with %r10\n"
-	"	guard_stub_with %r8\n"
-	"	guard_stub_with %r9\n"
+	"guard_stubs:\n"
+	"	guard_stub_with 0, %rdi\n"
+	"	guard_stub_with 3, %r10\n"
+	"	guard_stub_with 4, %r8\n"
+	"	guard_stub_with 5, %r9\n"
 	"guard_stub:\n"
 	"	syscall\n"
 	"guard_made:\n"
@@ -304,10 +307,19 @@ stack_t *context_altstack(struct context *c)
 	return &c->stack;
 }
 
-/* Which of the stubs that put a register back has argument i; they are as in the text. */
+/* The stub that puts a register back which has argument i. */
 static uintptr_t stub_of(int i)
 {
-	return (uintptr_t)guard_stubs + (i ? (unsigned)i - 2 : 0) * STUB_SIZE;
+	switch (i) {
+	case 0:
+		return (uintptr_t)guard_stub_0;
+	case 3:
+		return (uintptr_t)guard_stub_3;
+	case 4:
+		return (uintptr_t)guard_stub_4;
+	default:
+		return (uintptr_t)guard_stub_5;
+	}
 }
 
 static uint64_t *register_of(struct context *c, int i)
