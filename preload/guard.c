@@ -162,7 +162,8 @@ static bool is_file(uint64_t fd)
 static bool transfer_call(struct guard_task *task, struct context *c, long nr,
 			  const uint64_t *arg)
 {
-	bool reads = nr == SYS_read || nr == SYS_pread64;
+	bool reads = nr == SYS_read || nr == SYS_pread64, file;
+	uint64_t *mask = context_mask(c);
 
 	if ((!reads && nr != SYS_write && nr != SYS_pwrite64) || arg[2] <= GUARD_WINDOW ||
 	    arg[2] > SSIZE_MAX)
@@ -172,14 +173,19 @@ static bool transfer_call(struct guard_task *task, struct context *c, long nr,
 		hold_end(task);
 		return false;
 	}
+	file = is_file(arg[0]);
 	task->window = (struct guard_window){
 		.addr = arg[1],
 		.size = arg[2] < TRANSFER_MAX ? arg[2] : TRANSFER_MAX,
 		.asked = arg[2],
 		.offset = arg[3],
 		.offset_is_arg = nr == SYS_pread64 || nr == SYS_pwrite64,
-		.once = reads && !is_file(arg[0]),
+		.once = reads && !file,
+		.blocks = file,
+		.mask = *mask,
 	};
+	if (file)
+		*mask = ~SIGNALS_OURS;
 	context_transfer(c, task);
 	return true;
 }

@@ -88,6 +88,12 @@ struct guard_window {
 	uint64_t offset;
 	bool offset_is_arg; /* pread() and pwrite() */
 	bool once;          /* what comes is taken, once */
+	/*
+	 * A file: the kernel would not let itself be interrupted, nor do we. What the
+	 * thread has blocked otherwise:
+	 */
+	bool blocks;
+	uint64_t mask;
 };
 
 /* What the kernel writes to, or follows, whenever it likes, as long as a thread lives. */

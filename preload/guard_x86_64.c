@@ -412,6 +412,8 @@ void context_leave_stub(struct context *c, struct guard_task *task)
 		c->rdx = w->asked;
 		if (w->offset_is_arg)
 			c->r10 = w->offset;
+		if (w->blocks)
+			c->mask = w->mask;
 		if (w->done) {
 			/* A part of it has been done: that is the result. */
 			if (before || (long)c->rax < 0)

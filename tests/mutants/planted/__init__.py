@@ -6,7 +6,7 @@ file exactly once. Where the code has changed so that they are not, the lint say
 (`run.py --check`), and the mutant is to be planted anew. A change that nobody could tell
 from the right code (it costs time, or undoes what is done again elsewhere) is none.
 """
-from . import devices, drivers, events, fork, outside, pages
+from . import devices, drivers, events, fork, guard, outside, pages
 
 MUTANTS = pages.MUTANTS + events.MUTANTS + fork.MUTANTS + drivers.MUTANTS \
-    + devices.MUTANTS + outside.MUTANTS
+    + devices.MUTANTS + outside.MUTANTS + guard.MUTANTS

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -233,6 +234,45 @@ static bool in_a_handler(void)
 	return handled == 100;
 }
 
+static int null;
+
+static void look_elsewhere(int sig)
+{
+	static unsigned seed;
+	size_t at = (size_t)rand_r(&seed) % memory.size;
+
+	(void)sig;
+	if (write(null, memory.p + at, 1) != 1)
+		_exit(3);
+}
+
+/* What handlers give to the kernel is not what they have interrupted. */
+static bool beside_handlers(void)
+{
+	struct itimerval timer = { { 0, 1000 }, { 0, 1000 } }, off = { 0 };
+	struct sigaction sa = { .sa_handler = look_elsewhere, .sa_flags = SA_RESTART };
+	bool right;
+
+	null = open("/dev/null", O_WRONLY);
+	sigaction(SIGALRM, &sa, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	right = through_a_file() && through_a_file();
+	setitimer(ITIMER_REAL, &off, NULL);
+	close(null);
+	return right;
+}
+
+/* As daemons do. */
+static bool without_files(void)
+{
+	int fd;
+
+	for (fd = 3; fd < 2048; fd++)
+		close(fd);
+	syscall(SYS_close_range, 3, ~0u, 0);
+	return all_right() && in_a_child() && through_a_file();
+}
+
 static const struct {
 	const char *name;
 	bool (*fn)(void);
@@ -246,6 +286,8 @@ static const struct {
 	{ "in a clone that shares", in_a_clone_that_shares },
 	{ "in a program", in_a_program },
 	{ "in a handler", in_a_handler },
+	{ "beside handlers", beside_handlers },
+	{ "without files", without_files },
 	{ "at the end", all_right },
 };
 

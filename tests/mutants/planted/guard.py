@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where system calls are guarded."""
+from .mutant import Mutant
+
+MUTANTS = [
+    Mutant("holds_nothing", "preload/guard_hold.c",
+           "what a call touches is brought, and taken again before it is made", """
+	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
+""", """
+	__atomic_store_n(&task->busy, 0, __ATOMIC_RELEASE);
+"""),
+    Mutant("a_page_is_brought", "preload/guard_hold.c",
+           "of what a call touches only the first page is brought", """
+	for (at = pages->start; at < pages->end; at += PAGE_SIZE)
+		if (!guard_peek(at))
+			return false;
+""", """
+	at = pages->start;
+	if (!guard_peek(at))
+		return false;
+"""),
+    Mutant("made_twice", "preload/guard_x86_64.c",
+           "a call that a handler has interrupted after it was made is made again", """
+	c->rip = task->site - (before ? SYSCALL_SIZE : 0);
+""", """
+	c->rip = task->site - SYSCALL_SIZE;
+	(void)before;
+"""),
+    Mutant("the_mask_is_the_calls", "preload/guard_x86_64.c",
+           "after a call that waits with another mask its argument is ours", """
+	"	movq	16(%rsp), \\\\register\\n"
+""", """
+	"	movq	%rsp, %rsp\\n"
+"""),
+    Mutant("a_mask_for_good", "preload/guard_signal.c",
+           "what a handler has blocked stays so when it has returned", """
+	*context_mask(c) = signals_real(task, mask);
+	if (!altstack_has""", """
+	signals_real(task, mask);
+	if (!altstack_has"""),
+    Mutant("on_any_stack", "preload/guard_x86_64.c",
+           "handlers run on the stack that the program runs on", """
+	if (action->flags & SA_ONSTACK && alt->ss_size && !altstack_has(alt, c->rsp))
+""", """
+	if (action->flags & SA_ONSTACK && !alt->ss_size && !altstack_has(alt, c->rsp))
+"""),
+    Mutant("children_come_unguarded", "preload/guard_task.c",
+           "the child of a fork makes its calls unguarded", """
+		tasks_after_fork(task);
+		if (child->sp)
+""", """
+		if (child->sp)
+"""),
+    Mutant("the_programs_storage", "preload/guard_x86_64.c",
+           "handlers use the thread-local storage of the program, which may be elsewhere",
+           """
+	task->tls[0] = task->tls[2] = (uintptr_t)task->tls;
+	tls_leave((uintptr_t)task->tls);
+""", """
+	(void)task;
+"""),
+    Mutant("a_window_is_all", "preload/guard.c",
+           "of a long transfer the first window is made, and that is said", """
+	if (r < (long)(left < GUARD_WINDOW ? left : GUARD_WINDOW) || w->once ||
+""", """
+	if (r < (long)(left < GUARD_WINDOW ? left : GUARD_WINDOW) || w->size ||
+"""),
+    Mutant("our_files_are_closed", "preload/guard.c",
+           "a program that closes all descriptors closes ours", """
+		if (!is_our_file(fd))
+			continue;
+""", """
+		continue;
+"""),
+    Mutant("held_by_another", "preload/guard_x86_64.c",
+           "a call by way of libc is made though a handler has held other memory", """
+	"	cmpl	%r12d, 4(%rbx)\\n"
+""", """
+	"	cmpl	%r12d, %r12d\\n"
+"""),
+]
