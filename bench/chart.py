@@ -16,7 +16,8 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 COLOURS = {"none": "#9aa0a6", "zram": "#d98324", "swapfile": "#b3563b",
-           "run": "#1f6f8b", "inline": "#2a9d6f", "thread": "#7a5ea8"}
+           "run": "#1f6f8b", "guarded": "#6a994e", "inline": "#2a9d6f",
+           "thread": "#7a5ea8"}
 LEFT, BAR, GAP, WIDTH, HEAD = 100, 11, 9, 560, 44
 
 

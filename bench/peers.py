@@ -7,6 +7,7 @@ A system runs a command under a limit and says what memory it took besides:
     zram       a memory cgroup, and a swap device of compressed memory (lz4)
     swapfile   a memory cgroup, and a swap file on the disk
     run        uhmm run --device lz4
+    guarded    uhmm run --device lz4 --faults=inline
     inline     the command makes a space itself (--explicit=inline --budget=N, or --cold)
     thread     the same, with delivery by thread
 
@@ -143,8 +144,10 @@ def watched(cgroup):
 class Systems:
     """Runs commands in each of the systems. limit, budget: bytes."""
 
-    NAMES = ["none", "zram", "swapfile", "run", "inline", "thread"]
+    NAMES = ["none", "zram", "swapfile", "run", "guarded", "inline", "thread"]
     KERNELS = ["zram", "swapfile"]
+    # Those of `uhmm run`, and what it is told.
+    RUNS = {"run": [], "guarded": ["--faults=inline"]}
 
     def __init__(self, build, folder):
         self.uhmm, self.folder = Path(build) / "uhmm", Path(folder)
@@ -191,9 +194,9 @@ class Systems:
             with SwapFile(self.folder, 2 * peak) as _, \
                     Cgroup("bench", budget) as cgroup, watched(cgroup):
                 yield Place(enter=cgroup.enter)
-        elif name == "run":
+        elif name in self.RUNS:
             yield Place([self.uhmm, "run", "--memory", f"{budget // MIB}M", "--device",
-                         "lz4", f"--stats=json:{self.stats()}", "--"])
+                         "lz4", *self.RUNS[name], f"--stats=json:{self.stats()}", "--"])
         else:
             limit = f"--budget={budget // MIB}" if budget else "--cold"
             yield Place(after=[f"--explicit={name}", limit])

@@ -34,7 +34,7 @@ from peers import Systems  # noqa: E402
 from report import (MIB, described, geometric_mean, machine, markdown,  # noqa: E402
                     number, ratio, say, write)
 
-NAMES = ["none", "zram", "swapfile", "run"]
+NAMES = ["none", "zram", "swapfile", *Systems.RUNS]
 # What `uhmm run` takes at least.
 LEAST = 16 * MIB
 FIELDS = ["wall_s", "cpu_s", "whole_wall_s", "whole_cpu_s"]
@@ -110,7 +110,7 @@ class Case:
         if done:
             series = self.results.setdefault(name, Series())
             series.add(self.program.workload, done[0])
-            if name == "run":
+            if name in Systems.RUNS:
                 series.add_stats(systems.stats())
 
     def title(self):
@@ -126,9 +126,9 @@ class Case:
         """Over none."""
         return ratio(self.numbers(name, "wall_s"), self.numbers("none", "wall_s"))
 
-    def to_zram(self, field):
+    def to_zram(self, name, field):
         """uhmm's slowdown by zram's: that of none is in both."""
-        return ratio(self.numbers("run", field), self.numbers("zram", field))
+        return ratio(self.numbers(name, field), self.numbers("zram", field))
 
     def fits(self):
         """What zram took is as much as the program needs."""
@@ -140,7 +140,8 @@ class Case:
                 "budget_bytes": self.budget, "fits": self.fits(), "missing": self.missing,
                 "killed": self.killed,
                 "slowdown": {name: self.slowdown(name) for name in self.results},
-                "run_to_zram": {field: self.to_zram(field) for field in FIELDS},
+                **{f"{name}_to_zram": {field: self.to_zram(name, field)
+                                       for field in FIELDS} for name in Systems.RUNS},
                 "results": {n: series.as_json() for n, series in self.results.items()}}
 
 
@@ -199,6 +200,11 @@ class Program:
                 "cases": [case.as_json() for case in self.cases]}
 
 
+def ours(names):
+    """Those of uhmm."""
+    return [name for name in names if name in Systems.RUNS]
+
+
 def row(case, names):
     """Of the table."""
     program = case.program
@@ -208,7 +214,8 @@ def row(case, names):
     for name in names:
         missing = case.missing.get(name)
         cells.append(missing["what"] if missing else number(case.slowdown(name)))
-    return cells + [number(case.to_zram("wall_s")), number(case.to_zram("cpu_s"))]
+    return cells + [number(case.to_zram(name, field)) for name in ours(names)
+                    for field in ("wall_s", "cpu_s")]
 
 
 def notes(case):
@@ -221,31 +228,33 @@ def notes(case):
     if case.fits():
         yield (f"{case.title()}: zram took as much memory as the program needs, so that "
                "for the others it fits")
-    over = [b for n, s in case.results.items() if n == "run"
-            for b in s.stats["over_bytes"]]
-    if any(over):
-        yield (f"{case.title()}, run: was above budget and tolerance by "
-               f"{max(over) / MIB:.0f} MiB at most")
+    for name in ours(case.results):
+        over = case.results[name].stats["over_bytes"]
+        if any(over):
+            yield (f"{case.title()}, {name}: was above budget and tolerance by "
+                   f"{max(over) / MIB:.0f} MiB at most")
 
 
-def means(cases):
-    """Geometric means of run / zram, over the programs that have both."""
-    there = [case for case in cases if case.to_zram("wall_s")]
+def means(cases, name="run"):
+    """Geometric means of uhmm's over zram's, over the programs that have both."""
+    there = [case for case in cases if case.to_zram(name, "wall_s")]
     return {"programs": len(there),
-            "wall": geometric_mean(case.to_zram("wall_s") for case in there),
-            "cpu": geometric_mean(case.to_zram("cpu_s") for case in there)}
+            "wall": geometric_mean(case.to_zram(name, "wall_s") for case in there),
+            "cpu": geometric_mean(case.to_zram(name, "cpu_s") for case in there)}
 
 
 def table(cases, names):
     """At one percentage, in Markdown."""
     head = ["program", "peak, MiB", "limit", "budget", "none, s",
-            *(f"{name}, times" for name in names), "run / zram", "run / zram, CPU"]
+            *(f"{name}, times" for name in names),
+            *(f"{name} / zram{what}" for name in ours(names) for what in ("", ", CPU"))]
     rows = [row(case, names) for case in cases]
     for which, some in (("", cases),
                         (" that do not fit", [c for c in cases if not c.fits()])):
-        mean = means(some)
-        rows.append([f"geometric mean of {mean['programs']}{which}",
-                     *[""] * (4 + len(names)), number(mean["wall"]), number(mean["cpu"])])
+        mean = [means(some, name) for name in ours(names)]
+        nr = "/".join(str(m["programs"]) for m in mean)
+        rows.append([f"geometric mean of {nr}{which}", *[""] * (4 + len(names)),
+                     *(number(m[what]) for m in mean for what in ("wall", "cpu"))])
     lines = [f"### At {cases[0].percent} % of the peak", "", *markdown(head, rows), ""]
     lines += [f"- {note}" for case in cases for note in notes(case)]
     return "\n".join(lines).rstrip() + "\n"
@@ -283,7 +292,8 @@ def main():
                 programs.append(Program(workload))
                 programs[-1].run(systems, args)
     failed = [case.title() for program in programs for case in program.cases
-              if case.missing.get("run", {}).get("what") == "failed"]
+              if any(case.missing.get(name, {}).get("what") == "failed"
+                     for name in Systems.RUNS)]
     if failed:
         say(f"programs.py: uhmm failed: {', '.join(failed)}")
     return 1 if failed else 0
@@ -303,7 +313,8 @@ def finish(out, here, args, programs):
     write(out, "programs", text,
           {"machine": here, "rounds": args.rounds, "scale": args.scale,
            "systems": args.system,
-           "means": {str(percent): means(cases) for percent, cases in by_percent.items()},
+           "means": {str(percent): {name: means(cases, name) for name in Systems.RUNS}
+                     for percent, cases in by_percent.items()},
            "programs": [program.as_json() for program in programs]})
 
 

@@ -110,7 +110,7 @@ class Case:
     def table(self):
         """In Markdown."""
         names = [name for name in Systems.NAMES if name in self.results]
-        ours = [name for name in names if name in ("run", "inline", "thread")]
+        ours = [name for name in names if name in (*Systems.RUNS, "inline", "thread")]
         head = ["pattern"] + [f"{name}, us" for name in names] + [
             f"{name} / zram{what}" for name in ours for what in ("", ", CPU")]
         rows = []
