@@ -11,8 +11,10 @@
  * last of them, which is more than it needs.
  */
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "lib/os/uapi.h"
 #include "lib/types.h"
 #include "preload/guard.h"
 #include "preload/guard_arch.h"
@@ -121,6 +123,36 @@ static size_t string(void *ctx, uintptr_t addr, size_t max)
 	return max;
 }
 
+/* What a call touches that is not its arguments' in the table. */
+static void call_more(struct guard_task *task, long nr, const uint64_t arg[6],
+		      const struct call_walk *walk)
+{
+	const uint64_t remote[6] = { 0, arg[3], arg[4] };
+
+	switch (nr) {
+	case SYS_process_vm_readv:
+	case SYS_process_vm_writev:
+		/* What another process has is not ours to hold. */
+		if (arg[0] == os_pid())
+			call_memory(SYS_writev, remote, walk);
+		break;
+	case SYS_madvise:
+		if (arg[2] != MADV_POPULATE_READ && arg[2] != MADV_POPULATE_WRITE)
+			break;
+		/* fallthrough */
+	case SYS_mlock:
+#ifdef SYS_mlock2
+	case SYS_mlock2:
+#endif
+		/* The kernel has it filled, and fails where it is not. */
+		if (arg[0] < CALL_USER_END && arg[1] && arg[1] < CALL_USER_END - arg[0])
+			memory(task, arg[0], arg[1], true);
+		break;
+	default:
+		break;
+	}
+}
+
 static void begin(struct guard_task *task)
 {
 	__atomic_store_n(&task->hold, task->hold + 1, __ATOMIC_RELAXED);
@@ -144,13 +176,7 @@ void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 		arg = some;
 	}
 	call_memory(nr, arg, &walk);
-	/* What another process has is not ours to hold. */
-	if ((nr == SYS_process_vm_readv || nr == SYS_process_vm_writev) &&
-	    arg[0] == os_pid()) {
-		const uint64_t remote[6] = { 0, arg[3], arg[4] };
-
-		call_memory(SYS_writev, remote, &walk);
-	}
+	call_more(task, nr, arg, &walk);
 }
 
 void hold_piece(struct guard_task *task, uintptr_t addr, size_t len)

@@ -11,6 +11,8 @@ devices and back (churn_moves.c); every page says itself what it should hold. Wa
     thread   faults are delivered to a thread
     inline   and in the thread that has them
     run      under `uhmm run`, with half of the memory that it needs
+    guarded  the same, with system calls guarded (--faults=inline)
+    nobody   the same, as an ordinary user
     cgroup   as thread, in a memory cgroup with less room than all want: somebody is
              killed there all the time, and the kernel has no page when asked for one
     user     as inline, as an ordinary user, with children of libc's fork() alone
@@ -179,11 +181,38 @@ class Torture:
         result = self.go(self.command("torture", seed, "-i"))
         return self.judge(seed, result, "-k")
 
+    def under_uhmm(self, options, seed, *churn):
+        """`uhmm run`, with half of the memory."""
+        return [str(self.build / "uhmm"), "run", "--memory", "40M", "--device", "lz4",
+                *options, "--", *self.command("churn", seed, *churn)]
+
     def run(self, seed):
-        """Under `uhmm run`, with half of the memory."""
-        command = [str(self.build / "uhmm"), "run", "--memory", "40M", "--device", "lz4",
-                   "--", *self.command("churn", seed)]
-        return self.judge(seed, self.go(command))
+        """Under `uhmm run`."""
+        return self.judge(seed, self.go(self.under_uhmm([], seed)))
+
+    def guarded(self, seed, **how):
+        """With system calls guarded: then there is no io_uring."""
+        without = ["-x", "uring"]
+        command = self.under_uhmm(["--faults=inline"], seed, *without)
+        return self.judge(seed, self.go(command, **how), *without)
+
+    def nobody(self, seed):
+        """So that anybody can do it."""
+        return self.guarded(seed, **self.ordinary(str(self.build / "uhmm")))
+
+    @staticmethod
+    def ordinary(path):
+        """How to run what lies there as an ordinary user."""
+        how = {}
+        if os.getuid() == 0:
+            how = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        try:
+            asked = subprocess.run(["test", "-x", path], check=False, **how)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise Skip(f"nobody can be an ordinary user here: {error}") from error
+        if asked.returncode:
+            raise Skip(f"an ordinary user may not execute {path}")
+        return how
 
     def cgroup(self, seed):
         """Beside somebody who takes all memory, in a cgroup that has little."""
@@ -205,20 +234,12 @@ class Torture:
     def user(self, seed):
         """As an ordinary user: the kernel does not fetch what is not there, nor tell of
         children that libc's fork() has not made."""
-        how = {}
-        if os.getuid() == 0:
-            how = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         command = self.command("torture", seed, "-i", "-l")
-        try:
-            asked = subprocess.run(["test", "-x", command[0]], check=False, **how)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise Skip(f"nobody can be an ordinary user here: {error}") from error
-        if asked.returncode:
-            raise Skip(f"an ordinary user may not execute {command[0]}")
+        how = self.ordinary(command[0])
         return self.judge(seed, self.go(command, **how), "-k", "-l")
 
 
-WAYS = ["thread", "inline", "run", "cgroup", "user"]
+WAYS = ["thread", "inline", "run", "guarded", "nobody", "cgroup", "user"]
 
 
 class Report:
