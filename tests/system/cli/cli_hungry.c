@@ -153,8 +153,8 @@ static bool in_a_child(void)
 	pid_t pid = fork();
 
 	if (pid == 0)
-		_exit(!all_right());
-	return ends_well(pid);
+		_exit(!all_right() || !through_a_file());
+	return ends_well(pid) && all_right();
 }
 
 static bool in_a_raw_child(void)
@@ -162,8 +162,8 @@ static bool in_a_raw_child(void)
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 
 	if (pid == 0)
-		_exit(!all_right());
-	return ends_well(pid);
+		_exit(!all_right() || !through_a_file());
+	return ends_well(pid) && all_right();
 }
 
 static int look(void *arg)
