@@ -108,6 +108,12 @@ static void print_ending(const struct summary *s)
 			s->program, WEXITSTATUS(status), seconds);
 }
 
+/* Who resolves faults. */
+static const char *delivery(const struct summary *s)
+{
+	return s->ctl->faults == CTL_FAULTS_INLINE ? "inline" : "thread";
+}
+
 void summary_print(const struct summary *s)
 {
 	uint64_t tolerance = ctl_tolerance_pages(s->ctl->budget_pages), faults = 0;
@@ -138,11 +144,12 @@ void summary_print(const struct summary *s)
 			s->outside,
 			format_size(a, sizeof(a), page_bytes(s->outside_pages)));
 	fprintf(stderr,
-		"\n  faults       %" PRIu64 ": %" PRIu64 " probation, %" PRIu64
+		"\n  faults       %" PRIu64 "%s: %" PRIu64 " probation, %" PRIu64
 		" device, %" PRIu64 " zero, %" PRIu64 " busy, %" PRIu64 " parked\n"
 		"  refaults     %" PRIu64 "\n"
 		"  to device    %" PRIu64 " pages, %s",
-		faults, n[CTL_FAULT_PROBATION], n[CTL_FAULT_DEVICE], n[CTL_FAULT_ZERO],
+		faults, s->ctl->faults == CTL_FAULTS_INLINE ? ", inline" : "",
+		n[CTL_FAULT_PROBATION], n[CTL_FAULT_DEVICE], n[CTL_FAULT_ZERO],
 		n[CTL_FAULT_BUSY], n[CTL_FAULT_PARKED], n[CTL_REFAULT], n[CTL_STORED],
 		format_size(a, sizeof(a), n[CTL_STORED] * PAGE));
 	if (n[CTL_STORE_FAILED])
@@ -191,6 +198,7 @@ static cJSON *as_json(const struct summary *s)
 	}
 	cJSON_AddNumberToObject(root, "wall_seconds", (double)s->ending->wall_ns / 1e9);
 	cJSON_AddStringToObject(root, "device", s->ctl->device);
+	cJSON_AddStringToObject(root, "delivery", delivery(s));
 	add_count(root, "budget_bytes", s->ctl->budget_pages * PAGE);
 	add_count(root, "tolerance_bytes",
 		  ctl_tolerance_pages(s->ctl->budget_pages) * PAGE);

@@ -10,6 +10,7 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/rseq.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <linux/sched.h>
 #include <string.h>
@@ -149,13 +150,11 @@ static bool files_call(struct context *c, long nr, const uint64_t *arg)
 
 /* ---- much at a time ---------------------------------------------------------------- */
 
-/* What comes in by one call is what is there, unless it is a file. */
-static bool is_file(uint64_t fd)
+static uint32_t type_of(uint64_t fd)
 {
 	struct stat st;
 
-	return sys2(SYS_fstat, fd, &st) == 0 &&
-	       (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+	return sys2(SYS_fstat, fd, &st) == 0 ? st.st_mode & S_IFMT : 0;
 }
 
 /* A call that is done window by window; false: it is not, or has no stack. */
@@ -164,23 +163,26 @@ static bool transfer_call(struct guard_task *task, struct context *c, long nr,
 {
 	bool reads = nr == SYS_read || nr == SYS_pread64, file;
 	uint64_t *mask = context_mask(c);
+	uint32_t type;
 
 	if ((!reads && nr != SYS_write && nr != SYS_pwrite64) || arg[2] <= GUARD_WINDOW ||
-	    arg[2] > SSIZE_MAX)
+	    arg[2] >= CALL_USER_END || arg[1] >= CALL_USER_END - arg[2])
 		return false;
 	hold_piece(task, arg[1], GUARD_WINDOW);
 	if (!context_call(c, task, nr, NO_ARGUMENT, NULL)) {
 		hold_end(task);
 		return false;
 	}
-	file = is_file(arg[0]);
+	type = type_of(arg[0]);
+	file = type == S_IFREG || type == S_IFBLK;
 	task->window = (struct guard_window){
 		.addr = arg[1],
 		.size = arg[2] < TRANSFER_MAX ? arg[2] : TRANSFER_MAX,
 		.asked = arg[2],
 		.offset = arg[3],
 		.offset_is_arg = nr == SYS_pread64 || nr == SYS_pwrite64,
-		.once = reads && !file,
+		/* What comes from elsewhere by one call is what is there. */
+		.once = reads && !file && type != S_IFCHR,
 		.blocks = file,
 		.mask = *mask,
 	};
@@ -292,6 +294,13 @@ void guard_call(struct guard_task *task, struct context *c)
 			return;
 		}
 		break;
+	case SYS_prctl:
+		/* It is in use, and there is one of a thread. */
+		if (arg[0] != PR_SET_SYSCALL_USER_DISPATCH)
+			break;
+		context_return(c, -EINVAL);
+		hold_end(task);
+		return;
 	case SYS_io_uring_setup:
 		/* As where kernel.io_uring_disabled is 2: who uses it can do without. */
 		context_return(c, -EPERM);

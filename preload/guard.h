@@ -33,6 +33,10 @@
 
 #include "lib/types.h"
 
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#define PR_SYS_DISPATCH_ON 1
+#endif
 #ifndef SS_AUTODISARM
 #define SS_AUTODISARM (1U << 31)
 #endif
@@ -137,15 +141,14 @@ struct guard_task {
 	struct range kept[KEPT_NR];
 	uintptr_t site; /* where that call returns to */
 	long nr;
-	long restart;           /* the call that restart_syscall() would go on with */
+	long restart; /* the call that restart_syscall() would go on with */
 	struct guard_window window;
-	unsigned retries; /* of a call that said EFAULT */
-	bool is_bad;      /* an argument leads where nothing is */
+	unsigned retries;       /* of a call that said EFAULT */
+	bool is_bad;            /* an argument leads where nothing is */
 	int argument;           /* which one is not the program's; -1: none */
 	uint64_t original;      /* what the program has there */
 	bool waits;             /* that call waits with a mask of its own: */
 	uint64_t waits_blocked; /* of SIGNALS_OURS */
-	bool armed;
 	struct guard_recruit recruit;
 	/*
 	 * Where the program is while a handler of ours is at work on that; NULL when it
@@ -166,8 +169,8 @@ struct guard_task {
 	struct {
 		uint64_t mask, size;
 	} masked;
-	struct guard_signals
-		own; /* of a process that shares our memory, not our signals */
+	/* Of a process that shares our memory, but not our signals. */
+	struct guard_signals own;
 };
 
 /* Whether a thread with that stack pointer is on it, as the kernel sees it. */

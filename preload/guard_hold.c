@@ -12,6 +12,7 @@
  */
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "lib/os/uapi.h"
@@ -170,7 +171,7 @@ void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 
 	begin(task);
 	/* Whoever says that there is room for all that comes: no more does at a time. */
-	if (nr == SYS_recvfrom && arg[2] > GUARD_WINDOW) {
+	if (nr == SYS_recvfrom && arg[2] > GUARD_WINDOW && !(arg[3] & MSG_WAITALL)) {
 		memcpy(some, arg, sizeof(some));
 		some[2] = GUARD_WINDOW;
 		arg = some;

@@ -16,11 +16,6 @@
 #include "preload/guard.h"
 #include "preload/guard_arch.h"
 
-#ifndef PR_SET_SYSCALL_USER_DISPATCH
-#define PR_SET_SYSCALL_USER_DISPATCH 59
-#define PR_SYS_DISPATCH_ON 1
-#endif
-
 #define TID_NONE 0u
 #define TID_CLAIMED UINT32_MAX        /* its memory is not there yet */
 #define TID_STARTING (UINT32_MAX - 1) /* it is, but its thread is not */
@@ -136,7 +131,6 @@ int task_arm(struct guard_task *task)
 	size_t len;
 
 	task->tid = os_tid();
-	task->armed = true;
 	__atomic_store_n(&tasks.tid[index_of(task)], task->tid, __ATOMIC_RELEASE);
 	guard_range(&start, &len);
 	return (int)sys5(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON,

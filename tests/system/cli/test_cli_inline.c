@@ -58,6 +58,7 @@ static void become_nobody(void)
 
 static void run(cli_prepare *prepare, const char *faults)
 {
+	const char *delivery = strchr(faults, '=') + 1;
 	char *hungry = cli_copy(beside_tests("cli_hungry"), "hungry", 0755);
 	char *uhmm = public_uhmm();
 	char summary[PATH_MAX], stats[PATH_MAX + 32];
@@ -78,6 +79,7 @@ static void run(cli_prepare *prepare, const char *faults)
 	CHECK(strstr(cli.out_text, "at the end: right\n"));
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	json = cli_json(summary);
+	CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(json, "delivery")), delivery);
 	CHECK(cli_number(json, "stored") > 10000);
 	CHECK(cli_number(json, "processes_migrated") >= 1);
 	CHECK_EQ((int)cli_number(json, "processes_unable"), 0);
