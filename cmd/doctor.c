@@ -60,6 +60,7 @@ struct report {
 	struct finding finding[FINDINGS_MAX];
 	unsigned nr;
 	const char *obstacle, *fix; /* to `uhmm run`; NULL: it works */
+	char *inline_obstacle, *inline_fix; /* the same with --faults=inline; ours */
 	bool thread, inline_mode;   /* deliveries that a program may use */
 };
 
@@ -161,6 +162,9 @@ static void look_at_kernel(struct report *report)
 		      "boot Linux 6.11 or newer: mappings are read as text until then" :
 		      NULL,
 	      "%s", answer(p->procmap_query));
+	found(report, "dispatch", p->dispatch > 0 ? FINDING_NOTE : FINDING_OK,
+	      p->dispatch > 0 ? "boot Linux 5.11 or newer, on x86-64" : NULL,
+	      "of system calls to the program: %s", answer(p->dispatch));
 	found(report, "io_uring", FINDING_OK, NULL, "%s (uhmm does not need it)",
 	      answer(p->io_uring));
 }
@@ -223,12 +227,24 @@ static void look_at_installation(struct report *report)
 	}
 }
 
+/* What the probe says of it is there until it is asked again. */
+static void look_at_inline(struct report *report)
+{
+	const char *fix = "", *why = probe_inline_obstacle(&report->probe, &fix);
+
+	if (!why)
+		return;
+	report->inline_obstacle = strdup(why);
+	report->inline_fix = strdup(fix);
+}
+
 static void examine(struct report *report)
 {
 	struct utsname uts;
 
 	*report = (struct report){ .nr = 0 };
 	probe_machine(&report->probe);
+	look_at_inline(report);
 	report->obstacle = probe_obstacle(&report->probe, &report->fix);
 	uname(&uts);
 	found(report, "kernel", FINDING_OK, NULL, "Linux %s, %s", uts.release,
@@ -262,6 +278,11 @@ static void print(const struct report *report)
 		       report->obstacle, report->fix);
 	else
 		printf("\nuhmm run works here; faults are delivered to a thread.\n");
+	if (report->inline_obstacle && report->inline_fix)
+		printf("uhmm run --faults=inline does not work here: %s\n  mend: %s\n",
+		       report->inline_obstacle, report->inline_fix);
+	else
+		printf("uhmm run --faults=inline works here.\n");
 	printf("The library can deliver faults %s.\n",
 	       report->thread && report->inline_mode ? "to a thread, and inline" :
 	       report->inline_mode ? "inline only: system calls on migrated memory fail" :
@@ -281,6 +302,11 @@ static void print_json(const struct report *report)
 	if (report->obstacle) {
 		cJSON_AddStringToObject(root, "obstacle", report->obstacle);
 		cJSON_AddStringToObject(root, "fix", report->fix);
+	}
+	cJSON_AddBoolToObject(root, "run_inline", !report->inline_obstacle);
+	if (report->inline_obstacle && report->inline_fix) {
+		cJSON_AddStringToObject(root, "obstacle_inline", report->inline_obstacle);
+		cJSON_AddStringToObject(root, "fix_inline", report->inline_fix);
 	}
 	cJSON_AddBoolToObject(root, "library_thread", report->thread);
 	cJSON_AddBoolToObject(root, "library_inline", report->inline_mode);
@@ -335,6 +361,8 @@ static int doctor_main(int argc, char **argv)
 		print_json(&report);
 	else
 		print(&report);
+	free(report.inline_obstacle);
+	free(report.inline_fix);
 	return finish_output(report.obstacle ? STATUS_NO : STATUS_OK);
 }
 
