@@ -59,9 +59,9 @@ struct report {
 	struct probe probe;
 	struct finding finding[FINDINGS_MAX];
 	unsigned nr;
-	const char *obstacle, *fix; /* to `uhmm run`; NULL: it works */
+	const char *obstacle, *fix;         /* to `uhmm run`; NULL: it works */
 	char *inline_obstacle, *inline_fix; /* the same with --faults=inline; ours */
-	bool thread, inline_mode;   /* deliveries that a program may use */
+	bool thread, inline_mode;           /* deliveries that a program may use */
 };
 
 static void found(struct report *report, const char *name, enum verdict verdict,

@@ -158,14 +158,17 @@ static int check_memory(const char *memory, uint64_t *pages)
 static int check_machine(enum ctl_faults faults)
 {
 	struct probe probe;
-	const char *why, *fix;
+	const char *why, *fix, *other, *ignored;
 
 	probe_machine(&probe);
 	why = faults == CTL_FAULTS_INLINE ? probe_inline_obstacle(&probe, &fix) :
 					    probe_obstacle(&probe, &fix);
 	if (!why)
 		return 0;
-	complain("run: %s: %s", why, fix);
+	other = faults == CTL_FAULTS_THREAD && !probe_inline_obstacle(&probe, &ignored) ?
+			"; or use --faults=inline, which needs no permission" :
+			"";
+	complain("run: %s: %s%s", why, fix, other);
 	return STATUS_REFUSED;
 }
 
