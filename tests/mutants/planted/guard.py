@@ -51,14 +51,6 @@ MUTANTS = [
 """, """
 		if (child->sp)
 """),
-    Mutant("the_programs_storage", "preload/guard_x86_64.c",
-           "handlers use the thread-local storage of the program, which may be elsewhere",
-           """
-	task->tls[0] = task->tls[2] = (uintptr_t)task->tls;
-	tls_leave((uintptr_t)task->tls);
-""", """
-	(void)task;
-"""),
     Mutant("a_window_is_all", "preload/guard.c",
            "of a long transfer the first window is made, and that is said", """
 	if (r < (long)(left < GUARD_WINDOW ? left : GUARD_WINDOW) || w->once ||
@@ -71,11 +63,5 @@ MUTANTS = [
 			continue;
 """, """
 		continue;
-"""),
-    Mutant("held_by_another", "preload/guard_x86_64.c",
-           "a call by way of libc is made though a handler has held other memory", """
-	"	cmpl	%r12d, 4(%rbx)\\n"
-""", """
-	"	cmpl	%r12d, %r12d\\n"
 """),
 ]
