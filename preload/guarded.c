@@ -53,7 +53,16 @@ int guarded_start(void)
 		.fork_refused = preload_refuses_fork,
 	};
 
+	static const struct guard_hooks none;
+	int r;
+
 	/* Before a thread is guarded: its calls of ours would not be. */
 	preload_guarded = preload_libc_syscall != NULL;
-	return preload_guarded ? guard_start(&hooks) : -ENOSYS;
+	r = preload_guarded ? guard_start(&hooks) : -ENOSYS;
+	if (r) {
+		/* Nothing will be migrated. Who is guarded stays so, forks as before. */
+		guard_set_hooks(&none);
+		preload_guarded = false;
+	}
+	return r;
 }

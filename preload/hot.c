@@ -12,7 +12,8 @@
  * Where anything is unusual libc's function is called, whose call is guarded as all are:
  * the thread might be cancelled; it shares its thread-local storage, where its task is
  * remembered; much is to be transferred; EFAULT. And where the user preloads another
- * library, which may have such a function, too, that comes next.
+ * library, or the program has a sanitizer's, whose functions these may be, too, they come
+ * next.
  */
 #undef _FILE_OFFSET_BITS /* which makes one of pread() and pread64() */
 
@@ -63,9 +64,11 @@ void hot_bind(void)
 	const char *preloaded = getenv("LD_PRELOAD");
 	size_t ours = preload_path() ? strlen(preload_path()) : 0;
 
-	/* Nothing but this library. */
-	if (!preloaded || strlen(preloaded) <= ours + 1)
+	/* Nothing but this library, and no sanitizer's, which all have a read(). */
+	if ((!preloaded || strlen(preloaded) <= ours + 1) && NEXT(read) == __read) {
+		next.read = NULL;
 		return;
+	}
 	chained = true;
 	NEXT(read);
 	NEXT(write);
@@ -109,6 +112,9 @@ static long hot(long nr, const uint64_t arg[6], uint64_t addr, size_t len)
 		hold = hold_memory(task, addr, len);
 		r = guard_hot(nr, arg, task, hold);
 	} while (r == HOT_AGAIN);
+	/* It may have been interrupted for that. */
+	if (r == -EINTR && __atomic_load_n(&cancels, __ATOMIC_RELAXED))
+		pthread_testcancel();
 	return r;
 }
 

@@ -208,6 +208,28 @@ static bool in_a_program(void)
 	       ends_well(pid);
 }
 
+static void *wait_for_ever(void *arg)
+{
+	char byte;
+
+	return read(*(int *)arg, &byte, 1) < 0 ? arg : NULL;
+}
+
+static bool where_it_is_cancelled(void)
+{
+	pthread_t thread;
+	void *result;
+	int fds[2];
+	bool right = !pipe(fds) && !pthread_create(&thread, NULL, wait_for_ever, fds);
+
+	usleep(20000);
+	right = right && !pthread_cancel(thread) && !pthread_join(thread, &result) &&
+		result == PTHREAD_CANCELED;
+	close(fds[0]);
+	close(fds[1]);
+	return right && all_right();
+}
+
 static volatile sig_atomic_t handled;
 
 static void handle(int sig)
@@ -287,6 +309,7 @@ static const struct {
 	{ "in a program", in_a_program },
 	{ "in a handler", in_a_handler },
 	{ "beside handlers", beside_handlers },
+	{ "where it is cancelled", where_it_is_cancelled },
 	{ "without files", without_files },
 	{ "at the end", all_right },
 };
