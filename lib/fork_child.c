@@ -139,7 +139,9 @@ static void settle_in(struct uhmm_space *sp)
 	bool received;
 	int r = 0;
 
-	if (sp->private_files)
+	if (sp->fork.alone)
+		r = -EXDEV;
+	else if (sp->private_files)
 		r = os_private_files();
 	/* It waits for the world. There may be no thread to be had: better known now. */
 	if (!r && sp->delivery == UHMM_DELIVERY_THREAD)
@@ -210,7 +212,7 @@ static void start_threads(struct uhmm_space *sp)
 /* What lies in a file table that the child has a copy of names the parent's memory. */
 static void close_inherited(struct uhmm_space *sp)
 {
-	if (sp->private_files)
+	if (sp->private_files || sp->fork.shares_files)
 		return;
 	os_uffd_close(sp->uffd);
 	os_uffd_close(sp->frames.trash_uffd);

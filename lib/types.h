@@ -471,6 +471,8 @@ struct fork_state {
 	int lifeline[2];
 	uint64_t signals; /* the forking thread's mask: nothing of the program runs on it
 			      * while it keeps the world closed */
+	bool alone;        /* the child goes on without a space; see fork_child_alone() */
+	bool shares_files; /* and its table of descriptors is the parent's */
 	int early_uffd;   /* child, inline delivery: received before its time, or -1 */
 	/* the reader's */
 	int listener, child_uffd;

@@ -40,10 +40,10 @@ void guard_wait(uintptr_t addr, size_t len)
 		hooks.wait(addr, len);
 }
 
-void guard_fork_begin(void)
+void guard_fork_begin(uint64_t flags)
 {
 	if (hooks.fork_begin)
-		hooks.fork_begin();
+		hooks.fork_begin(flags);
 }
 
 void guard_fork_end(long pid)

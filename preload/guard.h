@@ -192,7 +192,7 @@ struct guard_hooks {
 	void (*wait)(uintptr_t addr, size_t len);
 	bool (*is_our_file)(int fd);
 	/* Around what makes a child with memory of its own. pid: or 0, or -errno. */
-	void (*fork_begin)(void);
+	void (*fork_begin)(uint64_t flags);
 	void (*fork_end)(long pid);
 	/* In between: no child can be had. */
 	bool (*fork_refused)(void);
@@ -202,7 +202,7 @@ void guard_set_hooks(const struct guard_hooks *hooks);
 bool guard_is_ours(uint32_t tid);
 bool guard_fault(uintptr_t addr);
 void guard_wait(uintptr_t addr, size_t len);
-void guard_fork_begin(void);
+void guard_fork_begin(uint64_t flags);
 void guard_fork_end(long pid);
 bool guard_fork_refused(void);
 /* The thread that this handler runs on; NULL: it is not armed. */

@@ -265,7 +265,7 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 	struct clone_args args = { 0 };
 	long r;
 
-	guard_fork_begin();
+	guard_fork_begin(child->flags);
 	signals_lock(task->signals);
 	if (guard_fork_refused()) {
 		r = -EAGAIN;

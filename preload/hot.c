@@ -93,7 +93,8 @@ static struct guard_task *find_mine(void)
 
 static bool may_be_hot(size_t len)
 {
-	return preload_guarded && !chained && len <= GUARD_WINDOW &&
+	/* Who waits here would not hear of it if another thread cancelled it. */
+	return preload_guarded && !chained && !threads_any() && len <= GUARD_WINDOW &&
 	       !__atomic_load_n(&cancels, __ATOMIC_RELAXED) && !guard_tls_is_shared();
 }
 

@@ -28,6 +28,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,7 @@ static struct {
 	struct uhmm_lock lock;
 	uint64_t signals; /* of the thread that forks; under lock */
 	bool prepared;    /* it does not leave it to the reader; under lock */
+	bool far;         /* the child cannot take our place; under lock */
 	bool foreign;     /* it is the child of a raw clone; under lock */
 	uint32_t pid;     /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
@@ -513,9 +515,15 @@ bool preload_refuses_fork(void)
 	return self.space && self.space->may_refuse && !self.prepared && !self.foreign;
 }
 
-void preload_before_guarded_fork(void)
+/* Who is made so cannot take our place; see clone.c. */
+#define FAR (CLONE_FILES | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS)
+
+void preload_before_guarded_fork(uint64_t flags)
 {
 	before_fork(self.pid != os_pid(), true);
+	self.far = flags & FAR;
+	if (self.space)
+		fork_child_alone(self.space, self.far, flags & CLONE_FILES);
 }
 
 void preload_before_fork(void)
@@ -582,12 +590,16 @@ static bool take_over(void)
 	r = fork_child(self.space);
 	if (r == 0)
 		return true;
-	say(NULL, r == -EMFILE ? "a forked process runs without a limit: it had no "
-				 "descriptors left" :
-		  r == -EAGAIN ? "a forked process runs without a limit: it could not "
-				 "start a thread" :
-				 "a forked process runs without a limit: it may not look "
-				 "at itself in /proc, or there is no memory");
+	if (r != -EXDEV)
+		say(NULL,
+		    r == -EMFILE ?
+			    "a forked process runs without a limit: it had no "
+			    "descriptors left" :
+		    r == -EAGAIN ?
+			    "a forked process runs without a limit: it could not "
+			    "start a thread" :
+			    "a forked process runs without a limit: it may not look "
+			    "at itself in /proc, or there is no memory");
 	self.space = NULL;
 	self.hopeless = true;
 	CTL_STORE(&self.slot->managed, 2);
@@ -610,7 +622,7 @@ static void after_fork_child(void)
 	self.device_look_ns = 0;
 	self.slot = NULL;
 	self.pid = os_pid();
-	if (!self.far_children)
+	if (!self.far_children && !self.far)
 		claim_slot();
 	usage_born(&self.usage, self.space ? self.slot : NULL, parent, parents_claim);
 	__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
@@ -620,7 +632,8 @@ static void after_fork_child(void)
 	if (!self.space || !take_over()) {
 		if (self.kept)
 			os_thread_forget(&self.keeper);
-		begin();
+		if (!self.far)
+			begin();
 	}
 	os_restore_signals(&self.signals);
 }
