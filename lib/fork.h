@@ -51,8 +51,8 @@ void fork_parent(struct uhmm_space *sp);
 int fork_child(struct uhmm_space *sp);
 
 /*
- * After fork_prepare(), without events: the child that is about to be made cannot take the
- * space over, as it lives in other namespaces, or shares our descriptors.
+ * After fork_prepare(), without events: the child that is about to be made cannot take
+ * the space over, as it lives in other namespaces, or shares our descriptors.
  */
 static inline void fork_child_alone(struct uhmm_space *sp, bool alone, bool shares_files)
 {

@@ -487,11 +487,6 @@ static void begin(void)
  */
 #define CHILD_FILES 8u
 
-static bool child_could_follow(bool guarded)
-{
-	return !guarded || os_linux_files_left(CHILD_FILES);
-}
-
 static void before_fork(bool foreign, bool guarded)
 {
 	uint64_t signals = lock_self();
@@ -503,8 +498,9 @@ static void before_fork(bool foreign, bool guarded)
 	self.signals = signals;
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	self.foreign = foreign;
-	self.prepared = !foreign && (!self.space || (child_could_follow(guarded) &&
-						     fork_prepare(self.space)));
+	self.prepared = !foreign &&
+			(!self.space || ((!guarded || os_linux_files_left(CHILD_FILES)) &&
+					 fork_prepare(self.space)));
 	/* Without a space too: the notes of threads lie in such memory. */
 	if (self.prepared)
 		host_fork_prepare();
