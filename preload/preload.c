@@ -491,10 +491,8 @@ static void before_fork(bool foreign, bool guarded)
 {
 	uint64_t signals = lock_self();
 
-	if (preload_guarded != guarded) { /* it is, now */
-		unlock_self(signals);
-		return;
-	}
+	if (preload_guarded != guarded) /* it is, now */
+		return unlock_self(signals);
 	self.signals = signals;
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	self.foreign = foreign;
