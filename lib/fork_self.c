@@ -12,17 +12,26 @@
 #include "lib/frozen.h"
 #include "lib/page.h"
 
+struct registering {
+	struct uhmm_space *sp;
+	uintptr_t end; /* of what was registered last */
+};
+
 /* A chunk as a whole if that is possible: a part of a mapping would split it. */
 static int register_chunk(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
 			  bool folio)
 {
-	struct uhmm_space *sp = ctx;
+	struct registering *reg = ctx;
 	uintptr_t start = addr & ~(CHUNK_SIZE - 1);
 
 	(void)chunk;
 	(void)entry;
-	if (os_uffd_register(sp->uffd, start, CHUNK_SIZE))
-		os_uffd_register(sp->uffd, addr, folio ? CHUNK_SIZE : PAGE_SIZE);
+	if (addr < reg->end)
+		return 0;
+	if (os_uffd_register(reg->sp->uffd, start, CHUNK_SIZE) == 0)
+		reg->end = start + CHUNK_SIZE;
+	else
+		os_uffd_register(reg->sp->uffd, addr, folio ? CHUNK_SIZE : PAGE_SIZE);
 	return 0;
 }
 
@@ -49,12 +58,14 @@ static int bring(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
 
 void fork_fill_self(struct uhmm_space *sp)
 {
+	struct registering reg = { .sp = sp };
+
 	sp->uffd = os_uffd_open(OS_UFFD_USER_ONLY);
 	if (sp->uffd < 0)
 		os_die("a forked child has no descriptor left to bring its memory back");
 	frozen_apply(sp, sp->fork.log, NULL);
 	frozen_apply(sp, &sp->fork.shared->child, NULL);
-	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, register_chunk, sp);
+	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, register_chunk, &reg);
 	page_walk(sp, 0, (uintptr_t)1 << ADDRESS_BITS, bring, sp);
 	os_uffd_close(sp->uffd);
 	sp->uffd = -1;

@@ -9,7 +9,6 @@
 #include <limits.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
-#include <linux/rseq.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <linux/sched.h>
@@ -241,7 +240,7 @@ static void keep_call(struct guard_task *task, long nr, const uint64_t *arg)
 	switch (nr) {
 #ifdef SYS_rseq
 	case SYS_rseq:
-		hold_keep(task, KEPT_RSEQ, arg[0], sizeof(struct rseq));
+		hold_keep(task, KEPT_RSEQ, arg[0], (uint32_t)arg[1]);
 		break;
 #endif
 	case SYS_set_robust_list:

@@ -69,71 +69,41 @@ void guard_answer(struct guard_task *task, enum recruit_state state)
 	os_wake(&task->recruit.state, 1);
 }
 
-/* Numbers of /proc/self/task/TID/syscall: the call, six arguments, stack and program. */
-static bool parse(const char *text, uint64_t number[9])
+/* What comes behind so many spaces. */
+static const char *field(const char *text, int nr)
 {
-	int i;
-
-	for (i = 0; i < 9; i++) {
-		unsigned base = 10;
-
-		while (*text == ' ')
-			text++;
-		if (text[0] == '0' && text[1] == 'x') {
-			base = 16;
-			text += 2;
-		}
-		if (*text < '0' || *text > '9')
-			return false;
-		for (number[i] = 0;
-		     (*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'f');
-		     text++)
-			number[i] = number[i] * base +
-				    (uint64_t)(*text <= '9' ? *text - '0' :
-							      *text - 'a' + 10);
-	}
-	return true;
+	for (; *text && nr; text++)
+		nr -= *text == ' ';
+	return text;
 }
 
-static char *append(char *to, const char *text)
+static uintptr_t address(const char *text)
 {
-	while (*text)
-		*to++ = *text++;
-	*to = 0;
-	return to;
+	text += text[0] && text[1] == 'x' ? 2 : 0;
+	return os_linux_hex(&text);
 }
 
-static char *append_number(char *to, uint32_t n)
-{
-	char digits[10];
-	int i = 0;
-
-	do
-		digits[i++] = (char)('0' + n % 10);
-	while (n /= 10);
-	while (i)
-		*to++ = digits[--i];
-	*to = 0;
-	return to;
-}
-
-/* Some calls are not begun again after a handler has run. */
+/*
+ * Some calls are not begun again after a handler has run. The file has the call's number,
+ * six arguments, the stack and the place; something else where the thread is in none.
+ */
 static void where_it_waits(struct guard_recruit *recruit)
 {
-	char path[64], text[256] = "";
-	uint64_t number[9];
-	long fd;
+	char text[256] = "";
+	struct os_path path;
+	int fd;
 
-	append(append_number(append(path, "/proc/self/task/"), recruit->tid), "/syscall");
-	fd = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	os_linux_path_of(&path, recruit->tid, "syscall");
+	fd = os_linux_open_self(path.text, 0);
 	if (fd < 0)
 		return;
-	if (sys3(SYS_read, fd, text, sizeof(text) - 1) > 0 && parse(text, number)) {
-		recruit->nr = (long)number[0];
-		recruit->sp = number[7];
-		recruit->at = number[8];
+	if (sys3(SYS_read, fd, text, sizeof(text) - 1) > 0 && *text >= '0' &&
+	    *text <= '9') {
+		recruit->nr = os_linux_number(text);
+		recruit->sp = address(field(text, 7));
+		recruit->at = address(field(text, 8));
 	}
-	sys1(SYS_close, fd);
+	os_close(fd);
 }
 
 static long ask(struct guard_task *task, uint32_t tid)
@@ -186,31 +156,27 @@ static int arm(uint32_t tid)
 /* ---- the process ------------------------------------------------------------------- */
 
 /* Calls fn with each number that is a name there, until it returns what is not 0. */
-static int for_each_number(const char *path, int (*fn)(void *ctx, uint32_t number),
+static int for_each_number(const char *name, int (*fn)(void *ctx, uint32_t number),
 			   void *ctx)
 {
 	char buffer[4096] __attribute__((aligned(8)));
-	long fd = sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	struct os_path path;
 	long size = 0, at;
-	int r = 0;
+	int r = 0, fd;
 
+	os_linux_path_of(&path, 0, name);
+	fd = os_linux_open_self(path.text, O_DIRECTORY);
 	if (fd < 0)
-		return (int)fd;
+		return fd;
 	while (!r && (size = sys3(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0)
 		for (at = 0; !r && at < size;) {
 			const struct dirent_header *d = (void *)(buffer + at);
-			const char *name = d->name;
-			uint32_t number = 0;
 
-			if (*name < '0' || *name > '9')
-				name = "";
-			while (*name >= '0' && *name <= '9')
-				number = number * 10 + (uint32_t)(*name++ - '0');
 			at += d->reclen;
-			if (name != d->name && !*name && d->name[0] != '.')
-				r = fn(ctx, number);
+			if (d->name[0] != '.')
+				r = fn(ctx, os_linux_number(d->name));
 		}
-	sys1(SYS_close, fd);
+	os_close(fd);
 	return size < 0 ? (int)size : r;
 }
 
@@ -228,12 +194,14 @@ static int arm_one(void *ctx, uint32_t tid)
 static int refuse_ring(void *ctx, uint32_t fd)
 {
 	static const char ring[] = "anon_inode:[io_uring]";
-	char path[32], link[sizeof(ring)];
+	char link[sizeof(ring)];
+	struct os_path path;
 	long len;
 
 	(void)ctx;
-	append_number(append(path, "/proc/self/fd/"), fd);
-	len = sys4(SYS_readlinkat, AT_FDCWD, path, link, sizeof(link));
+	os_linux_path_of(&path, 0, "fd/");
+	os_linux_path_add_number(&path, fd);
+	len = sys4(SYS_readlinkat, AT_FDCWD, path.text, link, sizeof(link));
 	return len == sizeof(ring) - 1 && !memcmp(link, ring, sizeof(ring) - 1) ? -EBUSY :
 										  0;
 }
@@ -251,7 +219,7 @@ int guard_start(const struct guard_hooks *hooks)
 	signals_take_over();
 	do {
 		nr = 0;
-		r = for_each_number("/proc/self/task", arm_one, &nr);
+		r = for_each_number("..", arm_one, &nr);
 	} while (!r && nr);
-	return r ? r : for_each_number("/proc/self/fd", refuse_ring, NULL);
+	return r ? r : for_each_number("fd", refuse_ring, NULL);
 }

@@ -175,7 +175,7 @@ static void die_of(int sig)
 	sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &only, 0, MASK_SIZE);
 }
 
-/* Signals whose default is that nothing happens, or that the process stops. */
+/* Signals whose default is that nothing happens. */
 static bool is_harmless(int sig)
 {
 	return sig == SIGCHLD || sig == SIGCONT || sig == SIGURG || sig == SIGWINCH;

@@ -315,7 +315,9 @@ static long spawn(struct guard_task *task, struct context *c, long nr,
 	if (child->flags & CLONE_VFORK)
 		new->alt = task->alt;
 	if (own) {
+		signals_lock(task->signals);
 		new->own = *task->signals;
+		signals_unlock(task->signals, false);
 		new->own.lock = 0;
 		new->own.pending = 0;
 		if (child->flags & CLONE_CLEAR_SIGHAND)

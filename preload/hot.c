@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -61,11 +60,8 @@ static bool cancels __attribute__((section(".data"))); /* atomic */
 
 void hot_bind(void)
 {
-	const char *preloaded = getenv("LD_PRELOAD");
-	size_t ours = preload_path() ? strlen(preload_path()) : 0;
-
-	/* Nothing but this library, and no sanitizer's, which all have a read(). */
-	if ((!preloaded || strlen(preloaded) <= ours + 1) && NEXT(read) == __read) {
+	/* Nor a sanitizer's, which all have a read(). */
+	if (!preload_has_company() && NEXT(read) == __read) {
 		next.read = NULL;
 		return;
 	}

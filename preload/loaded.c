@@ -8,6 +8,7 @@
  * data.
  */
 #include <link.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/host.h"
@@ -112,6 +113,14 @@ void loaded_touch(void)
 
 	for (at = loaded.data_start; at < loaded.data_end; at += PAGE_SIZE)
 		(void)*(volatile char *)at;
+}
+
+bool preload_has_company(void)
+{
+	const char *preloaded = getenv("LD_PRELOAD");
+
+	return preloaded &&
+	       strlen(preloaded) > (loaded.path ? strlen(loaded.path) : 0) + 1;
 }
 
 const char *preload_path(void)

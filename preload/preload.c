@@ -22,7 +22,7 @@
  * that os_reserve() made.
  *
  * Files. The keeper and the reader have a file table of their own: a program that closes
- * all descriptors it does not know does not close ours.
+ * all descriptors it does not know does not close ours. Inline: see guarded.c.
  */
 #include "preload/preload.h"
 

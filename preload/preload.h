@@ -35,6 +35,8 @@ struct uhmm_space *preload_space(void);
 bool preload_is_ours(uint32_t tid);
 /* This library's file, as LD_PRELOAD has it; NULL: this process is not of a tree. */
 const char *preload_path(void);
+/* The user preloads other libraries as well. */
+bool preload_has_company(void);
 /* Before this process ends or becomes another: what our reader has begun, it finishes. */
 void preload_leave(void);
 /* For the user to see, once. */

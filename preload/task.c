@@ -17,7 +17,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -38,11 +37,7 @@ int __fxstatat64(int version, int dir, const char *path, struct stat64 *st, int 
 
 void task_bind(void)
 {
-	const char *preloaded = getenv("LD_PRELOAD");
-	size_t ours = preload_path() ? strlen(preload_path()) : 0;
-
-	/* Nothing but this library. */
-	if (!preloaded || strlen(preloaded) <= ours + 1)
+	if (!preload_has_company())
 		return;
 	next_fstatat = (stat_fn *)dlsym(RTLD_NEXT, "fstatat");
 	next_fxstatat = (xstat_fn *)dlsym(RTLD_NEXT, "__fxstatat");

@@ -271,3 +271,14 @@ double cli_number(const cJSON *json, const char *key)
 	CHECK(cJSON_IsNumber(item), "%s", key);
 	return item->valuedouble;
 }
+
+char *cli_public_uhmm(void)
+{
+	char from[PATH_MAX];
+	char *uhmm = cli_copy(cli_uhmm(), "uhmm", 0755);
+
+	snprintf(from, sizeof(from), "%.*s/libuhmm-preload.so",
+		 (int)(strrchr(cli_uhmm(), '/') - cli_uhmm()), cli_uhmm());
+	free(cli_copy(from, "libuhmm-preload.so", 0644));
+	return uhmm;
+}

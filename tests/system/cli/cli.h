@@ -56,6 +56,8 @@ const char *cli_scratch(void);
 void cli_scratch_remove(void);
 /* Copies a file into the scratch directory under a name. The path, to be freed. */
 char *cli_copy(const char *from, const char *name, mode_t mode);
+/* The command and its library there, where nobody can reach them; to be freed. */
+char *cli_public_uhmm(void);
 char *cli_write(const char *name, const void *data, size_t len, mode_t mode);
 
 /* A /dev/shm that only this test sees. false: not permitted. */

@@ -33,17 +33,6 @@ static const char *beside_tests(const char *name)
 	return path;
 }
 
-static char *public_uhmm(void)
-{
-	char from[PATH_MAX];
-	char *uhmm = cli_copy(cli_uhmm(), "uhmm", 0755);
-
-	snprintf(from, sizeof(from), "%.*s/libuhmm-preload.so",
-		 (int)(strrchr(cli_uhmm(), '/') - cli_uhmm()), cli_uhmm());
-	free(cli_copy(from, "libuhmm-preload.so", 0644));
-	return uhmm;
-}
-
 /* No user and no group that anything belongs to, no capability, and none to be had. */
 static void become_nobody(void)
 {
@@ -61,7 +50,7 @@ static void run(cli_prepare *prepare, const char *faults)
 {
 	const char *delivery = strchr(faults, '=') + 1;
 	char *hungry = cli_copy(beside_tests("cli_hungry"), "hungry", 0755);
-	char *uhmm = public_uhmm();
+	char *uhmm = cli_public_uhmm();
 	char summary[PATH_MAX], stats[PATH_MAX + 32];
 	cJSON *json;
 	int fd;

@@ -256,18 +256,6 @@ static void become_nobody(void)
 		_exit(201);
 }
 
-/* uhmm where nobody can reach it. */
-static char *public_uhmm(void)
-{
-	char from[PATH_MAX];
-	char *uhmm = cli_copy(cli_uhmm(), "uhmm", 0755);
-
-	snprintf(from, sizeof(from), "%.*s/libuhmm-preload.so",
-		 (int)(strrchr(cli_uhmm(), '/') - cli_uhmm()), cli_uhmm());
-	free(cli_copy(from, "libuhmm-preload.so", 0644));
-	return uhmm;
-}
-
 static void need_root(void)
 {
 	if (geteuid())
@@ -309,7 +297,7 @@ TEST(programs_with_capabilities_are_refused)
 
 	need_root();
 	path = cli_copy(cli_prog(), "capable", 0755);
-	uhmm = public_uhmm();
+	uhmm = cli_public_uhmm();
 	if (setxattr(path, "security.capability", &caps, sizeof(caps), 0)) {
 		cli_scratch_remove();
 		SKIP("no file capabilities here: %s", strerror(errno));
@@ -328,7 +316,7 @@ TEST(an_unreadable_program_is_refused)
 
 	need_root();
 	path = cli_copy(cli_prog(), "unreadable", 0711);
-	uhmm = public_uhmm();
+	uhmm = cli_public_uhmm();
 	cli_run(&cli, become_nobody, uhmm, "run", "--memory", "64M", path, NULL);
 	cli_check_refused(&cli, 126, "cannot be read");
 	free(path);
@@ -342,7 +330,7 @@ TEST(without_permission_the_fix_is_named)
 	char *uhmm;
 
 	need_root();
-	uhmm = public_uhmm();
+	uhmm = cli_public_uhmm();
 	cli_run(&cli, become_nobody, uhmm, "run", "--memory", "64M", "true", NULL);
 	cli_check_refused(
 		&cli, 125,
