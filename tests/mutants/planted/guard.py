@@ -64,4 +64,10 @@ MUTANTS = [
 """, """
 		continue;
 """),
+    Mutant("who_waits_is_interrupted", "preload/guard_arm.c",
+           "a call that waits when a thread is armed says EINTR", """
+		context_again(c, recruit->nr);
+""", """
+		(void)context_again;
+"""),
 ]

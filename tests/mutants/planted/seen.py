@@ -110,5 +110,6 @@ SEEN = {
     "unlisted_is_filled": "test_fork_unlisted",
     "unregistered_under_a_fault": "test_os_files",
     "wake_too_early": "orders",
+    "who_waits_is_interrupted": "test_cli_inline",
     "wiped_as_the_parent_has_it": "test_api_fork",
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cli_hungry MIB: a program that knows nothing of uhmm, needs MIB, and uses all of it in
- * each way that there is: itself, by system calls, from threads, in children of every
- * kind. Prints a line for each; status 1: something was wrong.
+ * cli_hungry MIB [wait]: a program that knows nothing of uhmm, needs MIB, and uses all of
+ * it in each way that there is: itself, by system calls, from threads, in children of
+ * every kind. Prints a line for each; status 1: something was wrong. With wait: threads
+ * are in calls that wait when memory runs short, and none of them may notice.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -16,11 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE 4096
@@ -312,6 +316,53 @@ static bool without_files(void)
 	return all_right() && in_a_child() && through_a_file();
 }
 
+static void *waits_in_poll(void *arg)
+{
+	struct pollfd pfd = { .fd = ((int *)arg)[0], .events = POLLIN };
+
+	return poll(&pfd, 1, 60000) == 1 ? arg : NULL;
+}
+
+static void *waits_in_epoll(void *arg)
+{
+	struct epoll_event e = { .events = EPOLLIN };
+	int ep = epoll_create1(0), r = epoll_ctl(ep, EPOLL_CTL_ADD, ((int *)arg)[0], &e);
+
+	r = r ? r : epoll_wait(ep, &e, 1, 60000);
+	close(ep);
+	return r == 1 ? arg : NULL;
+}
+
+static void *waits_in_nanosleep(void *arg)
+{
+	struct timespec t = { .tv_sec = 2 };
+
+	return nanosleep(&t, NULL) == 0 ? arg : NULL;
+}
+
+/* Calls that say EINTR whenever a handler has run, whatever that says of restarting. */
+static bool while_threads_wait(void)
+{
+	void *(*const fn[])(void *) = { waits_in_poll, waits_in_epoll,
+					waits_in_nanosleep };
+	pthread_t thread[3];
+	bool right = true;
+	void *result;
+	int fds[2], i;
+
+	if (pipe(fds))
+		return false;
+	for (i = 0; i < 3; i++)
+		if (pthread_create(&thread[i], NULL, fn[i], fds))
+			return false;
+	usleep(100000);
+	fill();
+	right = all_right() && all_right() && write(fds[1], "x", 1) == 1;
+	for (i = 0; i < 3; i++)
+		right = !pthread_join(thread[i], &result) && result == fds && right;
+	return right;
+}
+
 static const struct {
 	const char *name;
 	bool (*fn)(void);
@@ -343,6 +394,11 @@ int main(int argc, char **argv)
 	memory.p = malloc(memory.size);
 	if (!memory.p)
 		return 1;
+	if (argc > 2) {
+		right = while_threads_wait();
+		printf("while threads wait: %s\n", right ? "right" : "WRONG");
+		return !right;
+	}
 	fill();
 	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		bool is = ways[i].fn();

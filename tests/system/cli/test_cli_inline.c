@@ -46,7 +46,9 @@ static void become_nobody(void)
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 }
 
-static void run(cli_prepare *prepare, const char *faults)
+/* how: what more cli_hungry is told, or NULL; last: what it says when all went well. */
+static void run(cli_prepare *prepare, const char *faults, const char *how,
+		const char *last)
 {
 	const char *delivery = strchr(faults, '=') + 1;
 	char *hungry = cli_copy(beside_tests("cli_hungry"), "hungry", 0755);
@@ -61,14 +63,14 @@ static void run(cli_prepare *prepare, const char *faults)
 	CHECK(fd >= 0 && fchmod(fd, 0666) == 0);
 	close(fd);
 	cli_run(&cli, prepare, uhmm, "run", "--memory", GIVEN, faults, stats, hungry,
-		NEEDS, NULL);
+		NEEDS, how, NULL);
 	/* Refused, before anything was run: the kernel cannot do it. */
 	if (WIFEXITED(cli.status) && WEXITSTATUS(cli.status) == 125 &&
 	    strstr(cli.err_text, "system calls cannot be guarded here:"))
 		SKIP("the kernel dispatches no system calls");
 	CHECK_STR(cli.err_text, "");
 	CHECK(!strstr(cli.out_text, "WRONG"));
-	CHECK(strstr(cli.out_text, "at the end: right\n"));
+	CHECK(strstr(cli.out_text, last));
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	json = cli_json(summary);
 	CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(json, "delivery")), delivery);
@@ -84,12 +86,12 @@ static void run(cli_prepare *prepare, const char *faults)
 
 TEST(nobody_runs_a_program_in_half_of_its_memory, .timeout_s = 120)
 {
-	run(become_nobody, "--faults=inline");
+	run(become_nobody, "--faults=inline", NULL, "at the end: right\n");
 }
 
 TEST(so_does_whoever_runs_this, .timeout_s = 120)
 {
-	run(NULL, "--faults=inline");
+	run(NULL, "--faults=inline", NULL, "at the end: right\n");
 }
 
 /* The same judge, for what is the default. */
@@ -97,7 +99,12 @@ TEST(by_thread_it_is_the_same, .timeout_s = 120)
 {
 	if (geteuid())
 		SKIP("needs root");
-	run(NULL, "--faults=thread");
+	run(NULL, "--faults=thread", NULL, "at the end: right\n");
+}
+
+TEST(who_waits_when_calls_begin_to_be_guarded_is_not_interrupted, .timeout_s = 60)
+{
+	run(NULL, "--faults=inline", "wait", "while threads wait: right\n");
 }
 
 TEST(there_are_two_ways)
