@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench-call [MIB]: what a system call costs that waits for nothing, in microseconds.
+ * bench-call [MIB]: what a system call costs that waits for nothing.
  *
- * By syscall(), and by a function of libc that reads a byte. MIB of memory are used before
- * that: with less than that under `uhmm run --faults=inline` calls are guarded by then.
+ * By syscall(), and by a function of libc that reads a byte. MIB of memory are used
+ * before: with less than that under `uhmm run --faults=inline` calls are guarded by then.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -200,7 +200,7 @@ static void transferred(struct guard_task *task, struct context *c)
 
 	if (r < (long)(left < GUARD_WINDOW ? left : GUARD_WINDOW) || w->once ||
 	    left <= GUARD_WINDOW) {
-		context_leave_stub(c, task);
+		context_leave_passage(c, task);
 		return;
 	}
 	w->done += (uint64_t)r;
@@ -229,7 +229,7 @@ void guard_called(struct guard_task *task, struct context *c)
 	if (++task->retries <= RETRIES && hold_more(task, task->nr, arg))
 		context_retry(c, task);
 	else
-		context_leave_stub(c, task);
+		context_leave_passage(c, task);
 }
 
 /* ---- threads ----------------------------------------------------------------------- */

@@ -8,8 +8,8 @@
  * call to a handler of ours first (Syscall User Dispatch, Linux 5.11), which finds out
  * what the call touches (guard_call.h), brings it, and sends the thread on to make the
  * call itself, on its own stack, with its own registers and signal mask, from the one
- * place where calls pass: the *stub*. So what blocks, is interrupted or restarted does so
- * as it would without us.
+ * place where calls pass: the *passage*. So what blocks, is interrupted or restarted does
+ * so as it would without us.
  *
  * Each thread has a *task*: what we know of it, on a stack of its own, on which handlers
  * of ours run, and only those. What the program sees of its signals is our picture of it
@@ -17,7 +17,7 @@
  * the frame that the kernel would have built, on the stack the program expects. So the
  * kernel never writes to a stack of the program, which may be migrated.
  *
- * A handler of the program never sees that it has interrupted the stub: the thread is
+ * A handler of the program never sees that it has interrupted the passage: the thread is
  * put back to where the call is made, or has been made, first.
  *
  * Everything here runs in handlers, on the program's threads: no lock of libc, no memory
@@ -129,7 +129,7 @@ struct guard_recruit {
 
 /* Lies at the low end of its stack. */
 struct guard_task {
-	/* A call is under way. The stub clears it, which knows the place. */
+	/* A call is under way. The passage clears it, which knows the place. */
 	uint32_t busy;
 	/* Counts holds; guard_hot knows the place. */
 	uint32_t hold;

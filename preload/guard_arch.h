@@ -28,8 +28,9 @@ stack_t *context_altstack(struct context *c);
 
 #define NO_ARGUMENT (-1)
 /*
- * Sends it on by way of the stub, to make its call, which is nr. Argument i (0, 3, 4 or
- * 5) is value then, and the program's again afterwards. false: it has no stack for that.
+ * Sends it on by way of the passage, to make its call, which is nr. Argument i (0, 3, 4
+ * or 5) is value then, and the program's again afterwards. false: it has no stack for
+ * that.
  */
 bool context_call(struct context *c, struct guard_task *task, long nr, int i,
 		  const void *value);
@@ -37,7 +38,7 @@ bool context_call(struct context *c, struct guard_task *task, long nr, int i,
 void context_transfer(struct context *c, struct guard_task *task);
 /* A call has been made that the guard is to hear of: it said EFAULT, or is a transfer. */
 bool context_is_over(const struct context *c);
-bool context_in_stub(const struct context *c);
+bool context_in_passage(const struct context *c);
 /* After EFAULT: it is made again. */
 void context_retry(struct context *c, struct guard_task *task);
 /*
@@ -46,11 +47,11 @@ void context_retry(struct context *c, struct guard_task *task);
  */
 #define HOT_AGAIN (-4096L)
 long guard_hot(long nr, const uint64_t arg[6], struct guard_task *task, uint32_t hold);
-/* Puts it back to where the program is, if it is in the stub. */
-void context_leave_stub(struct context *c, struct guard_task *task);
+/* Puts it back to where the program is, if it is in the passage. */
+void context_leave_passage(struct context *c, struct guard_task *task);
 /* The call that has just been interrupted is made again. */
 void context_again(struct context *c, long nr);
-/* Whether the thread has just made a call from outside of the stub, which said EINTR. */
+/* Whether the thread has just made a call outside of the passage, which said EINTR. */
 bool context_interrupted(const struct context *c, uintptr_t at, uintptr_t sp);
 
 /* What a handler that runs in that frame will return by. */

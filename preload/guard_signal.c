@@ -7,9 +7,9 @@
  * handlers; what the program asks for is kept here, and is what it is told.
  *
  * Its handlers of all other signals are entered by way of ours as well: that runs on the
- * task's stack, takes the thread out of the stub, and builds the frame in the program's
- * memory itself. Were the kernel to do it, it would kill the process where that memory is
- * elsewhere.
+ * task's stack, takes the thread out of the passage, and builds the frame in the
+ * program's memory itself. Were the kernel to do it, it would kill the process where that
+ * memory is elsewhere.
  */
 #include <errno.h>
 #include <string.h>
@@ -366,7 +366,7 @@ static void signal_came(struct guard_task *task, struct context *c, int sig,
 	if (sig == SIGARM && guard_recruit(info, c)) /* it was asked twice */
 		return;
 	signals_begin(task, c);
-	context_leave_stub(c, task);
+	context_leave_passage(c, task);
 	deliver(task, c, sig, info);
 	signals_end(task);
 }
@@ -386,7 +386,7 @@ static void on_ours(struct guard_task *task, struct context *c, int sig,
 		return;
 	}
 	signals_begin(task, c);
-	context_leave_stub(c, task);
+	context_leave_passage(c, task);
 	if (was_sent(info))
 		deliver_sent(task, c, sig, info);
 	else

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guard on x86-64: the frame of a signal, the stub, and how a child begins.
+ * The guard on x86-64: the frame of a signal, the passage, and how a child begins.
  *
- * The stub. A call is made with all registers as the program has them, on its stack,
+ * The passage. A call is made with all registers as the program has them, on its stack,
  * below the 128 bytes that the ABI lets it use there. Some words lie below those: the
  * task, where the program goes on, and what a register of an argument had that is another
  * for the call. A system call leaves the address behind it in rcx and the flags in r11,
  * so rcx is free until we jump there, and ends as the kernel would have left it; no flag
  * is changed on the way.
  *
- *	guard_stub:	syscall
+ *	guard_passage:	syscall
  *	guard_made:	if it said EFAULT: guard_post
  *	guard_pop:	pop task; task->busy = 0
  *	guard_popped:	pop site
  *	guard_alone:	lea 16 + 128(%rsp), %rsp; jmp site
  *
  * guard_post is an instruction that a program may not execute: the fault is how the guard
- * hears that a call is over. So it does of each that is made through guard_stub_post.
+ * hears that a call is over. So it does of each that is made through guard_passage_post.
  *
  * There is one before it for each argument that may be another; it puts back what the
  * program had in that register, then goes on behind the first.
@@ -92,11 +92,11 @@ struct frame {
 
 /* ---- text ------------------------------------------------------------------------ */
 
-extern const char guard_stub_0[] HIDDEN, guard_stub_3[] HIDDEN;
-extern const char guard_stub_4[] HIDDEN, guard_stub_5[] HIDDEN;
-extern const char guard_stubs[] HIDDEN, guard_stub[] HIDDEN, guard_made[] HIDDEN,
+extern const char guard_passage_0[] HIDDEN, guard_passage_3[] HIDDEN;
+extern const char guard_passage_4[] HIDDEN, guard_passage_5[] HIDDEN;
+extern const char guard_passages[] HIDDEN, guard_passage[] HIDDEN, guard_made[] HIDDEN,
 	guard_popped[] HIDDEN;
-extern const char guard_stub_post[] HIDDEN, guard_post[] HIDDEN, guard_pop[] HIDDEN;
+extern const char guard_passage_post[] HIDDEN, guard_post[] HIDDEN, guard_pop[] HIDDEN;
 extern const char guard_alone[] HIDDEN, guard_jump[] HIDDEN, guard_end[] HIDDEN;
 extern const char guard_peek_at[] HIDDEN, guard_peek_failed[] HIDDEN;
 extern const char guard_copy_at[] HIDDEN, guard_copy_failed[] HIDDEN;
@@ -105,12 +105,12 @@ extern const char guard_hot_again[] HIDDEN;
 extern const char guard_return[] HIDDEN, guard_enlisted[] HIDDEN;
 HIDDEN long guard_clone(long nr, const uint64_t *arg);
 
-/* A stub for argument nr, which is in that register and is not the program's. */
+/* A passage for argument nr, which is in that register and is not the program's. */
 __asm__(".text\n"
-	".macro	guard_stub_with nr, register\n"
-	".globl guard_stub_\\nr\n"
-	".hidden guard_stub_\\nr\n"
-	"guard_stub_\\nr:\n"
+	".macro	guard_passage_with nr, register\n"
+	".globl guard_passage_\\nr\n"
+	".hidden guard_passage_\\nr\n"
+	"guard_passage_\\nr:\n"
 	"	syscall\n"
 	"	movq	16(%rsp), \\register\n"
 	"	jmp	guard_made\n"
@@ -126,16 +126,16 @@ __asm__(".text\n"
 	"	movq	40(%r11), %r9\n"
 	".endm\n"
 
-	".globl guard_stubs, guard_stub, guard_made, guard_popped, guard_alone\n"
-	".globl guard_jump, guard_end, guard_stub_post, guard_post, guard_pop\n"
-	".hidden guard_stubs, guard_stub, guard_made, guard_popped, guard_alone\n"
-	".hidden guard_jump, guard_end, guard_stub_post, guard_post, guard_pop\n"
-	"guard_stubs:\n"
-	"	guard_stub_with 0, %rdi\n"
-	"	guard_stub_with 3, %r10\n"
-	"	guard_stub_with 4, %r8\n"
-	"	guard_stub_with 5, %r9\n"
-	"guard_stub:\n"
+	".globl guard_passages, guard_passage, guard_made, guard_popped, guard_alone\n"
+	".globl guard_jump, guard_end, guard_passage_post, guard_post, guard_pop\n"
+	".hidden guard_passages, guard_passage, guard_made, guard_popped, guard_alone\n"
+	".hidden guard_jump, guard_end, guard_passage_post, guard_post, guard_pop\n"
+	"guard_passages:\n"
+	"	guard_passage_with 0, %rdi\n"
+	"	guard_passage_with 3, %r10\n"
+	"	guard_passage_with 4, %r8\n"
+	"	guard_passage_with 5, %r9\n"
+	"guard_passage:\n"
 	"	syscall\n"
 	"guard_made:\n"
 	"	leaq	14(%rax), %rcx\n" /* EFAULT */
@@ -149,7 +149,7 @@ __asm__(".text\n"
 	"	leaq	144(%rsp), %rsp\n"
 	"guard_jump:\n"
 	"	jmp	*%rcx\n"
-	"guard_stub_post:\n"
+	"guard_passage_post:\n"
 	"	syscall\n"
 	"guard_post:\n"
 	"	hlt\n"
@@ -239,7 +239,7 @@ __asm__(".text\n"
 	".size guard_clone, .-guard_clone\n");
 
 _Static_assert(GUARD_STACK == 65536, "guard_clone knows it");
-_Static_assert(offsetof(struct guard_task, busy) == 0, "guard_stub knows it");
+_Static_assert(offsetof(struct guard_task, busy) == 0, "guard_passage knows it");
 _Static_assert(offsetof(struct guard_task, hold) == 4, "guard_hot knows it");
 
 static bool is_at(const struct context *c, const char *where)
@@ -307,18 +307,18 @@ stack_t *context_altstack(struct context *c)
 	return &c->stack;
 }
 
-/* The stub that puts a register back which has argument i. */
-static uintptr_t stub_of(int i)
+/* The passage that puts a register back which has argument i. */
+static uintptr_t passage_of(int i)
 {
 	switch (i) {
 	case 0:
-		return (uintptr_t)guard_stub_0;
+		return (uintptr_t)guard_passage_0;
 	case 3:
-		return (uintptr_t)guard_stub_3;
+		return (uintptr_t)guard_passage_3;
 	case 4:
-		return (uintptr_t)guard_stub_4;
+		return (uintptr_t)guard_passage_4;
 	default:
-		return (uintptr_t)guard_stub_5;
+		return (uintptr_t)guard_passage_5;
 	}
 }
 
@@ -351,10 +351,10 @@ bool context_call(struct context *c, struct guard_task *task, long nr, int i,
 	task->argument = i;
 	task->original = words[2];
 	c->rsp -= BELOW;
-	c->rip = (uintptr_t)guard_stub;
+	c->rip = (uintptr_t)guard_passage;
 	if (i != NO_ARGUMENT) {
 		*register_of(c, i) = (uintptr_t)value;
-		c->rip = stub_of(i);
+		c->rip = passage_of(i);
 	}
 	return true;
 }
@@ -363,8 +363,8 @@ bool context_call(struct context *c, struct guard_task *task, long nr, int i,
 static bool is_before(const struct context *c, const struct guard_task *task)
 {
 	if (task->argument != NO_ARGUMENT)
-		return c->rip == stub_of(task->argument);
-	return is_at(c, guard_stub) || is_at(c, guard_stub_post);
+		return c->rip == passage_of(task->argument);
+	return is_at(c, guard_passage) || is_at(c, guard_passage_post);
 }
 
 bool context_is_over(const struct context *c)
@@ -372,9 +372,9 @@ bool context_is_over(const struct context *c)
 	return is_at(c, guard_post);
 }
 
-bool context_in_stub(const struct context *c)
+bool context_in_passage(const struct context *c)
 {
-	return c->rip >= (uintptr_t)guard_stubs && c->rip < (uintptr_t)guard_end;
+	return c->rip >= (uintptr_t)guard_passages && c->rip < (uintptr_t)guard_end;
 }
 
 void context_transfer(struct context *c, struct guard_task *task)
@@ -386,10 +386,10 @@ void context_transfer(struct context *c, struct guard_task *task)
 	if (w->offset_is_arg)
 		c->r10 = w->offset + w->done;
 	c->rax = (uint64_t)task->nr;
-	c->rip = (uintptr_t)guard_stub_post;
+	c->rip = (uintptr_t)guard_passage_post;
 }
 
-void context_leave_stub(struct context *c, struct guard_task *task)
+void context_leave_passage(struct context *c, struct guard_task *task)
 {
 	bool before = is_before(c, task);
 	struct guard_window *w = &task->window;
@@ -397,9 +397,9 @@ void context_leave_stub(struct context *c, struct guard_task *task)
 	/* What it holds is about to be something else. */
 	if (c->rip >= (uintptr_t)guard_hot_begin && c->rip <= (uintptr_t)guard_hot_call)
 		c->rip = (uintptr_t)guard_hot_again;
-	if (!context_in_stub(c))
+	if (!context_in_passage(c))
 		return;
-	if (c->rip <= (uintptr_t)guard_pop || c->rip >= (uintptr_t)guard_stub_post)
+	if (c->rip <= (uintptr_t)guard_pop || c->rip >= (uintptr_t)guard_passage_post)
 		c->rsp += BELOW;
 	else if (c->rip <= (uintptr_t)guard_popped)
 		c->rsp += BELOW - 8;
@@ -433,8 +433,8 @@ void context_leave_stub(struct context *c, struct guard_task *task)
 void context_retry(struct context *c, struct guard_task *task)
 {
 	c->rax = (uint64_t)task->nr;
-	c->rip = task->argument == NO_ARGUMENT ? (uintptr_t)guard_stub :
-						 stub_of(task->argument);
+	c->rip = task->argument == NO_ARGUMENT ? (uintptr_t)guard_passage :
+						 passage_of(task->argument);
 }
 
 void context_again(struct context *c, long nr)
