@@ -299,7 +299,8 @@ void summary_warn(const struct summary *s)
 		why = "not all of its processes could be migrated";
 	else if (n[CTL_SKIP_PINNED] > (uint64_t)s->ctl->over_pages)
 		why = "pages were pinned for input and output";
-	complain("%s held up to %s more memory than --memory and its tolerance, for %.1f "
+	/* Milliseconds are told, too: a budget is not a matter of how long. */
+	complain("%s held up to %s more memory than --memory and its tolerance, for %.3g "
 		 "s: %s",
 		 s->program, format_size(by, sizeof(by), page_bytes(s->ctl->over_pages)),
 		 (double)s->ctl->over_ns / 1e9, why);

@@ -276,19 +276,11 @@ static void look(struct tree *tree)
 	struct ctl *ctl = tree->ctl;
 	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
 	uint64_t now = monotonic_ns();
-	int64_t pages, over;
 	bool news = false;
 
 	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++)
 		news |= look_at(tree, i);
-	pages = ctl_usage_pages(ctl);
-	ctl_note_peak(ctl, pages);
-	over = pages -
-	       (int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages));
-	if (over > 0 && tree->looked_ns)
-		CTL_STORE(&ctl->over_ns, ctl->over_ns + now - tree->looked_ns);
-	if (over > ctl->over_pages)
-		CTL_STORE(&ctl->over_pages, over);
+	ctl_note_usage(ctl, ctl_usage_pages(ctl), now);
 	tree->looked_ns = now;
 	tree->tick_ms = news ? TREE_TICK_MIN_MS : tree->tick_ms * 2;
 	if (tree->tick_ms > TREE_TICK_MAX_MS)
