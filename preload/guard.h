@@ -135,6 +135,9 @@ struct guard_task {
 	uint32_t hold;
 	uint32_t tid;
 	bool lent; /* to a child of vfork(), which has this thread's storage */
+	bool hot;  /* atomic: in a hot call, or on its way */
+	bool poked;
+	uint32_t handled; /* signals of the program that its handlers were entered for */
 	/* What that call touches, whole pages; atomic. */
 	uint32_t nr_pieces;
 	struct range piece[HOLD_PIECES];
@@ -222,11 +225,18 @@ int guard_start(const struct guard_hooks *hooks);
 /* Arms the thread that has been interrupted; false: nobody has asked for that. */
 bool guard_recruit(const siginfo_t *info, struct context *c);
 void guard_answer(struct guard_task *task, enum recruit_state state);
+/* Interrupts a thread that is in a hot call: that begins anew, or says EINTR. */
+void guard_poke(uint32_t tid);
+/* Whether it is that, in the thread that it is for. */
+bool guard_poked(struct guard_task *task, const siginfo_t *info);
 
 /* ---- guard_hold.c ------------------------------------------------------------------ */
 
-/* Brings what the call touches, and holds it until hold_end(), or it has been made. */
-void hold_call(struct guard_task *task, long nr, const uint64_t arg[6]);
+/*
+ * Brings what the call touches, and holds it until hold_end(), or it has been made. The
+ * number of the hold; task->is_bad: not all of it is there.
+ */
+uint32_t hold_call(struct guard_task *task, long nr, const uint64_t arg[6]);
 void hold_end(struct guard_task *task);
 /* The same for a window of it. */
 void hold_piece(struct guard_task *task, uintptr_t addr, size_t len);
@@ -239,7 +249,7 @@ bool hold_more(struct guard_task *task, long nr, const uint64_t arg[6]);
 void hold_keep(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len);
 /* Nothing is taken yet: it need not be brought. */
 void hold_note(struct guard_task *task, enum guard_kept what, uintptr_t addr, size_t len);
-/* As hold_call(), for one piece of memory; from outside of a handler. Its number. */
+/* As hold_call(), for one piece of memory. */
 uint32_t hold_memory(struct guard_task *task, uintptr_t addr, size_t len);
 /* What is held, of that. By who takes memory, before. */
 void hold_list(const struct guard_task *task, uintptr_t start, uintptr_t end,

@@ -154,22 +154,29 @@ static void call_more(struct guard_task *task, long nr, const uint64_t arg[6],
 	}
 }
 
-static void begin(struct guard_task *task)
+/*
+ * The number of what is held from now on. Not what is read back: outside of a handler of
+ * ours, one of the program's may have held something since.
+ */
+static uint32_t begin(struct guard_task *task)
 {
-	__atomic_store_n(&task->hold, task->hold + 1, __ATOMIC_RELAXED);
+	uint32_t hold = task->hold + 1;
+
+	__atomic_store_n(&task->hold, hold, __ATOMIC_RELAXED);
 	__atomic_store_n(&task->nr_pieces, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&task->busy, 1, __ATOMIC_RELEASE);
+	task->is_bad = false;
+	return hold;
 }
 
-void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
+uint32_t hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 {
 	const struct call_walk walk = {
 		.ctx = task, .memory = memory, .read = read_memory, .string = string
 	};
-
+	uint32_t hold = begin(task);
 	uint64_t some[6];
 
-	begin(task);
 	/* Whoever says that there is room for all that comes: no more does at a time. */
 	if (nr == SYS_recvfrom && arg[2] > GUARD_WINDOW && !(arg[3] & MSG_WAITALL)) {
 		memcpy(some, arg, sizeof(some));
@@ -178,6 +185,7 @@ void hold_call(struct guard_task *task, long nr, const uint64_t arg[6])
 	}
 	call_memory(nr, arg, &walk);
 	call_more(task, nr, arg, &walk);
+	return hold;
 }
 
 void hold_piece(struct guard_task *task, uintptr_t addr, size_t len)
@@ -188,10 +196,8 @@ void hold_piece(struct guard_task *task, uintptr_t addr, size_t len)
 
 uint32_t hold_memory(struct guard_task *task, uintptr_t addr, size_t len)
 {
-	uint32_t hold;
+	uint32_t hold = begin(task);
 
-	begin(task);
-	hold = task->hold;
 	if (addr && len && len < CALL_USER_END - addr)
 		memory(task, addr, len, true);
 	return hold;
@@ -228,7 +234,6 @@ bool hold_more(struct guard_task *task, long nr, const uint64_t arg[6])
 	struct range piece[HOLD_PIECES];
 	uint32_t i, n;
 
-	task->is_bad = false;
 	hold_call(task, nr, arg);
 	if (task->is_bad)
 		return false;

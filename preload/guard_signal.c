@@ -111,7 +111,9 @@ static void install(int sig, const struct guard_action *action)
 {
 	if (SIGNAL_BIT(sig) & SIGNALS_OURS)
 		return;
-	if (has_handler(action) || sig == SIGARM)
+	if (sig == SIGARM) /* the program is not to hear of what it is for */
+		set(sig, on_signal, (action->flags & PASSED_ON) | SA_RESTART);
+	else if (has_handler(action))
 		set(sig, on_signal, action->flags & PASSED_ON);
 	else
 		kernel_action(sig, action, NULL);
@@ -207,6 +209,7 @@ static void deliver(struct guard_task *task, struct context *c, int sig,
 		return;
 	}
 	task->waits = false;
+	task->handled++;
 	*mask = signals_real(task, before | action.mask |
 					   (action.flags & (unsigned)SA_NODEFER ?
 						    0 :
@@ -367,7 +370,8 @@ static void signal_came(struct guard_task *task, struct context *c, int sig,
 		return;
 	signals_begin(task, c);
 	context_leave_passage(c, task);
-	deliver(task, c, sig, info);
+	if (sig != SIGARM || !guard_poked(task, info))
+		deliver(task, c, sig, info);
 	signals_end(task);
 }
 

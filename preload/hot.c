@@ -10,10 +10,13 @@
  * beginning (guard_x86_64.c).
  *
  * Where anything is unusual libc's function is called, whose call is guarded as all are:
- * the thread might be cancelled; it shares its thread-local storage, where its task is
- * remembered; much is to be transferred; EFAULT. And where the user preloads another
- * library, or the program has a sanitizer's, whose functions these may be, too, they come
- * next.
+ * the thread shares its thread-local storage, where its task is remembered; much is to
+ * be transferred; EFAULT. And where the user preloads another library, or the program has
+ * a sanitizer's, whose functions these may be, too, they come next.
+ *
+ * In libc these calls are where a thread can be cancelled, which it sees to there. So
+ * from the first pthread_cancel() on all go that way. Who is on its way to a call of ours
+ * then, or waits in one, is interrupted, and comes to libc's.
  */
 #undef _FILE_OFFSET_BITS /* which makes one of pread() and pread64() */
 
@@ -27,54 +30,69 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/os/os.h"
 #include "preload/guard.h"
 #include "preload/guard_arch.h"
 
-/* libc's, by names that nobody defines anew. */
+/* libc's, by a name that nobody defines anew. */
 ssize_t __read(int fd, void *buf, size_t len);
-ssize_t __write(int fd, const void *buf, size_t len);
-ssize_t __pread64(int fd, void *buf, size_t len, off64_t at);
-ssize_t __pwrite64(int fd, const void *buf, size_t len, off64_t at);
-int __poll(struct pollfd *fds, nfds_t nr, int timeout);
 
-/* Of a library that comes after ours; NULL: libc's. */
+/* Of the library that comes after ours: as a rule libc. */
 static struct {
 	__typeof__(read) *read;
 	__typeof__(write) *write;
 	__typeof__(pread64) *pread64;
 	__typeof__(pwrite64) *pwrite64;
+	__typeof__(readv) *readv;
+	__typeof__(writev) *writev;
+	__typeof__(preadv64) *preadv64;
+	__typeof__(pwritev64) *pwritev64;
 	__typeof__(recv) *recv;
 	__typeof__(send) *send;
+	__typeof__(recvfrom) *recvfrom;
+	__typeof__(sendto) *sendto;
+	__typeof__(recvmsg) *recvmsg;
+	__typeof__(sendmsg) *sendmsg;
 	__typeof__(poll) *poll;
 	__typeof__(epoll_wait) *epoll_wait;
 	__typeof__(pthread_cancel) *pthread_cancel;
 } next __attribute__((section(".data")));
 
-static bool chained __attribute__((section(".data")));
+static bool chained __attribute__((section(".data"))); /* that is not libc */
 static bool cancels __attribute__((section(".data"))); /* atomic */
 
-#define NEXT(name) (next.name = (__typeof__(next.name))dlsym(RTLD_NEXT, #name))
+#define LOOK_UP(name) ((__typeof__(next.name))dlsym(RTLD_NEXT, #name))
+#define NEXT(name) (next.name = LOOK_UP(name))
 
 void hot_bind(void)
 {
-	/* Nor a sanitizer's, which all have a read(). */
-	if (!preload_has_company() && NEXT(read) == __read) {
-		next.read = NULL;
-		return;
-	}
-	chained = true;
 	NEXT(read);
 	NEXT(write);
 	NEXT(pread64);
 	NEXT(pwrite64);
+	NEXT(readv);
+	NEXT(writev);
+	NEXT(preadv64);
+	NEXT(pwritev64);
 	NEXT(recv);
 	NEXT(send);
+	NEXT(recvfrom);
+	NEXT(sendto);
+	NEXT(recvmsg);
+	NEXT(sendmsg);
 	NEXT(poll);
 	NEXT(epoll_wait);
+	NEXT(pthread_cancel);
+	/* Nor a sanitizer's, which all have a read(). */
+	chained = preload_has_company() || next.read != __read;
 }
+
+/* Of a constructor of another library, a call comes before that. */
+#define OR_NEXT(name) (next.name ? next.name : LOOK_UP(name))
 
 /* ---- the calls ------------------------------------------------------------------- */
 
@@ -89,30 +107,55 @@ static struct guard_task *find_mine(void)
 
 static bool may_be_hot(size_t len)
 {
-	/* Who waits here would not hear of it if another thread cancelled it. */
-	return preload_guarded && !chained && !threads_any() && len <= GUARD_WINDOW &&
-	       !__atomic_load_n(&cancels, __ATOMIC_RELAXED) && !guard_tls_is_shared();
+	return preload_guarded && !chained && len <= GUARD_WINDOW &&
+	       !guard_tls_is_shared();
 }
 
-/* -EFAULT: libc shall see to it. */
-static long hot(long nr, const uint64_t arg[6], uint64_t addr, size_t len)
+/* One piece of memory that a call touches; ALL_NAMED: the table knows what it touches. */
+struct touched {
+	uintptr_t addr;
+	size_t len;
+};
+#define ALL_NAMED ((struct touched){ 0, SIZE_MAX })
+
+/*
+ * One attempt, of which hot() says that it is under way. HOT_AGAIN: it was interrupted
+ * before the call. -EFAULT: libc shall see to it.
+ */
+static long attempt(struct guard_task *task, long nr, const uint64_t arg[6],
+		    struct touched t)
 {
-	struct guard_task *task = mine ? mine : find_mine();
-	uint32_t hold;
+	uint32_t hold, handled = task->handled;
 	long r;
 
-	if (!task)
+	task->poked = false;
+	hold = t.len == SIZE_MAX ? hold_call(task, nr, arg) :
+				   hold_memory(task, t.addr, t.len);
+	/* Pairs with pthread_cancel(): one of the two sees the other. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (task->is_bad || __atomic_load_n(&cancels, __ATOMIC_RELAXED)) {
+		hold_end(task);
+		return -EFAULT;
+	}
+	r = guard_hot(nr, arg, task, hold);
+	/* It was pthread_cancel(), and no handler of the program's. */
+	return r == -EINTR && task->poked && task->handled == handled ? -EFAULT : r;
+}
+
+static long hot(long nr, const uint64_t arg[6], struct touched t)
+{
+	struct guard_task *task = mine ? mine : find_mine();
+	long r;
+
+	if (!task || task->lent)
 		return -EFAULT;
 	do {
-		if (task->lent || !may_be_hot(len))
-			return -EFAULT;
-		hold = hold_memory(task, addr, len);
-		r = guard_hot(nr, arg, task, hold);
-	} while (r == HOT_AGAIN);
-	/* It may have been interrupted for that. */
-	if (r == -EINTR && __atomic_load_n(&cancels, __ATOMIC_RELAXED))
-		pthread_testcancel();
-	return r;
+		/* Each time: a handler may have made calls of its own. */
+		__atomic_store_n(&task->hot, true, __ATOMIC_RELAXED);
+		r = attempt(task, nr, arg, t);
+	} while (r == HOT_AGAIN && !task->lent);
+	__atomic_store_n(&task->hot, false, __ATOMIC_RELAXED);
+	return r == HOT_AGAIN ? -EFAULT : r;
 }
 
 /* A result as libc has it; false: libc's is to be called. */
@@ -126,13 +169,23 @@ static bool made(long r, long *result)
 	return true;
 }
 
+/* What has one buffer. */
 static bool call(long nr, long a, uintptr_t buf, size_t len, long d, size_t bytes,
 		 long *result)
 {
 	const uint64_t arg[6] = { (uint64_t)a, buf, len, (uint64_t)d };
 
-	return may_be_hot(bytes) && made(hot(nr, arg, buf, bytes), result);
+	return may_be_hot(bytes) &&
+	       made(hot(nr, arg, (struct touched){ buf, bytes }), result);
 }
+
+/* What has more. */
+static bool call_named(long nr, const uint64_t arg[6], long *result)
+{
+	return may_be_hot(0) && made(hot(nr, arg, ALL_NAMED), result);
+}
+
+#define NAMED(nr, ...) call_named(nr, (const uint64_t[6]){ __VA_ARGS__ }, &r)
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
@@ -140,7 +193,7 @@ EXPORT ssize_t read(int fd, void *buf, size_t len)
 
 	if (call(SYS_read, fd, (uintptr_t)buf, len, 0, len, &r))
 		return r;
-	return next.read ? next.read(fd, buf, len) : __read(fd, buf, len);
+	return OR_NEXT(read)(fd, buf, len);
 }
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
@@ -149,7 +202,7 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 
 	if (call(SYS_write, fd, (uintptr_t)buf, len, 0, len, &r))
 		return r;
-	return next.write ? next.write(fd, buf, len) : __write(fd, buf, len);
+	return OR_NEXT(write)(fd, buf, len);
 }
 
 static ssize_t pread_at(int fd, void *buf, size_t len, off64_t at)
@@ -158,8 +211,7 @@ static ssize_t pread_at(int fd, void *buf, size_t len, off64_t at)
 
 	if (call(SYS_pread64, fd, (uintptr_t)buf, len, at, len, &r))
 		return r;
-	return next.pread64 ? next.pread64(fd, buf, len, at) :
-			      __pread64(fd, buf, len, at);
+	return OR_NEXT(pread64)(fd, buf, len, at);
 }
 
 EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t at)
@@ -178,8 +230,7 @@ static ssize_t pwrite_at(int fd, const void *buf, size_t len, off64_t at)
 
 	if (call(SYS_pwrite64, fd, (uintptr_t)buf, len, at, len, &r))
 		return r;
-	return next.pwrite64 ? next.pwrite64(fd, buf, len, at) :
-			       __pwrite64(fd, buf, len, at);
+	return OR_NEXT(pwrite64)(fd, buf, len, at);
 }
 
 EXPORT ssize_t pwrite(int fd, const void *buf, size_t len, off_t at)
@@ -198,8 +249,7 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 
 	if (call(SYS_recvfrom, fd, (uintptr_t)buf, len, flags, len, &r))
 		return r;
-	return next.recv ? next.recv(fd, buf, len, flags) :
-			   recvfrom(fd, buf, len, flags, NULL, NULL);
+	return OR_NEXT(recv)(fd, buf, len, flags);
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
@@ -208,8 +258,7 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 
 	if (call(SYS_sendto, fd, (uintptr_t)buf, len, flags, len, &r))
 		return r;
-	return next.send ? next.send(fd, buf, len, flags) :
-			   sendto(fd, buf, len, flags, NULL, 0);
+	return OR_NEXT(send)(fd, buf, len, flags);
 }
 
 EXPORT int poll(struct pollfd *fds, nfds_t nr, int timeout)
@@ -218,9 +267,11 @@ EXPORT int poll(struct pollfd *fds, nfds_t nr, int timeout)
 	long r;
 
 	if (nr < GUARD_WINDOW / sizeof(*fds) && may_be_hot(0) &&
-	    made(hot(SYS_poll, arg, (uintptr_t)fds, nr * sizeof(*fds)), &r))
+	    made(hot(SYS_poll, arg,
+		     (struct touched){ (uintptr_t)fds, nr * sizeof(*fds) }),
+		 &r))
 		return (int)r;
-	return next.poll ? next.poll(fds, nr, timeout) : __poll(fds, nr, timeout);
+	return OR_NEXT(poll)(fds, nr, timeout);
 }
 
 EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
@@ -230,15 +281,133 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout
 
 	if (call(SYS_epoll_wait, epfd, (uintptr_t)events, (size_t)max, timeout, len, &r))
 		return (int)r;
-	return next.epoll_wait ? next.epoll_wait(epfd, events, max, timeout) :
-				 epoll_pwait(epfd, events, max, timeout, NULL);
+	return OR_NEXT(epoll_wait)(epfd, events, max, timeout);
+}
+
+/* ---- more than one buffer -------------------------------------------------------- */
+
+EXPORT ssize_t readv(int fd, const struct iovec *iov, int nr)
+{
+	long r;
+
+	if (NAMED(SYS_readv, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr))
+		return r;
+	return OR_NEXT(readv)(fd, iov, nr);
+}
+
+EXPORT ssize_t writev(int fd, const struct iovec *iov, int nr)
+{
+	long r;
+
+	if (NAMED(SYS_writev, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr))
+		return r;
+	return OR_NEXT(writev)(fd, iov, nr);
+}
+
+static ssize_t preadv_at(int fd, const struct iovec *iov, int nr, off64_t at)
+{
+	long r;
+
+	if (NAMED(SYS_preadv, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr, (uint64_t)at))
+		return r;
+	return OR_NEXT(preadv64)(fd, iov, nr, at);
+}
+
+EXPORT ssize_t preadv(int fd, const struct iovec *iov, int nr, off_t at)
+{
+	return preadv_at(fd, iov, nr, at);
+}
+
+EXPORT ssize_t preadv64(int fd, const struct iovec *iov, int nr, off64_t at)
+{
+	return preadv_at(fd, iov, nr, at);
+}
+
+static ssize_t pwritev_at(int fd, const struct iovec *iov, int nr, off64_t at)
+{
+	long r;
+
+	if (NAMED(SYS_pwritev, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr, (uint64_t)at))
+		return r;
+	return OR_NEXT(pwritev64)(fd, iov, nr, at);
+}
+
+EXPORT ssize_t pwritev(int fd, const struct iovec *iov, int nr, off_t at)
+{
+	return pwritev_at(fd, iov, nr, at);
+}
+
+EXPORT ssize_t pwritev64(int fd, const struct iovec *iov, int nr, off64_t at)
+{
+	return pwritev_at(fd, iov, nr, at);
+}
+
+EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags,
+			struct sockaddr *restrict from, socklen_t *restrict from_len)
+{
+	long r;
+
+	if (NAMED(SYS_recvfrom, (uint64_t)fd, (uintptr_t)buf, len, (uint64_t)flags,
+		  (uintptr_t)from, (uintptr_t)from_len))
+		return r;
+	return OR_NEXT(recvfrom)(fd, buf, len, flags, from, from_len);
+}
+
+EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags,
+		      const struct sockaddr *to, socklen_t to_len)
+{
+	long r;
+
+	if (NAMED(SYS_sendto, (uint64_t)fd, (uintptr_t)buf, len, (uint64_t)flags,
+		  (uintptr_t)to, to_len))
+		return r;
+	return OR_NEXT(sendto)(fd, buf, len, flags, to, to_len);
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	long r;
+
+	if (NAMED(SYS_recvmsg, (uint64_t)fd, (uintptr_t)msg, (uint64_t)flags))
+		return r;
+	return OR_NEXT(recvmsg)(fd, msg, flags);
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	long r;
+
+	if (NAMED(SYS_sendmsg, (uint64_t)fd, (uintptr_t)msg, (uint64_t)flags))
+		return r;
+	return OR_NEXT(sendmsg)(fd, msg, flags);
+}
+
+/* ---- cancellation ---------------------------------------------------------------- */
+
+/* It is in the number of the clock of the thread's time: as the kernel has it. 0: gone */
+static uint32_t tid_of(pthread_t thread)
+{
+	clockid_t clock;
+
+	return pthread_getcpuclockid(thread, &clock) ? 0 : (uint32_t) ~(clock >> 3);
 }
 
 /* From now on calls are where a thread can be cancelled. */
 EXPORT int pthread_cancel(pthread_t thread)
 {
+	struct guard_task *task = NULL;
+	uint32_t tid = 0;
+	int r;
+
 	__atomic_store_n(&cancels, true, __ATOMIC_RELAXED);
-	if (!next.pthread_cancel)
-		NEXT(pthread_cancel);
-	return next.pthread_cancel(thread);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (preload_guarded) {
+		/* Before: it may be gone afterwards. */
+		tid = tid_of(thread);
+		task = tid ? task_find(tid) : NULL;
+	}
+	r = OR_NEXT(pthread_cancel)(thread);
+	if (task && __atomic_load_n(&task->hot, __ATOMIC_RELAXED))
+		guard_poke(tid);
+	return r;
 }

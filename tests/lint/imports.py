@@ -20,7 +20,7 @@ getpid munmap open open64 stat stat64
 # In functions of libc that the preload wraps (alone.c, clone.c, exec.c, expect.c, hot.c,
 # leave.c, threads.c, wrap.c).
 WRAPPED = """
-__poll __pread64 __pwrite64 __read __write epoll_pwait pthread_testcancel recvfrom sendto
+__read pthread_getcpuclockid
 __environ __errno_location __isoc23_strtol environ fdopen lseek lseek64 memfd_create
 pthread_self read snprintf strrchr strstr strtol write
 """.split()

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -229,26 +230,107 @@ static bool in_a_program(void)
 	       ends_well(pid);
 }
 
+/* ---- threads that are cancelled ---- */
+
+enum wait_in { WAIT_READ, WAIT_READV, WAIT_RECV, WAIT_POLL, WAIT_STEPS, WAIT_NR };
+
+struct waiter {
+	pthread_t thread;
+	enum wait_in in;
+	int fds[2];
+	bool deaf;  /* to being cancelled */
+	int result; /* of that call */
+};
+
 static void *wait_for_ever(void *arg)
 {
-	char byte;
+	struct waiter *w = arg;
+	char bytes[2];
+	struct iovec iov[2] = { { bytes, 1 }, { bytes + 1, 1 } };
+	struct pollfd fd = { .fd = w->fds[0], .events = POLLIN };
 
-	return read(*(int *)arg, &byte, 1) < 0 ? arg : NULL;
+	if (w->deaf)
+		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	switch (w->in) {
+	case WAIT_READ:
+		w->result = (int)read(w->fds[0], bytes, 1);
+		break;
+	case WAIT_READV:
+		w->result = (int)readv(w->fds[0], iov, 2);
+		break;
+	case WAIT_RECV:
+		w->result = (int)recv(w->fds[0], bytes, 1, 0);
+		break;
+	case WAIT_POLL:
+		w->result = poll(&fd, 1, -1);
+		break;
+	default:
+		/* It does not wait: it is on its way to the next call. */
+		do
+			w->result = (int)send(w->fds[1], bytes, 1, 0);
+		while (w->result == 1 && recv(w->fds[0], bytes, 1, 0) == 1 && !w->deaf);
+		break;
+	}
+	return NULL;
+}
+
+static bool wait_in(struct waiter *w)
+{
+	w->result = 0;
+	return !socketpair(AF_UNIX, SOCK_STREAM, 0, w->fds) &&
+	       !pthread_create(&w->thread, NULL, wait_for_ever, w);
+}
+
+static bool cancel(struct waiter *w)
+{
+	void *result = NULL;
+	bool right = !pthread_cancel(w->thread);
+
+	if (w->deaf) {
+		/* It is still there, and hears of this alone. */
+		usleep(3000);
+		right = right && write(w->fds[1], "x", 1) == 1;
+	}
+	right = right && !pthread_join(w->thread, &result) &&
+		result == (w->deaf ? NULL : PTHREAD_CANCELED) &&
+		(!w->deaf || w->result == 1);
+	close(w->fds[0]);
+	close(w->fds[1]);
+	return right;
+}
+
+/* Where nobody has been cancelled before calls are made as fast as they can be. */
+static bool once_cancelled(unsigned us, bool deaf)
+{
+	struct waiter w[WAIT_NR];
+	bool right = true;
+	int i;
+
+	for (i = 0; i < WAIT_NR; i++) {
+		w[i] = (struct waiter){ .in = (enum wait_in)i, .deaf = deaf };
+		right = wait_in(&w[i]) && right;
+	}
+	usleep(us);
+	for (i = 0; i < WAIT_NR; i++)
+		right = cancel(&w[i]) && right;
+	return right;
 }
 
 static bool where_it_is_cancelled(void)
 {
-	pthread_t thread;
-	void *result;
-	int fds[2];
-	bool right = !pipe(fds) && !pthread_create(&thread, NULL, wait_for_ever, fds);
+	bool right = true;
+	pid_t pid;
+	int i;
 
-	usleep(20000);
-	right = right && !pthread_cancel(thread) && !pthread_join(thread, &result) &&
-		result == PTHREAD_CANCELED;
-	close(fds[0]);
-	close(fds[1]);
-	return right && all_right();
+	/* So each time is the first, of a process. */
+	for (i = 0; i < 40 && right; i++) {
+		pid = fork();
+		if (pid == 0)
+			_exit(!once_cancelled((unsigned)i * 500, i % 2) ||
+			      !once_cancelled((unsigned)i * 500, i % 2));
+		right = pid > 0 && ends_well(pid);
+	}
+	return right && once_cancelled(20000, false) && all_right();
 }
 
 static volatile sig_atomic_t handled;
