@@ -59,9 +59,12 @@ struct report {
 	struct probe probe;
 	struct finding finding[FINDINGS_MAX];
 	unsigned nr;
-	const char *obstacle, *fix;         /* to `uhmm run`; NULL: it works */
-	char *inline_obstacle, *inline_fix; /* the same with --faults=inline; ours */
-	bool thread, inline_mode;           /* deliveries that a program may use */
+	/* To `uhmm run` with --faults=thread, and inline; NULL: it works. Ours. */
+	struct obstacle {
+		char *why, *fix;
+	} by_thread, by_itself;
+	const char *broken;       /* what neither can do without; NULL: all is there */
+	bool thread, inline_mode; /* deliveries that a program may use */
 };
 
 static void found(struct report *report, const char *name, enum verdict verdict,
@@ -81,6 +84,17 @@ static void found(struct report *report, const char *name, enum verdict verdict,
 	va_start(args, format);
 	vsnprintf(finding->value, sizeof(finding->value), format, args);
 	va_end(args);
+}
+
+static bool runs(const struct report *report)
+{
+	return !report->broken && (!report->by_thread.why || !report->by_itself.why);
+}
+
+/* What stands in the way of delivery by thread alone. */
+static enum verdict verdict_by_thread(const struct report *report)
+{
+	return report->by_itself.why ? FINDING_NO : FINDING_NOTE;
 }
 
 /* "yes", or why not. */
@@ -106,7 +120,7 @@ static void look_at_userfaultfd(struct report *report)
 		found(report, "userfaultfd", FINDING_OK, NULL,
 		      "full, by /dev/userfaultfd");
 	else if (p->user_only == 0)
-		found(report, "userfaultfd", FINDING_NO, NULL,
+		found(report, "userfaultfd", verdict_by_thread(report), NULL,
 		      "user mode only (full: %s)", answer(p->syscall));
 	else
 		found(report, "userfaultfd", FINDING_NO, NULL, "none (%s)",
@@ -127,8 +141,9 @@ static void look_at_userfaultfd(struct report *report)
 		      "%s%s%s", known + (*known == ' '), *missing ? "; missing:" : "",
 		      missing);
 	if (p->needed != PROBE_NOT_ASKED)
-		found(report, "needed features", p->needed ? FINDING_NO : FINDING_OK,
-		      NULL, "permitted: %s", answer(p->needed));
+		found(report, "needed features",
+		      p->needed ? verdict_by_thread(report) : FINDING_OK, NULL,
+		      "permitted: %s", answer(p->needed));
 	if (p->move != PROBE_NOT_ASKED)
 		found(report, "UFFDIO_MOVE", p->move ? FINDING_NO : FINDING_OK, NULL,
 		      "moved two pages: %s", answer(p->move));
@@ -221,21 +236,23 @@ static void look_at_installation(struct report *report)
 	found(report, "preload", err ? FINDING_NO : FINDING_OK,
 	      err ? "install uhmm again" : NULL, "%s%s%s", path, err ? ": " : "",
 	      err ? strerror(-err) : "");
-	if (err && !report->obstacle) {
-		report->obstacle = "the library that it loads into programs is missing";
-		report->fix = "install uhmm again";
-	}
+	if (err)
+		report->broken = "the library that it loads into programs is missing";
 }
 
 /* What the probe says of it is there until it is asked again. */
-static void look_at_inline(struct report *report)
+static struct obstacle kept(const char *why, const char *fix)
+{
+	return (struct obstacle){ why ? strdup(why) : NULL, why ? strdup(fix) : NULL };
+}
+
+static void look_at_deliveries(struct report *report)
 {
 	const char *fix = "", *why = probe_inline_obstacle(&report->probe, &fix);
 
-	if (!why)
-		return;
-	report->inline_obstacle = strdup(why);
-	report->inline_fix = strdup(fix);
+	report->by_itself = kept(why, fix);
+	why = probe_obstacle(&report->probe, &fix);
+	report->by_thread = kept(why, fix);
 }
 
 static void examine(struct report *report)
@@ -244,8 +261,7 @@ static void examine(struct report *report)
 
 	*report = (struct report){ .nr = 0 };
 	probe_machine(&report->probe);
-	look_at_inline(report);
-	report->obstacle = probe_obstacle(&report->probe, &report->fix);
+	look_at_deliveries(report);
 	uname(&uts);
 	found(report, "kernel", FINDING_OK, NULL, "Linux %s, %s", uts.release,
 	      uts.machine);
@@ -261,6 +277,32 @@ static void examine(struct report *report)
 
 /* ---- what is said ------------------------------------------------------------------ */
 
+static void print_delivery(const char *name, const struct obstacle *obstacle)
+{
+	if (obstacle->why)
+		printf("uhmm run --faults=%s does not work here: %s\n  mend: %s\n", name,
+		       obstacle->why, obstacle->fix);
+	else
+		printf("uhmm run --faults=%s works here.\n", name);
+}
+
+static void print_run(const struct report *report)
+{
+	if (report->broken)
+		printf("\nuhmm run does not work here: %s\n  mend: install uhmm again\n",
+		       report->broken);
+	else if (!runs(report))
+		printf("\nuhmm run does not work here: %s\n  mend: %s\n",
+		       report->by_thread.why, report->by_thread.fix);
+	else
+		printf("\nuhmm run works here; faults are %s.\n",
+		       report->by_thread.why ? "resolved by the thread that has them" :
+					       "delivered to a thread");
+	if (report->by_thread.why && runs(report))
+		print_delivery("thread", &report->by_thread);
+	print_delivery("inline", &report->by_itself);
+}
+
 static void print(const struct report *report)
 {
 	printf("uhmm %d.%d.%d\n\n", UHMM_VERSION_MAJOR, UHMM_VERSION_MINOR,
@@ -273,21 +315,26 @@ static void print(const struct report *report)
 		if (finding->fix)
 			printf("        %-16s  mend: %s\n", "", finding->fix);
 	}
-	if (report->obstacle)
-		printf("\nuhmm run does not work here: %s\n  mend: %s\n",
-		       report->obstacle, report->fix);
-	else
-		printf("\nuhmm run works here; faults are delivered to a thread.\n");
-	if (report->inline_obstacle && report->inline_fix)
-		printf("uhmm run --faults=inline does not work here: %s\n  mend: %s\n",
-		       report->inline_obstacle, report->inline_fix);
-	else
-		printf("uhmm run --faults=inline works here.\n");
+	print_run(report);
 	printf("The library can deliver faults %s.\n",
 	       report->thread && report->inline_mode ? "to a thread, and inline" :
 	       report->inline_mode ? "inline only: system calls on migrated memory fail" :
 	       report->thread      ? "to a thread only" :
 				     "in no way");
+}
+
+static void add_delivery(cJSON *root, const char *name, const struct obstacle *obstacle)
+{
+	char key[32];
+
+	snprintf(key, sizeof(key), "run_%s", name);
+	cJSON_AddBoolToObject(root, key, !obstacle->why);
+	if (!obstacle->why)
+		return;
+	snprintf(key, sizeof(key), "obstacle_%s", name);
+	cJSON_AddStringToObject(root, key, obstacle->why);
+	snprintf(key, sizeof(key), "fix_%s", name);
+	cJSON_AddStringToObject(root, key, obstacle->fix);
 }
 
 static void print_json(const struct report *report)
@@ -298,16 +345,16 @@ static void print_json(const struct report *report)
 	snprintf(version, sizeof(version), "%d.%d.%d", UHMM_VERSION_MAJOR,
 		 UHMM_VERSION_MINOR, UHMM_VERSION_PATCH);
 	cJSON_AddStringToObject(root, "version", version);
-	cJSON_AddBoolToObject(root, "run", !report->obstacle);
-	if (report->obstacle) {
-		cJSON_AddStringToObject(root, "obstacle", report->obstacle);
-		cJSON_AddStringToObject(root, "fix", report->fix);
+	cJSON_AddBoolToObject(root, "run", runs(report));
+	if (report->broken) {
+		cJSON_AddStringToObject(root, "obstacle", report->broken);
+		cJSON_AddStringToObject(root, "fix", "install uhmm again");
+	} else if (!runs(report)) {
+		cJSON_AddStringToObject(root, "obstacle", report->by_thread.why);
+		cJSON_AddStringToObject(root, "fix", report->by_thread.fix);
 	}
-	cJSON_AddBoolToObject(root, "run_inline", !report->inline_obstacle);
-	if (report->inline_obstacle && report->inline_fix) {
-		cJSON_AddStringToObject(root, "obstacle_inline", report->inline_obstacle);
-		cJSON_AddStringToObject(root, "fix_inline", report->inline_fix);
-	}
+	add_delivery(root, "thread", &report->by_thread);
+	add_delivery(root, "inline", &report->by_itself);
 	cJSON_AddBoolToObject(root, "library_thread", report->thread);
 	cJSON_AddBoolToObject(root, "library_inline", report->inline_mode);
 	features = cJSON_AddObjectToObject(root, "features");
@@ -361,9 +408,11 @@ static int doctor_main(int argc, char **argv)
 		print_json(&report);
 	else
 		print(&report);
-	free(report.inline_obstacle);
-	free(report.inline_fix);
-	return finish_output(report.obstacle ? STATUS_NO : STATUS_OK);
+	free(report.by_thread.why);
+	free(report.by_thread.fix);
+	free(report.by_itself.why);
+	free(report.by_itself.fix);
+	return finish_output(runs(&report) ? STATUS_OK : STATUS_NO);
 }
 
 const struct verb verb_doctor = {

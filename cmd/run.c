@@ -35,8 +35,8 @@ static const char help[] =
 	"                     at least 16M\n"
 	"  --device SPEC      where the rest goes (default: lz4, compressed memory);\n"
 	"                     'uhmm devices' lists them\n"
-	"  --faults WHO       who resolves faults: 'thread', one of uhmm's (default);\n"
-	"                     'inline', the one that faults: faster, for any user\n"
+	"  --faults WHO       who resolves faults: 'thread', one of uhmm's; 'inline',\n"
+	"                     the one that faults, for any user; default: who may\n"
 	"  --stats            a summary on stderr at the end\n"
 	"  --stats=json:FILE  the same for programs, in FILE\n"
 	"  -h, --help         this text\n"
@@ -64,6 +64,7 @@ struct request {
 	const char *memory, *device;
 	const char *json; /* file for --stats=json; NULL: none */
 	bool stats, help;
+	bool faults_chosen; /* by the user */
 	enum ctl_faults faults;
 	char **program; /* and its arguments */
 };
@@ -84,6 +85,7 @@ static int parse(int argc, char **argv, struct request *request)
 			request->device = optarg;
 			break;
 		case OPTION_FAULTS:
+			request->faults_chosen = true;
 			if (!strcmp(optarg, "thread")) {
 				request->faults = CTL_FAULTS_THREAD;
 			} else if (!strcmp(optarg, "inline")) {
@@ -155,19 +157,29 @@ static int check_memory(const char *memory, uint64_t *pages)
 	return 0;
 }
 
-static int check_machine(enum ctl_faults faults)
+/*
+ * By thread where that is permitted, which all programs can do with; else inline. If
+ * neither works the user hears of what stands in the way of the first, or of what was
+ * asked for.
+ */
+static int check_machine(struct request *request)
 {
+	const char *why, *fix, *why_inline, *fix_inline, *other = "";
 	struct probe probe;
-	const char *why, *fix, *other, *ignored;
 
 	probe_machine(&probe);
-	why = faults == CTL_FAULTS_INLINE ? probe_inline_obstacle(&probe, &fix) :
-					    probe_obstacle(&probe, &fix);
+	why = probe_obstacle(&probe, &fix);
+	why_inline = probe_inline_obstacle(&probe, &fix_inline);
+	if (!request->faults_chosen && why && !why_inline)
+		request->faults = CTL_FAULTS_INLINE;
+	if (request->faults == CTL_FAULTS_INLINE) {
+		why = why_inline;
+		fix = fix_inline;
+	} else if (why && !why_inline) {
+		other = "; or use --faults=inline, which needs no permission";
+	}
 	if (!why)
 		return 0;
-	other = faults == CTL_FAULTS_THREAD && !probe_inline_obstacle(&probe, &ignored) ?
-			"; or use --faults=inline, which needs no permission" :
-			"";
 	complain("run: %s: %s%s", why, fix, other);
 	return STATUS_REFUSED;
 }
@@ -205,7 +217,7 @@ static void report(const struct request *request, const struct tree *tree,
 		complain("--stats: cannot write '%s': %s", request->json, strerror(-err));
 }
 
-static int run(const struct request *request)
+static int run(struct request *request)
 {
 	struct launch launch = { .argv = request->program, .keep_fd = -1 };
 	struct ending ending;
@@ -230,7 +242,7 @@ static int run(const struct request *request)
 	if (!status)
 		status = preload_check(PRELOAD_RUN, &launch.preload);
 	if (!status)
-		status = check_machine(request->faults);
+		status = check_machine(request);
 	if (!status)
 		status = open_stats(request->json, &launch.keep_fd, &created);
 	if (!status && tree_create(&tree, pages, request->device, request->faults))

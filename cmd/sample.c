@@ -236,7 +236,7 @@ void tree_sample(struct tree *tree, bool everyone)
 		sum += look_at(tree, i, &doors);
 	CTL_STORE(&ctl->watched_pages, sum);
 	total = ctl_usage_pages(ctl);
-	ctl_note_usage(ctl, total, monotonic_ns());
+	ctl_note_usage(ctl, total);
 	cost_ns = monotonic_ns() - before;
 	if (is_near(tree, total) || everyone)
 		for (uint32_t i = 0; i < nr; i++)

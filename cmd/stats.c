@@ -268,9 +268,6 @@ static double too_much(const struct summary *s)
 	return resident / in;
 }
 
-/* Nobody is told of less; --stats has it. */
-#define OVER_TOLD_NS UINT64_C(10000000)
-
 void summary_warn(const struct summary *s)
 {
 	const uint64_t *n = s->counter;
@@ -289,7 +286,7 @@ void summary_warn(const struct summary *s)
 			 " pages of %s were lost: the device could not give them "
 			 "back",
 			 n[CTL_LOAD_FAILED], s->program);
-	if (s->ctl->over_ns < OVER_TOLD_NS)
+	if (!s->ctl->over_ns)
 		return;
 	if (part > 0) {
 		snprintf(to, sizeof(to), "it takes %.0f%% of its size on the device",
@@ -302,7 +299,7 @@ void summary_warn(const struct summary *s)
 		why = "not all of its processes could be migrated";
 	else if (n[CTL_SKIP_PINNED] > (uint64_t)s->ctl->over_pages)
 		why = "pages were pinned for input and output";
-	complain("%s held up to %s more memory than --memory and its tolerance, for %.3g "
+	complain("%s held up to %s more memory than --memory and its tolerance, for %.2f "
 		 "s: %s",
 		 s->program, format_size(by, sizeof(by), page_bytes(s->ctl->over_pages)),
 		 (double)s->ctl->over_ns / 1e9, why);

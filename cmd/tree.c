@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define MS UINT64_C(1000000)
 #define FILE_PREFIX "uhmm-"
 /* The other_fd among the slots that epoll names. */
 #define OTHER CTL_SLOTS
@@ -271,22 +272,6 @@ static bool look_at(struct tree *tree, unsigned i)
 	return true;
 }
 
-static void look(struct tree *tree)
-{
-	struct ctl *ctl = tree->ctl;
-	uint32_t nr = CTL_LOAD(&ctl->nr_slots);
-	uint64_t now = monotonic_ns();
-	bool news = false;
-
-	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++)
-		news |= look_at(tree, i);
-	ctl_note_usage(ctl, ctl_usage_pages(ctl), now);
-	tree->looked_ns = now;
-	tree->tick_ms = news ? TREE_TICK_MIN_MS : tree->tick_ms * 2;
-	if (tree->tick_ms > TREE_TICK_MAX_MS)
-		tree->tick_ms = TREE_TICK_MAX_MS;
-}
-
 /* Reaps those that epoll names. How many it named; *other: other_fd was among them. */
 static int take_events(struct tree *tree, int timeout_ms, int *other)
 {
@@ -303,9 +288,58 @@ static int take_events(struct tree *tree, int timeout_ms, int *other)
 	return n;
 }
 
+/* Of those that have ended nobody says so until they are looked at: they come first. */
+static void reap_all(struct tree *tree)
+{
+	int other;
+
+	while (take_events(tree, 0, &other) == EVENTS_MAX)
+		;
+}
+
+/* Who holds which slot, and who has ended: all are asked. */
+static void look_at_all(struct tree *tree, uint64_t now)
+{
+	uint32_t nr = CTL_LOAD(&tree->ctl->nr_slots);
+	bool news = false;
+
+	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++)
+		news |= look_at(tree, i);
+	reap_all(tree);
+	tree->tick_ms = news ? TREE_TICK_MIN_MS : tree->tick_ms * 2;
+	if (tree->tick_ms > TREE_TICK_MAX_MS)
+		tree->tick_ms = TREE_TICK_MAX_MS;
+	tree->all_ns = now + tree->tick_ms * MS;
+}
+
+static void look(struct tree *tree, bool at_all)
+{
+	struct ctl *ctl = tree->ctl;
+	int64_t allowed =
+		(int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages));
+	uint64_t now = monotonic_ns();
+	int64_t pages = ctl_usage_pages(ctl);
+
+	/* What it seems to hold may be of processes that are gone. */
+	if (at_all || now >= tree->all_ns || pages > allowed) {
+		look_at_all(tree, now);
+		pages = ctl_usage_pages(ctl);
+	}
+	ctl_note_peak(ctl, pages);
+	if (pages > allowed && tree->looked_ns)
+		CTL_STORE(&ctl->over_ns, ctl->over_ns + now - tree->looked_ns);
+	if (pages - allowed > ctl->over_pages)
+		CTL_STORE(&ctl->over_pages, pages - allowed);
+	tree->looked_ns = now;
+	tree->look_ns = tree->all_ns;
+	/* It takes no longer than that to fill what is left, and the tolerance. */
+	if (pages > (int64_t)(ctl->budget_pages / 4 * 3))
+		tree->look_ns = now + TREE_TICK_MIN_MS * MS;
+}
+
 int tree_wait(struct tree *tree)
 {
-	uint64_t due = tree->looked_ns + tree->tick_ms * UINT64_C(1000000);
+	uint64_t due = tree->look_ns;
 	uint64_t first = due < tree->sample_ns ? due : tree->sample_ns;
 	uint64_t now = monotonic_ns();
 	/* Rounded up, or the last part of a millisecond is spent spinning. */
@@ -316,7 +350,7 @@ int tree_wait(struct tree *tree)
 	if (monotonic_ns() >= tree->sample_ns)
 		tree_sample(tree, false);
 	if (monotonic_ns() >= due) {
-		look(tree);
+		look(tree, false);
 		tree_strays_look(tree);
 		tree_print_messages(tree, false);
 	}
@@ -325,11 +359,7 @@ int tree_wait(struct tree *tree)
 
 void tree_settle(struct tree *tree)
 {
-	int other;
-
-	look(tree);
-	while (take_events(tree, 0, &other) == EVENTS_MAX)
-		;
+	look(tree, true);
 }
 
 unsigned tree_live(const struct tree *tree)
@@ -413,7 +443,7 @@ static void janitor(struct tree *tree)
 		_exit(1);
 	CTL_STORE(&tree->ctl->supervisor_pid, (uint32_t)getpid());
 	do {
-		look(tree);
+		look(tree, true);
 		/* Those who could not be rung before. */
 		tree_sample(tree, true);
 		/* The end of a process comes here at once. */

@@ -70,7 +70,8 @@ struct tree {
 	int64_t room_pages;         /* with less left everyone has a keeper */
 	int lock;                   /* the file, locked: there is somebody to ring */
 	uint64_t looked_ns;         /* the last look */
-	unsigned tick_ms;           /* to the next */
+	uint64_t look_ns, all_ns;   /* the next one, and the next at every process */
+	unsigned tick_ms;           /* from the last of those to the next */
 	uint64_t stuck_ns; /* since when the oldest message is incomplete; 0: it is not */
 	char said[TREE_SAID][CTL_MESSAGE_MAX]; /* those printed first */
 	struct tree_strays *strays;            /* NULL: they are not looked for */

@@ -28,13 +28,12 @@
 #ifndef UHMM_CTL_H
 #define UHMM_CTL_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define CTL_ENV "UHMM_CTL"
 #define CTL_MAGIC UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
-#define CTL_VERSION 4u
+#define CTL_VERSION 3u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u
@@ -169,10 +168,9 @@ struct ctl {
 	/* What processes without a keeper use: the supervisor's sum. */
 	int64_t watched_pages;
 	int64_t peak_pages; /* largest sum of usage_pages seen */
-	/* Kept by all who sum usage up, see ctl_note_usage(): */
-	uint64_t over_ns;      /* time the tree was above budget and tolerance */
-	uint64_t over_seen_ns; /* when it was last seen there, 0: it is not there */
-	int64_t over_pages;    /* by how much at most */
+	/* Written by the supervisor, which looks a hundred times a second if need be: */
+	uint64_t over_ns;   /* time the tree was above budget and tolerance */
+	int64_t over_pages; /* by how much at most */
 	/* counters and device totals of processes that have ended; see ctl_fold() */
 	uint64_t ended[CTL_NR_COUNTERS];
 	uint64_t ended_fullest_in, ended_fullest_stored, ended_fullest_resident;
@@ -358,44 +356,27 @@ static inline int64_t ctl_usage_pages(const struct ctl *ctl)
 	return sum;
 }
 
-/* Raises *max to pages. */
-static inline void ctl_raise(int64_t *max, int64_t pages)
+/* Raises ctl->peak_pages to the sum of usage somebody has seen. */
+static inline void ctl_note_peak(struct ctl *ctl, int64_t pages)
 {
-	int64_t seen = CTL_LOAD(max);
+	int64_t peak = CTL_LOAD(&ctl->peak_pages);
 
-	while (pages > seen &&
-	       !__atomic_compare_exchange_n(max, &seen, pages, 0, __ATOMIC_RELAXED,
-					    __ATOMIC_RELAXED))
+	while (pages > peak &&
+	       !__atomic_compare_exchange_n(&ctl->peak_pages, &peak, pages, 0,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 
-/* Whether time counts as being above: so it is from one look that saw it to the next. */
-static inline bool ctl_is_over(const struct ctl *ctl, int64_t pages)
-{
-	return pages > (int64_t)(ctl->budget_pages +
-				 ctl_tolerance_pages(ctl->budget_pages)) ||
-	       CTL_LOAD(&ctl->over_seen_ns);
-}
-
 /*
- * Somebody has seen, at now_ns, that the tree uses so many pages. now_ns is of the
- * monotonic clock, and looked at only if ctl_is_over(): most never need to ask for it.
- * Of two who look at once one counts the time that has passed.
+ * The same by who does not know which processes have ended since: that the tree holds
+ * more than it may is for the supervisor to say.
  */
-static inline void ctl_note_usage(struct ctl *ctl, int64_t pages, uint64_t now_ns)
+static inline void ctl_note_usage(struct ctl *ctl, int64_t pages)
 {
-	int64_t over = pages - (int64_t)(ctl->budget_pages +
-					 ctl_tolerance_pages(ctl->budget_pages));
-	uint64_t seen = CTL_LOAD(&ctl->over_seen_ns);
+	int64_t allowed = (int64_t)(ctl->budget_pages +
+				    ctl_tolerance_pages(ctl->budget_pages));
 
-	ctl_raise(&ctl->peak_pages, pages);
-	ctl_raise(&ctl->over_pages, over);
-	if ((over <= 0 && !seen) || now_ns <= seen)
-		return;
-	if (__atomic_compare_exchange_n(&ctl->over_seen_ns, &seen, over > 0 ? now_ns : 0,
-					0, __ATOMIC_RELAXED, __ATOMIC_RELAXED) &&
-	    seen)
-		__atomic_fetch_add(&ctl->over_ns, now_ns - seen, __ATOMIC_RELAXED);
+	ctl_note_peak(ctl, pages < allowed ? pages : allowed);
 }
 
 /* ---- messages --------------------------------------------------------------------- */

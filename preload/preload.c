@@ -145,7 +145,7 @@ static int64_t share(void *ctx, struct uhmm_space *space, int64_t rss)
 		CTL_STORE(&self.slot->writer, os_tid());
 	CTL_STORE(&self.slot->usage_pages, usage_pages(&self.usage, rss, self.ctl));
 	total = ctl_usage_pages(self.ctl);
-	ctl_note_usage(self.ctl, total, ctl_is_over(self.ctl, total) ? os_now_ns() : 0);
+	ctl_note_usage(self.ctl, total);
 	if (space && self.space)
 		publish_device();
 	return total;

@@ -182,7 +182,7 @@ static int count(void)
 	for (int i = 0; i < CTL_NR_COUNTERS; i++)
 		CTL_STORE(&slot->counter[i], (uint64_t)(1000 + i));
 	CTL_STORE(&slot->usage_pages, 3000);
-	ctl_raise(&ctl->peak_pages, ctl_usage_pages(ctl));
+	ctl_note_peak(ctl, ctl_usage_pages(ctl));
 	ctl_publish_device(slot, 100, 409600, 100000, 110000);
 	ctl_publish_device(slot, 1, 4096, 1000, 5000);
 	release(ctl, slot);
