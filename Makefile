@@ -50,6 +50,11 @@ torture:
 	@scripts/deps.sh check
 	@scripts/check.sh --torture $(SECONDS) $(CHECK)
 
+# What stress-ng verifies, while all that may be migrated is, again and again.
+verify:
+	@scripts/deps.sh check
+	@scripts/check.sh --verify $(CHECK)
+
 # Real programs at half the memory they need, output compared.
 programs:
 	@scripts/deps.sh check judges
@@ -112,6 +117,7 @@ help:
 	@echo 'make mutants  plant bugs, and see each caught'
 	@echo 'make coverage what of lib/ the tests execute; UNCOVERED=1: and what not'
 	@echo 'make torture  changes of memory while it migrates; SECONDS=$(SECONDS)'
+	@echo 'make verify   what stress-ng verifies, under constant migration'
 	@echo 'make programs real programs at half their memory, output compared'
 	@echo 'make judges   tests of zstd, lz4, sqlite3, redis and stress-ng, likewise'
 	@echo 'make bench    measure, beside zram and swap; ROUNDS=$(ROUNDS) PARTS='
@@ -120,5 +126,5 @@ help:
 	@echo 'make format   clang-format the tree'
 	@echo 'make clean    remove $(BUILD) and $(CHECK)'
 
-.PHONY: all demo check soak torture programs judges sim fuzz mutants coverage bench \
-	install clean format help
+.PHONY: all demo check soak torture verify programs judges sim fuzz mutants coverage \
+	bench install clean format help

@@ -145,6 +145,13 @@ static int create_in(struct tree *tree, const char *dir)
 	return 0;
 }
 
+static uint32_t number_of(const char *variable)
+{
+	const char *text = getenv(variable);
+
+	return text ? (uint32_t)strtoul(text, NULL, 10) : 0;
+}
+
 int tree_create(struct tree *tree, uint64_t budget_pages, const char *device,
 		enum ctl_faults faults)
 {
@@ -172,8 +179,10 @@ int tree_create(struct tree *tree, uint64_t budget_pages, const char *device,
 	ctl->supervisor_pid = (uint32_t)getpid();
 	ctl->pid_ns = pid_namespace();
 	tree_sample_init(tree);
-	if (getenv("UHMM_DEBUG"))
-		ctl->debug = (uint32_t)strtoul(getenv("UHMM_DEBUG"), NULL, 10);
+	ctl->debug = number_of("UHMM_DEBUG");
+	ctl->evict_ms = number_of("UHMM_EVICT");
+	if (ctl->evict_ms)
+		ctl->eager |= CTL_EAGER_NOBODY;
 	snprintf(ctl->device, sizeof(ctl->device), "%s", device);
 	__atomic_store_n(&ctl->magic, CTL_MAGIC, __ATOMIC_RELEASE);
 	return 0;

@@ -135,6 +135,7 @@ int space_create(const struct space_config *config, struct uhmm_space **space)
 	sp->whole = config->whole;
 	sp->private_files = config->private_files;
 	sp->may_refuse = config->may_refuse;
+	sp->evict_ns = config->evict_ns;
 	sp->hooks = config->hooks;
 	sp->counter = config->counter ? config->counter : sp->own_counter;
 	sp->pid = os_pid();

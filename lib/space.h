@@ -14,6 +14,8 @@ struct space_config {
 	bool private_files;    /* see os_private_files() */
 	/* fork() fails where fork_prepare() does */
 	bool may_refuse;
+	/* For tests: each other so many ns all that may be is evicted; 0: what must. */
+	uint64_t evict_ns;
 	bool need_fork_events; /* fail with -EPERM rather than do without */
 	/* do without: the embedder sees each fork, and its child */
 	bool no_fork_events;

@@ -610,6 +610,7 @@ struct uhmm_space {
 	bool fork_events;   /* EVENT_FORK is permitted */
 	bool private_files; /* our threads have a file table of their own */
 	bool may_refuse;    /* a fork() that cannot be followed is not made */
+	uint64_t evict_ns;  /* see struct space_config */
 	/* a child that could not take over: nothing is migrated */
 	bool unusable;
 	int uffd, kicker;

@@ -33,7 +33,7 @@
 
 #define CTL_ENV "UHMM_CTL"
 #define CTL_MAGIC UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
-#define CTL_VERSION 3u
+#define CTL_VERSION 4u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u
@@ -141,8 +141,9 @@ struct ctl {
 	/* set by the supervisor before any other process sees the segment */
 	uint64_t budget_pages;
 	uint32_t supervisor_pid;
-	uint32_t debug; /* UHMM_DEBUG level for messages */
-	uint32_t faults; /* enum ctl_faults */
+	uint32_t debug;    /* UHMM_DEBUG level for messages */
+	uint32_t evict_ms; /* UHMM_EVICT, see struct space_config; 0: as is needed */
+	uint32_t faults;   /* enum ctl_faults */
 	/*
 	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another
 	 * namespace mean nothing here, so a process in one claims no slot and does not
@@ -373,8 +374,8 @@ static inline void ctl_note_peak(struct ctl *ctl, int64_t pages)
  */
 static inline void ctl_note_usage(struct ctl *ctl, int64_t pages)
 {
-	int64_t allowed = (int64_t)(ctl->budget_pages +
-				    ctl_tolerance_pages(ctl->budget_pages));
+	int64_t allowed =
+		(int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages));
 
 	ctl_note_peak(ctl, pages < allowed ? pages : allowed);
 }

@@ -208,6 +208,7 @@ static struct uhmm_space *create_space(void)
 		.need_fork_events = !is_inline(),
 		.no_fork_events = is_inline(),
 		.limit_pages = (int64_t)self.ctl->budget_pages,
+		.evict_ns = self.ctl->evict_ms * UINT64_C(1000000),
 		.counter = self.slot->counter,
 		.hooks = { .share = share,
 			   .sharers = sharers,
@@ -253,7 +254,7 @@ static struct uhmm_space *create_space(void)
 /* Near the budget, and large enough to matter. */
 static bool space_is_due(int64_t total, int64_t mine, const struct watermarks *wm)
 {
-	return !self.hopeless && mine > wm->floor && total > wm->fence;
+	return self.ctl->evict_ms || (mine > wm->floor && total > wm->fence);
 }
 
 /* Creates the space if it is due. false: the keeper shall end. */
@@ -263,7 +264,7 @@ static bool keep(bool due)
 
 	uhmm_lock(&self.lock);
 	rest = self.rest;
-	if (due && !rest) {
+	if (due && !rest && !self.hopeless) {
 		self.space = create_space();
 		self.hopeless = !self.space;
 		CTL_STORE(&self.slot->managed, self.space ? 1 : 2);

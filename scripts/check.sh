@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# scripts/check.sh [--only BUILD]... [--soak SECONDS | --torture SECONDS | --programs |
-#	--judges] DIR
+# scripts/check.sh [--only BUILD]... [--soak SECONDS | --torture SECONDS | --verify |
+#	--programs | --judges] DIR
 #
 # Builds uhmm with every compiler and sanitizer in a directory of its own under DIR and
 # runs the tests in each. The last line is the sum over all of them, alone on its line:
@@ -14,7 +14,8 @@
 # failure. What was skipped is listed with the reason that the test gave.
 #
 # --soak runs the seeded and the stress tests, each for SECONDS (TEST_SECONDS in their
-# environment); --torture tests/stress/torture.py for SECONDS; --programs the real
+# environment); --torture tests/stress/torture.py for SECONDS; --verify
+# tests/stress/verify.py, with faults resolved in each way; --programs the real
 # programs at half of the memory they need, in full; --judges the tests that other
 # programs bring along (tests/judges), in full.
 set -euo pipefail
@@ -24,7 +25,7 @@ usage()
 {
 	cat >&2 <<-END
 	usage: scripts/check.sh [--only BUILD]... [--soak SECONDS | --torture SECONDS |
-	                        --programs | --judges] DIR
+	                        --verify | --programs | --judges] DIR
 	END
 	exit 2
 }
@@ -34,6 +35,7 @@ while [ $# -gt 1 ]; do
 	case $1 in
 	--soak) mode=soak; export TEST_SECONDS=$2; shift 2 ;;
 	--torture) mode=torture seconds=$2; shift 2 ;;
+	--verify) mode=verify; shift ;;
 	--programs) mode=programs; export TEST_FULL=1; shift ;;
 	--judges) mode=judges; shift ;;
 	--only) only="$only$2 "; shift 2 ;;
@@ -186,6 +188,11 @@ torture)
 	# shellcheck disable=SC2086
 	build gcc gcc $werror &&
 		exec tests/stress/torture.py --seconds "$seconds" "$dir/gcc"
+	exit 1
+	;;
+verify)
+	# shellcheck disable=SC2086
+	build gcc gcc $werror && exec tests/stress/verify.py "$dir/gcc"
 	exit 1
 	;;
 programs)

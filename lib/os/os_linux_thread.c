@@ -181,11 +181,12 @@ static int start_hidden(struct os_thread *thread, const struct launch *launch)
 {
 	/*
 	 * Untraced: a debugger that stops all threads it knows of leaves us to bring
-	 * pages. Not CLONE_FS: setns() refuses who shares directories.
+	 * pages. Not CLONE_FS: setns() refuses who shares directories. Nor CLONE_SYSVSEM:
+	 * the process would have a list that it has not made, which kcmp() sees.
 	 */
 	unsigned long flags = CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
-			      CLONE_SYSVSEM | CLONE_SETTLS | CLONE_UNTRACED |
-			      CLONE_CHILD_CLEARTID | CLONE_PARENT_SETTID;
+			      CLONE_SETTLS | CLONE_UNTRACED | CLONE_CHILD_CLEARTID |
+			      CLONE_PARENT_SETTID;
 	char *stack = os_reserve(STACK_SIZE);
 	struct launch *top;
 	uint64_t old;
