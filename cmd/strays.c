@@ -278,8 +278,8 @@ static const char *reason(struct tree *tree, const struct process *process)
 	/* It may have executed another program since it was first seen. */
 	if (read_kind(tree, process->pid) == KIND_OTHER)
 		return "it was started with an environment of its own";
-	return "it is statically linked, 32-bit, setuid, in another pid namespace, or "
-	       "made by a raw clone";
+	return "it is statically linked, 32-bit, setuid, in another pid namespace, "
+	       "made by a raw clone, or by a process with a seccomp filter";
 }
 
 static void tell(struct tree *tree, const struct process *process)

@@ -145,6 +145,21 @@ static int create_in(struct tree *tree, const char *dir)
 	return 0;
 }
 
+/* Filters that a sandbox has put before us: all that we start have them as well. */
+static uint32_t nr_filters(void)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	unsigned nr = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file) &&
+	       sscanf(line, "Seccomp_filters: %u", &nr) != 1)
+		;
+	if (file)
+		fclose(file);
+	return nr;
+}
+
 static uint32_t number_of(const char *variable)
 {
 	const char *text = getenv(variable);
@@ -176,6 +191,7 @@ int tree_create(struct tree *tree, uint64_t budget_pages, const char *device,
 	ctl->size = sizeof(*ctl);
 	ctl->budget_pages = budget_pages;
 	ctl->faults = faults;
+	ctl->filters = nr_filters();
 	ctl->supervisor_pid = (uint32_t)getpid();
 	ctl->pid_ns = pid_namespace();
 	tree_sample_init(tree);

@@ -56,6 +56,8 @@ int fault_range(struct uhmm_space *sp, uintptr_t start, uintptr_t end, uint8_t *
  * is.
  */
 int fault_range_present(struct uhmm_space *sp, uintptr_t start, uintptr_t end);
+/* Whether anything would have to be brought for that. */
+bool fault_range_any(struct uhmm_space *sp);
 
 /* A buffer for a fault of the calling thread; waits for one. Async-signal-safe. */
 void fault_buf_get(struct uhmm_space *sp, struct fault_buf *buf);

@@ -235,6 +235,13 @@ static bool next_migrated(struct uhmm_space *sp, uintptr_t start, uintptr_t end,
 	return any;
 }
 
+bool fault_range_any(struct uhmm_space *sp)
+{
+	uintptr_t found;
+
+	return next_migrated(sp, 0, (uintptr_t)1 << ADDRESS_BITS, &found);
+}
+
 /* As fault_range(), for who looks himself what is left: -EAGAIN, look from start on. */
 static int present_some(struct uhmm_space *sp, uintptr_t start, uintptr_t end, bool again)
 {

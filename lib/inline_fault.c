@@ -108,6 +108,10 @@ bool inline_resolve(struct uhmm_space *sp, uintptr_t addr, bool alone)
 		return false;
 	if (!fork_enter_inline(sp, addr, &shard))
 		return true;
+	if (sp->unusable) {
+		gate_leave(&sp->world, shard);
+		return true;
+	}
 	if (!alone && !page_is_known(sp, addr))
 		r = populate_owns(sp, addr);
 	if (r) {

@@ -42,6 +42,7 @@
 #include "lib/range.h"
 #include "lib/reader.h"
 #include "lib/recent.h"
+#include "lib/retire.h"
 
 #define MS UINT64_C(1000000)
 
@@ -653,9 +654,17 @@ void reclaim_main(void *arg)
 
 	while (__atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) == STOP_NONE) {
 		uint32_t seen = __atomic_load_n(&sp->work, __ATOMIC_SEQ_CST);
-		unsigned shard = enter_world(sp);
-		bool stopped = __atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) != STOP_NONE;
-		uint64_t sleep_ns = stopped ? 0 : worker_step(sp);
+		unsigned shard;
+		bool stopped;
+		uint64_t sleep_ns;
+
+		if (retire_asked(sp)) {
+			retire_serve(sp);
+			continue;
+		}
+		shard = enter_world(sp);
+		stopped = __atomic_load_n(&sp->stop, __ATOMIC_ACQUIRE) != STOP_NONE;
+		sleep_ns = stopped ? 0 : worker_step(sp);
 
 		gate_leave(&sp->world, shard);
 		if (!sleep_ns) {

@@ -613,6 +613,8 @@ struct uhmm_space {
 	uint64_t evict_ns;  /* see struct space_config */
 	/* a child that could not take over: nothing is migrated */
 	bool unusable;
+	uint32_t retire_phase; /* futex; lib/retire.c */
+	int retire_result;
 	int uffd, kicker;
 	/* whose space it is: differs in a child that is not ours */
 	uint32_t pid;

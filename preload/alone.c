@@ -107,7 +107,7 @@ bool preload_is_emulated(void)
 /* A hook of LeakSanitizer's, for programs to define: called before each check. */
 EXPORT int __lsan_is_turned_off(void)
 {
-	if (!preload_has_space())
+	if (!preload_space())
 		return 0;
 	preload_say("memory that is migrated cannot be searched for leaks: LeakSanitizer "
 		    "was turned off");

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <linux/sched.h>
 #include <stdarg.h>
+#include <linux/seccomp.h>
 #include <sys/syscall.h>
 
 #include "lib/os/sys.h"
@@ -164,6 +165,11 @@ static bool has_own_stack(const struct clone_args *args, size_t size)
 /* A child that is to run on another stack returns from there, and not to us. */
 bool clone_is_fork(long nr, long a, long b)
 {
+	if (nr == SYS_seccomp) {
+		if (a != SECCOMP_GET_ACTION_AVAIL && a != SECCOMP_GET_NOTIF_SIZES)
+			preload_note_filter(b & SECCOMP_FILTER_FLAG_TSYNC);
+		return false;
+	}
 	if (nr == SYS_clone && b)
 		return false;
 	if (nr == SYS_clone3 && has_own_stack((const void *)a, (size_t)b))
@@ -200,6 +206,8 @@ __asm__(".text\n"
 	"	cmpq	$57, %rdi\n" /* SYS_fork */
 	"	je	1f\n"
 	"	cmpq	$435, %rdi\n" /* SYS_clone3 */
+	"	je	1f\n"
+	"	cmpq	$317, %rdi\n" /* SYS_seccomp */
 	"	je	1f\n"
 	"0:	movq	%rdi, %rax\n"
 	"	movq	%rsi, %rdi\n"

@@ -144,6 +144,7 @@ struct ctl {
 	uint32_t debug;    /* UHMM_DEBUG level for messages */
 	uint32_t evict_ms; /* UHMM_EVICT, see struct space_config; 0: as is needed */
 	uint32_t faults;   /* enum ctl_faults */
+	uint32_t filters;  /* on the supervisor's system calls: Seccomp_filters */
 	/*
 	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another
 	 * namespace mean nothing here, so a process in one claims no slot and does not

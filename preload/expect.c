@@ -123,7 +123,7 @@ EXPORT int madvise(void *addr, size_t len, int advice)
 	 * What was there is gone, and nobody was told. A discard is told of, and leaves
 	 * the guards.
 	 */
-	if (advice == MADV_GUARD_INSTALL && r == 0 && preload_has_space()) {
+	if (advice == MADV_GUARD_INSTALL && r == 0 && preload_space()) {
 		saved = errno;
 		syscall(SYS_madvise, addr, len, MADV_DONTNEED);
 		errno = saved;

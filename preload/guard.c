@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
+#include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <linux/sched.h>
@@ -54,6 +55,48 @@ void guard_fork_end(long pid)
 bool guard_fork_refused(void)
 {
 	return hooks.fork_refused && hooks.fork_refused();
+}
+
+bool guard_has_filter(uint32_t tid)
+{
+	return hooks.has_filter && hooks.has_filter(tid);
+}
+
+/* Begun first, for others may have faults from before that are not looked at yet. */
+static enum { LEAVES_NOT, LEAVES, HAS_LEFT } leaves __attribute__((section(".data")));
+
+bool guard_is_idle(void)
+{
+	return __atomic_load_n(&leaves, __ATOMIC_ACQUIRE) == HAS_LEFT;
+}
+
+bool guard_try_again(struct guard_task *task, uintptr_t addr)
+{
+	if (__atomic_load_n(&leaves, __ATOMIC_ACQUIRE) == LEAVES_NOT ||
+	    task->missed == addr)
+		return false;
+	task->missed = addr;
+	return true;
+}
+
+/*
+ * Before the program gets a filter on its system calls, which may have it killed for what
+ * it does not know of. What is armed stays so, for a handler of ours makes no call but
+ * rt_sigreturn() then. all: our threads get it, too.
+ */
+static int leave(bool all)
+{
+	int r;
+
+	if (!hooks.leave)
+		return 0;
+	__atomic_store_n(&leaves, LEAVES, __ATOMIC_RELEASE);
+	r = hooks.leave(all);
+	__atomic_store_n(&leaves, r ? LEAVES_NOT : HAS_LEFT, __ATOMIC_RELEASE);
+	if (!r)
+		hooks = (struct guard_hooks){ .is_ours = hooks.is_ours,
+					      .is_our_file = hooks.is_our_file };
+	return r;
 }
 
 void guard_set_hooks(const struct guard_hooks *given)
@@ -226,7 +269,8 @@ void guard_called(struct guard_task *task, struct context *c)
 		return;
 	}
 	context_arguments(c, arg);
-	if (++task->retries <= RETRIES && hold_more(task, task->nr, arg))
+	if (!guard_is_idle() && ++task->retries <= RETRIES &&
+	    hold_more(task, task->nr, arg))
 		context_retry(c, task);
 	else
 		context_leave_passage(c, task);
@@ -254,23 +298,44 @@ static void keep_call(struct guard_task *task, long nr, const uint64_t *arg)
 	}
 }
 
+static bool sets_filter(long nr, const uint64_t *arg)
+{
+	return (nr == SYS_prctl && arg[0] == PR_SET_SECCOMP) ||
+	       (nr == SYS_seccomp &&
+		(arg[0] == SECCOMP_SET_MODE_STRICT || arg[0] == SECCOMP_SET_MODE_FILTER));
+}
+
+static bool is_of_all_threads(long nr, const uint64_t *arg)
+{
+	return nr == SYS_seccomp && arg[1] & SECCOMP_FILTER_FLAG_TSYNC;
+}
+
 void guard_call(struct guard_task *task, struct context *c)
 {
 	const void *value = NULL;
 	int i = NO_ARGUMENT;
 	uint64_t arg[6];
 	long nr = context_number(c);
+	bool idle;
+	int r;
 
 	context_arguments(c, arg);
 	task->waits = false;
 	task->window.size = task->retries = 0;
 	__atomic_store_n(&task->calls, task->calls + 1, __ATOMIC_RELAXED);
-	if (signals_call(task, c, nr, arg) || files_call(c, nr, arg) ||
-	    transfer_call(task, c, nr, arg))
+	r = sets_filter(nr, arg) ? leave(is_of_all_threads(nr, arg)) : 0;
+	if (r) {
+		context_return(c, r);
 		return;
-	if (call_class(nr) == CALL_THREAD)
+	}
+	idle = guard_is_idle();
+	if (signals_call(task, c, nr, arg) || files_call(c, nr, arg) ||
+	    (!idle && transfer_call(task, c, nr, arg)))
+		return;
+	if (!idle && call_class(nr) == CALL_THREAD)
 		keep_call(task, nr, arg);
-	hold_call(task, nr == SYS_restart_syscall ? task->restart : nr, arg);
+	if (!idle)
+		hold_call(task, nr == SYS_restart_syscall ? task->restart : nr, arg);
 	switch (nr) {
 	case SYS_clone:
 	case SYS_clone3:
@@ -301,6 +366,8 @@ void guard_call(struct guard_task *task, struct context *c)
 		hold_end(task);
 		return;
 	case SYS_io_uring_setup:
+		if (idle)
+			break;
 		/* As where kernel.io_uring_disabled is 2: who uses it can do without. */
 		context_return(c, -EPERM);
 		hold_end(task);

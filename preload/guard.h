@@ -137,6 +137,7 @@ struct guard_task {
 	bool lent; /* to a child of vfork(), which has this thread's storage */
 	bool hot;  /* atomic: in a hot call, or on its way */
 	bool poked;
+	uintptr_t missed; /* see guard_try_again() */
 	uint32_t handled; /* signals of the program that its handlers were entered for */
 	/* What that call touches, whole pages; atomic. */
 	uint32_t nr_pieces;
@@ -199,6 +200,13 @@ struct guard_hooks {
 	void (*fork_end)(long pid);
 	/* In between: no child can be had. */
 	bool (*fork_refused)(void);
+	/* That thread might be killed for the calls that arm it. */
+	bool (*has_filter)(uint32_t tid);
+	/*
+	 * All of memory is brought, and nothing is taken any more; all: nor does a thread
+	 * of ours make a call. -errno: it is not so.
+	 */
+	int (*leave)(bool all);
 };
 
 void guard_set_hooks(const struct guard_hooks *hooks);
@@ -208,6 +216,14 @@ void guard_wait(uintptr_t addr, size_t len);
 void guard_fork_begin(uint64_t flags);
 void guard_fork_end(long pid);
 bool guard_fork_refused(void);
+bool guard_has_filter(uint32_t tid);
+/* Nothing will be taken again: threads that are made are not armed. */
+bool guard_is_idle(void);
+/*
+ * That was so when a thread found something missing: it touches it again. false: it has
+ * done so already.
+ */
+bool guard_try_again(struct guard_task *task, uintptr_t addr);
 /* The thread that this handler runs on; NULL: it is not armed. */
 struct guard_task *guard_here(void);
 /* A call has been dispatched to us. */
@@ -219,9 +235,17 @@ void guard_called(struct guard_task *task, struct context *c);
 
 /*
  * Takes over the calling process: all threads that there are, but for those of ours, and
- * all that there will be. -errno: the kernel cannot do it, or a thread does not answer.
+ * all that there will be. -errno: the kernel cannot do it. -EACCES: a thread has a filter
+ * on its system calls; -EBUSY: the process has a ring; -ETIMEDOUT: a thread has not
+ * answered, but will, and the next attempt finds it armed.
  */
 int guard_start(const struct guard_hooks *hooks);
+/*
+ * Those that have been armed wait, for some milliseconds at most, until nobody holds them
+ * any more. guard_start() does; who has called it ends that.
+ */
+void guard_hold_growth(bool held);
+void guard_wait_for_all(void);
 /* Arms the thread that has been interrupted; false: nobody has asked for that. */
 bool guard_recruit(const siginfo_t *info, struct context *c);
 void guard_answer(struct guard_task *task, enum recruit_state state);

@@ -3,11 +3,13 @@
  * How a process is taken over: each of its threads is interrupted by a signal, and comes
  * back guarded.
  *
- * By the keeper, which is no thread of the program's. Who is not armed yet may start a
- * thread that is not, either; but each of those is in the list when it is read again.
+ * By the keeper, which is no thread of the program's. All are asked at once; who has
+ * answered waits for the others. Who is not armed yet may start a thread that is not,
+ * either; but each of those is in the list when it is read again.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
 #include "lib/os/os.h"
@@ -25,9 +27,14 @@
  */
 #define KEPT_AREA_SIZE 2304u
 
-/* A thread that does not answer keeps its process from being taken over. */
-#define ARM_TRIES 1000u
+/* A thread that does not answer by then keeps its process from being taken over. */
+#define ARM_NS UINT64_C(200000000)
 #define ARM_WAIT_NS INT64_C(1000000)
+/*
+ * Who has answered waits so long for the others: memory could be filled meanwhile faster
+ * than it can be taken afterwards. No longer, for another may be waiting for it.
+ */
+#define HELD_NS UINT64_C(50000000)
 
 bool guard_recruit(const siginfo_t *info, struct context *c)
 {
@@ -139,36 +146,105 @@ static bool lives(uint32_t tid)
 	return sys3(SYS_tgkill, os_pid(), tid, 0) == 0;
 }
 
-/* 0: it is armed, or gone. The task of one that does not answer stays its own. */
-static int arm(uint32_t tid)
+/* ---- who has been asked ------------------------------------------------------------ */
+
+/* Also of attempts before this one, if they have not answered by now. */
+static struct {
+	struct asked {
+		struct guard_task *task;
+		uint32_t tid;
+	} * thread;
+	uint32_t nr;
+	uint32_t held; /* futex: 1, who has answered waits */
+} asked __attribute__((section(".data")));
+
+static int asked_init(void)
+{
+	size_t size = GUARD_TASKS_MAX * sizeof(*asked.thread);
+
+	if (!asked.thread)
+		asked.thread = os_reserve(size);
+	return asked.thread ? os_commit(asked.thread, size) : -ENOMEM;
+}
+
+/* A task that somebody else has by now had answered, and its thread has ended. */
+static bool is_its(const struct asked *a)
+{
+	return a->task->recruit.magic == ARM_MAGIC && a->task->recruit.tid == a->tid;
+}
+
+static int ask(uint32_t tid)
 {
 	struct guard_task *task = task_new(signals_of_process());
-	struct guard_recruit *recruit;
-	uint32_t state;
-	unsigned i;
 
-	if (!task)
-		return -EAGAIN;
-	recruit = &task->recruit;
-	recruit->magic = ARM_MAGIC;
-	recruit->tid = tid;
-	recruit->state = RECRUIT_ASKED;
-	where_it_waits(recruit);
-	if (send(tid, task) == -ESRCH) {
+	if (!task || asked.nr == GUARD_TASKS_MAX)
+		return -ENOSPC;
+	task->recruit.magic = ARM_MAGIC;
+	task->recruit.tid = tid;
+	task->recruit.state = RECRUIT_ASKED;
+	where_it_waits(&task->recruit);
+	if (send(tid, task) == -ESRCH)
 		task_free(task);
-		return 0;
-	}
-	for (i = 0; i < ARM_TRIES && lives(tid); i++) {
+	else
+		asked.thread[asked.nr++] = (struct asked){ task, tid };
+	return 0;
+}
+
+/* RECRUIT_ARMED and the like; or it is gone, RECRUIT_ALREADY; or it has not answered. */
+static enum recruit_state answer(const struct asked *a, uint64_t until_ns)
+{
+	struct guard_recruit *recruit = &a->task->recruit;
+	uint32_t state = RECRUIT_ARMED;
+
+	while (is_its(a)) {
 		state = __atomic_load_n(&recruit->state, __ATOMIC_ACQUIRE);
-		if (state == RECRUIT_ALREADY)
-			task_free(task);
 		if (state >= RECRUIT_ARMED)
-			return state == RECRUIT_UNABLE ? -ENOSYS : 0;
+			return state;
+		if (!lives(a->tid))
+			return RECRUIT_ALREADY;
+		if (os_now_ns() >= until_ns)
+			return state;
 		os_wait(&recruit->state, state, ARM_WAIT_NS);
 	}
-	if (i < ARM_TRIES)
-		return 0;
-	return -ETIMEDOUT;
+	return RECRUIT_ARMED;
+}
+
+/* Until all have answered, or their time is over: -ETIMEDOUT. */
+static int hear_all(uint64_t until_ns)
+{
+	uint32_t i = 0;
+	int r = 0;
+
+	while (i < asked.nr) {
+		enum recruit_state state = answer(&asked.thread[i], until_ns);
+
+		if (state < RECRUIT_ARMED) {
+			r = -ETIMEDOUT;
+			i++;
+			continue;
+		}
+		if (state == RECRUIT_ALREADY)
+			task_free(asked.thread[i].task);
+		else if (state == RECRUIT_UNABLE)
+			r = -ENOSYS;
+		asked.thread[i] = asked.thread[--asked.nr];
+	}
+	return r;
+}
+
+void guard_hold_growth(bool held)
+{
+	__atomic_store_n(&asked.held, held, __ATOMIC_RELEASE);
+	if (!held)
+		os_wake(&asked.held, INT_MAX);
+}
+
+void guard_wait_for_all(void)
+{
+	uint64_t until = os_now_ns() + HELD_NS;
+
+	while (__atomic_load_n(&asked.held, __ATOMIC_ACQUIRE) && os_now_ns() < until)
+		os_wait(&asked.held, 1, ARM_WAIT_NS);
 }
 
 /* ---- the process ------------------------------------------------------------------- */
@@ -198,14 +274,38 @@ static int for_each_number(const char *name, int (*fn)(void *ctx, uint32_t numbe
 	return size < 0 ? (int)size : r;
 }
 
-static int arm_one(void *ctx, uint32_t tid)
+struct asking {
+	uint32_t nr;   /* in this round */
+	uint32_t late; /* of asked.thread: these have been asked before */
+};
+
+static int ask_one(void *ctx, uint32_t tid)
 {
-	int *nr = ctx;
+	struct asking *asking = ctx;
+	uint32_t i;
 
 	if (guard_is_ours(tid) || task_is_armed(tid))
 		return 0;
-	++*nr;
-	return arm(tid);
+	asking->nr++;
+	for (i = 0; i < asking->late; i++)
+		if (asked.thread[i].tid == tid && is_its(&asked.thread[i]))
+			return 0;
+	return guard_has_filter(tid) ? -EACCES : ask(tid);
+}
+
+/* Who is not armed yet may have started others, which are not, either. */
+static int arm_all(void)
+{
+	uint64_t until_ns = os_now_ns() + ARM_NS;
+	struct asking asking;
+	int r, heard;
+
+	do {
+		asking = (struct asking){ .late = asked.nr };
+		r = for_each_number("..", ask_one, &asking);
+		heard = hear_all(until_ns);
+	} while (!r && !heard && asking.nr);
+	return r ? r : heard;
 }
 
 /* The kernel uses what was given to a ring when nobody knows. */
@@ -226,8 +326,10 @@ static int refuse_ring(void *ctx, uint32_t fd)
 
 int guard_start(const struct guard_hooks *hooks)
 {
-	int r = tasks_init(), nr;
+	int r = tasks_init();
 
+	if (!r)
+		r = asked_init();
 	if (r)
 		return r;
 	tls_init();
@@ -235,9 +337,7 @@ int guard_start(const struct guard_hooks *hooks)
 	os_linux_unblocked = SIGNALS_OURS;
 	os_linux_thread_pointer = task_program_tls;
 	signals_take_over();
-	do {
-		nr = 0;
-		r = for_each_number("..", arm_one, &nr);
-	} while (!r && nr);
+	guard_hold_growth(true);
+	r = arm_all();
 	return r ? r : for_each_number("fd", refuse_ring, NULL);
 }

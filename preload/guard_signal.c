@@ -409,7 +409,8 @@ static void fault_came(struct guard_task *task, struct context *c, int sig,
 			return;
 		}
 		if (sig == SIGBUS && info->si_code == BUS_ADRERR &&
-		    guard_fault((uintptr_t)info->si_addr))
+		    (guard_fault((uintptr_t)info->si_addr) ||
+		     guard_try_again(task, (uintptr_t)info->si_addr)))
 			return;
 		if (guard_fixup(c))
 			return;

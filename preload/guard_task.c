@@ -196,7 +196,8 @@ void tasks_after_fork(struct guard_task *mine)
 {
 	memset(tasks.tid, 0, tasks.limit * sizeof(*tasks.tid));
 	tasks.next = 0;
-	task_arm(mine);
+	if (!guard_is_idle())
+		task_arm(mine);
 }
 
 /* ---- children -------------------------------------------------------------------- */
@@ -212,11 +213,17 @@ NO_TLS void guard_child(struct guard_task *task)
 	tls_enter(task);
 	if (task->signals == &task->own)
 		signals_reinstall();
+	if (guard_is_idle()) {
+		tls_leave(tls);
+		return;
+	}
 	stack = task_stack(task);
 	sys2(SYS_sigaltstack, &stack, 0);
 	able = task_arm(task) == 0;
-	if (task->recruit.magic)
+	if (task->recruit.magic) {
 		guard_answer(task, able ? RECRUIT_ARMED : RECRUIT_UNABLE);
+		guard_wait_for_all();
+	}
 	tls_leave(tls);
 }
 
@@ -336,6 +343,9 @@ static long spawn(struct guard_task *task, struct context *c, long nr,
 		__atomic_store_n(&tasks.tls_shared, true, __ATOMIC_RELAXED);
 	r = guard_spawn(c, new, child->sp, nr, args);
 	task->lent = false;
+	if (r > 0 && guard_is_idle())
+		__atomic_store_n(&tasks.tid[index_of(new)], (uint32_t)r,
+				 __ATOMIC_RELEASE);
 	/* Who waited for it has seen it leave: by exec, or for good. */
 	if (r < 0 || child->flags & CLONE_VFORK)
 		task_free(new);

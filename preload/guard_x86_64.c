@@ -640,7 +640,8 @@ static struct frame *frame_on(struct guard_task *task, const struct context *c)
 		memcpy(fp, c->fp, size);
 	frame->c = *c;
 	frame->c.fp = c->fp ? fp : NULL;
-	frame->c.stack = task_stack(task);
+	frame->c.stack = guard_is_idle() ? (stack_t){ .ss_flags = SS_DISABLE } :
+					   task_stack(task);
 	return frame;
 }
 

@@ -41,6 +41,52 @@ void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
 	tasks_list_held(start, end, add, to);
 }
 
+/*
+ * A thread that does not answer is in a call that nothing interrupts: a read of much, or
+ * vfork(). It has been asked, and answers when that is over.
+ */
+#define PAUSE_MIN_NS UINT64_C(50000000)
+#define PAUSE_MAX_NS UINT64_C(3200000000)
+
+static struct {
+	uint64_t at_ns;    /* when to look again; 0: now */
+	uint64_t pause_ns; /* before that */
+} again;
+
+static int start_again(void)
+{
+	if (again.pause_ns == PAUSE_MAX_NS)
+		preload_say("a thread of a process is in a system call that does not "
+			    "end: the process runs without a limit until it does");
+	if (again.pause_ns <= PAUSE_MAX_NS)
+		again.pause_ns = again.pause_ns ? 2 * again.pause_ns : PAUSE_MIN_NS;
+	again.at_ns = os_now_ns() + again.pause_ns;
+	return -EAGAIN;
+}
+
+static bool has_filter(uint32_t tid)
+{
+	return preload_has_filter(preload_ctl(), tid);
+}
+
+/* A filter is about to be installed, which may forbid what faults are resolved by. */
+static int leave(bool all)
+{
+	int r = preload_give_up();
+
+	if (r)
+		return r;
+	preload_guarded = false;
+	if (all)
+		preload_rest();
+	return 0;
+}
+
+void guarded_go_on(void)
+{
+	guard_hold_growth(false);
+}
+
 int guarded_start(void)
 {
 	static const struct guard_hooks hooks = {
@@ -51,11 +97,15 @@ int guarded_start(void)
 		.fork_begin = preload_before_guarded_fork,
 		.fork_end = preload_after_guarded_fork,
 		.fork_refused = preload_refuses_fork,
+		.has_filter = has_filter,
+		.leave = leave,
 	};
 
 	static const struct guard_hooks none;
 	int r;
 
+	if (os_now_ns() < again.at_ns)
+		return -EAGAIN;
 	/* Before a thread is guarded: its calls of ours would not be. */
 	preload_guarded = preload_libc_syscall != NULL;
 	r = preload_guarded ? guard_start(&hooks) : -ENOSYS;
@@ -64,5 +114,5 @@ int guarded_start(void)
 		guard_set_hooks(&none);
 		preload_guarded = false;
 	}
-	return r;
+	return r == -ETIMEDOUT ? start_again() : r;
 }

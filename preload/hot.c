@@ -31,7 +31,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/os/os.h"
@@ -384,14 +383,6 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 
 /* ---- cancellation ---------------------------------------------------------------- */
 
-/* It is in the number of the clock of the thread's time: as the kernel has it. 0: gone */
-static uint32_t tid_of(pthread_t thread)
-{
-	clockid_t clock;
-
-	return pthread_getcpuclockid(thread, &clock) ? 0 : (uint32_t) ~(clock >> 3);
-}
-
 /* From now on calls are where a thread can be cancelled. */
 EXPORT int pthread_cancel(pthread_t thread)
 {
@@ -403,7 +394,7 @@ EXPORT int pthread_cancel(pthread_t thread)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (preload_guarded) {
 		/* Before: it may be gone afterwards. */
-		tid = tid_of(thread);
+		tid = preload_tid_of(thread);
 		task = tid ? task_find(tid) : NULL;
 	}
 	r = OR_NEXT(pthread_cancel)(thread);

@@ -25,6 +25,7 @@
  * all descriptors it does not know does not close ours. Inline: see guarded.c.
  */
 #include "preload/preload.h"
+#include "preload/self.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,6 +50,7 @@
 #include "lib/range.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
+#include "lib/retire.h"
 #include "lib/space.h"
 
 _Static_assert((int)COUNT_NR == (int)CTL_NR_COUNTERS,
@@ -62,38 +64,10 @@ _Static_assert((int)COUNT_FORK_FILLED == (int)CTL_FORK_FILLED, "in the same orde
  */
 #define START_NS INT64_C(2000000)
 
-static struct {
-	struct ctl *ctl;
-	struct ctl_slot *slot;
-	uint64_t claim; /* of the slot: ours */
-	struct uhmm_device *device;
-	struct uhmm_space *space; /* set by the keeper, under lock */
-	/*
-	 * Starting the keeper and creating the space, against fork. A program's thread
-	 * takes it with signals blocked: a handler may fork.
-	 */
-	struct uhmm_lock lock;
-	uint64_t signals; /* of the thread that forks; under lock */
-	bool prepared;    /* it does not leave it to the reader; under lock */
-	bool far;         /* the child cannot take our place; under lock */
-	bool foreign;     /* it is the child of a raw clone; under lock */
-	uint32_t pid;     /* whose threads these are: not those of a vfork() child */
-	struct os_thread keeper;
-	uint32_t bell; /* futex: the keeper's, while there is no space */
-	bool kept;     /* there is a keeper; under lock */
-	bool rest;     /* it shall end, or has; under lock */
-	struct usage usage;
-	uint64_t device_look_ns;
-	bool hopeless;                    /* a space cannot be created here */
-	bool far_children;                /* in another pid namespace */
-	bool looks_for_leaks;             /* preload_looks_for_leaks() at start */
-	struct ctl_door door;             /* the supervisor zeroes its magic */
-} self __attribute__((section(".data"))); /* a page that is written to in any case */
+/* In a page that is written to in any case. */
+struct self self __attribute__((section(".data")));
 
-/* Of a child when there are more processes than slots: it is counted nowhere. */
-static struct ctl_slot nowhere;
-
-static uint64_t lock_self(void)
+uint64_t lock_self(void)
 {
 	uint64_t signals;
 
@@ -102,7 +76,7 @@ static uint64_t lock_self(void)
 	return signals;
 }
 
-static void unlock_self(uint64_t signals)
+void unlock_self(uint64_t signals)
 {
 	uhmm_unlock(&self.lock);
 	os_restore_signals(&signals);
@@ -197,8 +171,8 @@ static bool is_inline(void)
 	return self.ctl->faults == CTL_FAULTS_INLINE;
 }
 
-/* Anything that keeps a space from being created is told once; the program goes on. */
-static struct uhmm_space *create_space(void)
+/* What keeps it from being created is told once, and the program goes on; or *later. */
+static struct uhmm_space *create_space(bool *later)
 {
 	struct space_config config = {
 		.delivery = is_inline() ? UHMM_DELIVERY_INLINE : UHMM_DELIVERY_THREAD,
@@ -219,21 +193,38 @@ static struct uhmm_space *create_space(void)
 			   .hold_threads = guarded_hold,
 			   .release_threads = threads_release },
 	};
+	static const char has_filter[] =
+		"a process has a filter on its system calls (seccomp), and runs "
+		"without a limit";
 	struct uhmm_space *sp;
+	int r = 0;
 
 	if (self.looks_for_leaks) {
 		say(NULL, "a process has LeakSanitizer, which stops all threads: it runs "
 			  "without a limit (see ASAN_OPTIONS=detect_leaks=0)");
 		return NULL;
 	}
-	loaded_touch();
-	if (open_device()) {
-		say(NULL, "a process could not open the device and runs without a limit");
+	/* It might be killed for what it would have to do. */
+	if (preload_has_filter(self.ctl, 0)) {
+		say(NULL, has_filter);
 		return NULL;
 	}
-	if (is_inline() && guarded_start()) {
-		say(NULL, "the system calls of a process cannot be guarded, and it runs "
-			  "without a limit (see uhmm doctor)");
+	loaded_touch();
+	if (is_inline())
+		r = guarded_start();
+	*later = r == -EAGAIN;
+	if (r && !*later)
+		say(NULL,
+		    r == -EACCES ?
+			    has_filter :
+		    r == -EBUSY ?
+			    "a process uses io_uring, and runs without a limit" :
+			    "the system calls of a process cannot be guarded, and it "
+			    "runs without a limit (see uhmm doctor)");
+	if (r)
+		return NULL;
+	if (open_device()) {
+		say(NULL, "a process could not open the device and runs without a limit");
 		return NULL;
 	}
 	if (space_create(&config, &sp)) {
@@ -260,14 +251,16 @@ static bool space_is_due(int64_t total, int64_t mine, const struct watermarks *w
 /* Creates the space if it is due. false: the keeper shall end. */
 static bool keep(bool due)
 {
-	bool rest;
+	bool rest, later = false;
 
 	uhmm_lock(&self.lock);
 	rest = self.rest;
 	if (due && !rest && !self.hopeless) {
-		self.space = create_space();
-		self.hopeless = !self.space;
-		CTL_STORE(&self.slot->managed, self.space ? 1 : 2);
+		self.space = create_space(&later);
+		if (is_inline())
+			guarded_go_on();
+		self.hopeless = !self.space && !later;
+		CTL_STORE(&self.slot->managed, self.space ? 1 : later ? 0 : 2);
 	}
 	uhmm_unlock(&self.lock);
 	return !rest;
@@ -336,9 +329,9 @@ void preload_keep(void)
 	unlock_self(signals);
 }
 
-bool preload_has_space(void)
+const struct ctl *preload_ctl(void)
 {
-	return __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
+	return self.ctl;
 }
 
 struct uhmm_space *preload_space(void)
@@ -446,6 +439,35 @@ void preload_leave(void)
 		reader_finish(sp);
 }
 
+void preload_note_filter(bool all)
+{
+	/* Who is there by then has no filter, if it is not for all. */
+	if (all && preload_give_up() == 0)
+		preload_rest();
+	else
+		preload_keep();
+	self.filtered = true;
+}
+
+int preload_give_up(void)
+{
+	uint64_t signals = lock_self();
+	struct uhmm_space *sp = self.pid == os_pid() ? self.space : NULL;
+	int r = sp ? retire_ask(sp) : 0;
+
+	if (r == 0) {
+		__atomic_store_n(&self.space, NULL, __ATOMIC_RELEASE);
+		self.hopeless = self.filtered = true;
+		CTL_STORE(&self.slot->managed, 2);
+	}
+	unlock_self(signals);
+	if (sp && !r)
+		say(NULL,
+		    "a process installs a filter on its system calls (seccomp), and "
+		    "runs without a limit");
+	return r;
+}
+
 /* ---- the door --------------------------------------------------------------------- */
 
 void door_main(void)
@@ -459,13 +481,13 @@ void door_main(void)
 /* There is somebody to ring, and nothing in the way of who is rung. */
 static bool may_wait(void)
 {
-	return self.slot != &nowhere && self.ctl->pid_ns && !CTL_LOAD(&self.ctl->eager) &&
+	return self.slot != &self_nowhere && self.ctl->pid_ns &&
+	       !CTL_LOAD(&self.ctl->eager) &&
 	       sys2(SYS_kill, CTL_LOAD(&self.ctl->supervisor_pid), 0) != -ESRCH &&
 	       sys1(SYS_prctl, PR_GET_SECCOMP) == 0;
 }
 
-/* The process has just begun: by exec or by fork. */
-static void begin(void)
+void self_begin(void)
 {
 	uint64_t signals = lock_self();
 
@@ -478,181 +500,6 @@ static void begin(void)
 	else
 		start_keeper(false);
 	unlock_self(signals);
-}
-
-/* ---- fork ------------------------------------------------------------------------- */
-
-/*
- * A child that shares nothing of ours opens all of it anew: /proc, a userfaultfd, one to
- * drop frames by, one to be kicked by.
- */
-#define CHILD_FILES 8u
-
-static void before_fork(bool foreign, bool guarded)
-{
-	uint64_t signals = lock_self();
-
-	if (preload_guarded != guarded) /* it is, now */
-		return unlock_self(signals);
-	self.signals = signals;
-	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
-	self.foreign = foreign;
-	self.prepared = !foreign &&
-			(!self.space || ((!guarded || os_linux_files_left(CHILD_FILES)) &&
-					 fork_prepare(self.space)));
-	/* Without a space too: the notes of threads lie in such memory. */
-	if (self.prepared)
-		host_fork_prepare();
-}
-
-bool preload_refuses_fork(void)
-{
-	return self.space && self.space->may_refuse && !self.prepared && !self.foreign;
-}
-
-/* Who is made so cannot take our place; see clone.c. */
-#define FAR (CLONE_FILES | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS)
-
-void preload_before_guarded_fork(uint64_t flags)
-{
-	before_fork(self.pid != os_pid(), true);
-	self.far = flags & FAR;
-	if (self.space)
-		fork_child_alone(self.space, self.far, flags & CLONE_FILES);
-}
-
-void preload_before_fork(void)
-{
-	bool foreign;
-
-	exec_bind();
-	if (preload_guarded)
-		return;
-	foreign = self.pid != os_pid();
-	/* It may be in another pid namespace. */
-	if (foreign)
-		preload_look_at_pids();
-	/* Without them nobody holds the dynamic linker's lock, here or in the child. */
-	if (threads_any()) {
-		clone_bind();
-		leave_bind();
-		wrap_bind();
-	}
-	before_fork(foreign, false);
-}
-
-static void after_fork_parent(void)
-{
-	if (self.prepared)
-		host_fork_done();
-	usage_forked(&self.usage);
-	CTL_STORE(&self.slot->forks, CTL_LOAD(&self.slot->forks) + 1);
-	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
-	if (self.space)
-		fork_parent(self.space);
-	unlock_self(self.signals);
-}
-
-static void claim_slot(void)
-{
-	char name[16] = "";
-	int i;
-
-	self.slot = ctl_claim(self.ctl, (uint32_t)sys0(SYS_getpid));
-	if (!self.slot)
-		return;
-	self.claim = CTL_LOAD(&self.slot->claim);
-	sys2(SYS_prctl, PR_GET_NAME, name);
-	for (i = 0; i < 16; i++)
-		CTL_STORE(&self.slot->name[i], name[i]);
-}
-
-/* The space is the child's. False: it has none now. */
-static bool take_over(void)
-{
-	int r;
-
-	/* Memory is complete, and what is ours is as it was in somebody else. */
-	if (self.foreign) {
-		self.space = NULL;
-		self.device = NULL;
-		return false;
-	}
-	self.space->counter = self.slot->counter;
-	CTL_STORE(&self.slot->managed, 1);
-	/* The keeper was the space's worker: the space has forgotten it. */
-	self.keeper = (struct os_thread){ 0 };
-	r = fork_child(self.space);
-	if (r == 0)
-		return true;
-	if (r != -EXDEV)
-		say(NULL,
-		    r == -EMFILE ?
-			    "a forked process runs without a limit: it had no "
-			    "descriptors left" :
-		    r == -EAGAIN ?
-			    "a forked process runs without a limit: it could not "
-			    "start a thread" :
-			    "a forked process runs without a limit: it may not look "
-			    "at itself in /proc, or there is no memory");
-	self.space = NULL;
-	self.hopeless = true;
-	CTL_STORE(&self.slot->managed, 2);
-	return false;
-}
-
-static void after_fork_child(void)
-{
-	struct ctl_slot *parent = self.slot;
-	uint64_t parents_claim = self.claim;
-
-	if (self.prepared)
-		host_fork_done();
-	else
-		host_forget();
-	self.lock = (struct uhmm_lock){ 0 };
-	self.bell = 0;
-	expect_after_fork();
-	threads_after_fork();
-	self.device_look_ns = 0;
-	self.slot = NULL;
-	self.pid = os_pid();
-	if (!self.far_children && !self.far)
-		claim_slot();
-	usage_born(&self.usage, self.space ? self.slot : NULL, parent, parents_claim);
-	__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
-	if (!self.slot)
-		self.slot = &nowhere;
-	CTL_STORE(&self.slot->forks, 1);
-	if (!self.space || !take_over()) {
-		if (self.kept)
-			os_thread_forget(&self.keeper);
-		if (!self.far)
-			begin();
-	}
-	os_restore_signals(&self.signals);
-}
-
-void preload_after_guarded_fork(long pid)
-{
-	if (pid < 0) /* the child does this else */
-		__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
-	if (pid)
-		after_fork_parent();
-	else
-		after_fork_child();
-}
-
-void preload_after_fork_parent(void)
-{
-	if (!preload_guarded)
-		after_fork_parent();
-}
-
-void preload_after_fork_child(void)
-{
-	if (!preload_guarded)
-		after_fork_child();
 }
 
 /* ---- start ------------------------------------------------------------------------ */
@@ -672,7 +519,7 @@ static bool set_up(const char *path)
 	if (!self.ctl)
 		return false;
 	self.pid = os_pid();
-	claim_slot();
+	self_claim_slot();
 	if (!self.slot)
 		return false;
 	loaded_find();
@@ -694,6 +541,6 @@ static void __attribute__((constructor)) start(void)
 	self.looks_for_leaks = preload_looks_for_leaks();
 	if (pthread_atfork(preload_before_fork, preload_after_fork_parent,
 			   preload_after_fork_child) == 0)
-		begin();
+		self_begin();
 	errno = saved;
 }

@@ -5,6 +5,7 @@
 #ifndef UHMM_PRELOAD_H
 #define UHMM_PRELOAD_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,9 +29,9 @@ void preload_keep(void);
 /* Something may keep the supervisor from ringing: from now on nobody waits for it. */
 void preload_keep_all(void);
 
-bool preload_has_space(void);
 /* NULL: there is none. */
 struct uhmm_space *preload_space(void);
+const struct ctl *preload_ctl(void);
 /* A thread of this process that the program does not know. */
 bool preload_is_ours(uint32_t tid);
 /* This library's file, as LD_PRELOAD has it; NULL: this process is not of a tree. */
@@ -120,6 +121,19 @@ bool preload_refuses_fork(void);
 void preload_after_fork_parent(void);
 void preload_after_fork_child(void);
 
+/*
+ * A filter on system calls is about to be installed, for all threads or the caller's:
+ * children begin with it.
+ */
+void preload_note_filter(bool all);
+/* The process goes on without a space, for the same reason. -ENOMEM: it cannot. */
+int preload_give_up(void);
+
+/* ---- filter.c ---------------------------------------------------------------------- */
+
+/* Whether that thread, 0 is the caller's, has a filter on its system calls of its own. */
+bool preload_has_filter(const struct ctl *ctl, uint32_t tid);
+
 /* ---- guarded.c --------------------------------------------------------------------- */
 
 /* The system calls of this process are guarded; so are all that follow. */
@@ -127,8 +141,13 @@ extern bool preload_guarded;
 
 /* When the process begins, if its faults will be resolved inline. */
 void guarded_bind(void);
-/* By the keeper, before there is a space: -errno, and the process cannot be guarded. */
+/*
+ * By the keeper, before there is a space: -errno, and the process cannot be guarded.
+ * -EAGAIN: a thread has not answered, which is in a system call that does not end.
+ */
 int guarded_start(void);
+/* After that, whatever came of it: the program goes on. */
+void guarded_go_on(void);
 /* threads_hold(), and what system calls use. */
 void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
 		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);
@@ -166,6 +185,8 @@ void threads_wait(uintptr_t at, size_t len);
 void threads_after_fork(void);
 /* There were more than the first one. */
 bool threads_any(void);
+/* Without a system call, which a filter may forbid. 0: it has ended. */
+uint32_t preload_tid_of(pthread_t thread);
 
 /* ---- leave.c, wrap.c -------------------------------------------------------------- */
 

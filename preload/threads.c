@@ -29,6 +29,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <threads.h>
+#include <time.h>
 
 #include "lib/host.h"
 #include "lib/os/os.h"
@@ -72,6 +73,14 @@ static struct {
 	__typeof__(pthread_create) *pthread_create;
 	__typeof__(thrd_create) *thrd_create;
 } real __attribute__((section(".data")));
+
+/* It is in the number of the clock of the thread's time, as the kernel has that. */
+uint32_t preload_tid_of(pthread_t thread)
+{
+	clockid_t clock;
+
+	return pthread_getcpuclockid(thread, &clock) ? 0 : (uint32_t) ~(clock >> 3);
+}
 
 /* ---- the notes -------------------------------------------------------------------- */
 
@@ -199,7 +208,7 @@ static void begin(struct note *note)
 
 	__atomic_store_n(&threads.any, true, __ATOMIC_RELAXED);
 	__atomic_store_n(&note->at, (uintptr_t)mine, __ATOMIC_RELAXED);
-	__atomic_store_n(&note->tid, os_tid(), __ATOMIC_SEQ_CST);
+	__atomic_store_n(&note->tid, preload_tid_of(pthread_self()), __ATOMIC_SEQ_CST);
 	threads_wait(note->at, AREA);
 	(void)mine[0];
 	(void)mine[AREA - 1];

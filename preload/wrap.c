@@ -27,9 +27,10 @@ EXPORT int prctl(int option, ...)
 		arg[i] = va_arg(ap, unsigned long);
 	va_end(ap);
 	/* Without privileges the one must come before the other. */
-	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SECCOMP ||
-	    option == PR_SET_SYSCALL_USER_DISPATCH)
+	if (option == PR_SET_NO_NEW_PRIVS || option == PR_SET_SYSCALL_USER_DISPATCH)
 		preload_keep();
+	if (option == PR_SET_SECCOMP && !preload_guarded)
+		preload_note_filter(false);
 	return (int)syscall(SYS_prctl, option, arg[0], arg[1], arg[2], arg[3]);
 }
 

@@ -42,7 +42,7 @@ LAYER = {
     "fault": "fault", "reclaim": "fault", "fork": "fault", "event": "fault",
     "fence": "fault", "wipe": "fault", "hand": "fault", "frozen": "fault",
     "inline": "fault", "reader": "fault", "registry": "fault", "migrate_range": "fault",
-    "recall": "fault", "migration": "fault", "coherent": "fault",
+    "recall": "fault", "retire": "fault", "migration": "fault", "coherent": "fault",
     "pagemap_fault": "fault", "populate": "fault", "range_fault": "fault",
     "exclusive": "fault", "placement": "fault", "transfer": "fault", "message": "fault",
     "space": "space", "fork_child": "space",

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cli_hungry MIB [wait]: a program that knows nothing of uhmm, needs MIB, and uses all of
- * it in each way that there is: itself, by system calls, from threads, in children of
- * every kind. Prints a line for each; status 1: something was wrong. With wait: threads
- * are in calls that wait when memory runs short, and none of them may notice.
+ * cli_hungry MIB [wait | late]: a program that knows nothing of uhmm, needs MIB, and uses
+ * all of it in each way that there is: itself, by system calls, from threads, in children
+ * of every kind. Prints a line for each; status 1: something was wrong. With wait:
+ * threads are in calls that wait when memory runs short, and none of them may notice.
+ * With late: one is in a call then that nothing can interrupt.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -445,6 +446,41 @@ static bool while_threads_wait(void)
 	return right;
 }
 
+static void *waits_for_a_child(void *arg)
+{
+	/* A process that is not migrated is told of if it lives for a second. */
+	struct timespec time = { .tv_nsec = 500000000 };
+	/* The child may do no more, and returns to nobody. */
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		syscall(SYS_nanosleep, &time, NULL);
+		_exit(0);
+	}
+	return pid > 0 && ends_well(pid) ? arg : NULL;
+}
+
+/* Memory runs short, but does not run out, before that is over. */
+static bool while_nothing_interrupts(void)
+{
+	size_t size = memory.size;
+	pthread_t thread;
+	void *result;
+
+	if (pthread_create(&thread, NULL, waits_for_a_child, &memory))
+		return false;
+	usleep(100000);
+	memory.size = size / 32 * 15;
+	fill();
+	if (pthread_join(thread, &result) || result != &memory || !all_right())
+		return false;
+	/* Twice as long as it could take until somebody looks again. */
+	sleep(7);
+	memory.size = size;
+	fill();
+	return all_right() && all_right();
+}
+
 static const struct {
 	const char *name;
 	bool (*fn)(void);
@@ -477,8 +513,11 @@ int main(int argc, char **argv)
 	if (!memory.p)
 		return 1;
 	if (argc > 2) {
-		right = while_threads_wait();
-		printf("while threads wait: %s\n", right ? "right" : "WRONG");
+		bool late = !strcmp(argv[2], "late");
+
+		right = late ? while_nothing_interrupts() : while_threads_wait();
+		printf("while %s: %s\n", late ? "nothing interrupts" : "threads wait",
+		       right ? "right" : "WRONG");
 		return !right;
 	}
 	fill();

@@ -107,6 +107,43 @@ TEST(who_waits_when_calls_begin_to_be_guarded_is_not_interrupted, .timeout_s = 6
 	run(NULL, "--faults=inline", "wait", "while threads wait: right\n");
 }
 
+TEST(a_thread_that_answers_late_is_waited_for, .timeout_s = 60)
+{
+	run(NULL, "--faults=inline", "late", "while nothing interrupts: right\n");
+}
+
+/* ---- filters on system calls ------------------------------------------------------ */
+
+static void run_filtered(const char *faults, const char *when, const char *says)
+{
+	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", GIVEN, faults,
+		beside_tests("cli_filter"), NEEDS, when, NULL);
+	if (WIFEXITED(cli.status) && WEXITSTATUS(cli.status) == 125 &&
+	    strstr(cli.err_text, "system calls cannot be guarded here:"))
+		SKIP("the kernel dispatches no system calls");
+	CHECK_STR(cli.out_text, "right\n");
+	CHECK_EQ(cli_exit_status(&cli), 0);
+	CHECK(strstr(cli.err_text, says), "%.500s", cli.err_text);
+}
+
+TEST(a_filter_kills_nobody_for_what_we_do, .timeout_s = 120)
+{
+	run_filtered("--faults=inline", "before", " (seccomp), and runs without a limit");
+	run_filtered("--faults=inline", "after", "a process installs a filter on its ");
+	run_filtered("--faults=inline", "child", "a process installs a filter on its ");
+	run_filtered("--faults=inline", "threads", "a process installs a filter on its ");
+}
+
+/* Our threads are from before the filter, and not under it. */
+TEST(by_thread_a_filter_is_no_matter, .timeout_s = 120)
+{
+	if (geteuid())
+		SKIP("needs root");
+	run_filtered("--faults=thread", "before", "");
+	run_filtered("--faults=thread", "after", "");
+	run_filtered("--faults=thread", "child", "");
+}
+
 TEST(there_are_two_ways)
 {
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", "--faults=sideways",
