@@ -24,13 +24,24 @@ struct ctl_slot self_nowhere;
  */
 #define CHILD_FILES 8u
 
+/*
+ * Whether the calling thread is the one that forks, of which is heard by libc's handlers
+ * or by the guard. It may have been armed in between, and is heard of by both.
+ */
+static bool forks_here(bool guarded)
+{
+	return self.forker == os_thread_copied() && self.fork_guarded == guarded;
+}
+
 static void before_fork(bool foreign, bool guarded)
 {
 	uint64_t signals = lock_self();
 
-	if (preload_guarded != guarded) /* it is, now */
+	if (self.guarded != guarded) /* it has become so, or has ceased to be */
 		return unlock_self(signals);
 	self.signals = signals;
+	self.forker = os_thread_copied();
+	self.fork_guarded = guarded;
 	__atomic_fetch_add(&self.ctl->forking, 1, __ATOMIC_RELAXED);
 	/* Nor can a child that may be killed for what it would have to do. */
 	self.foreign = foreign = foreign || self.filtered;
@@ -52,7 +63,11 @@ bool preload_refuses_fork(void)
 
 void preload_before_guarded_fork(uint64_t flags)
 {
+	if (forks_here(false))
+		return;
 	before_fork(self.pid != os_pid(), true);
+	if (!forks_here(true))
+		return;
 	self.far = flags & FAR;
 	if (self.space)
 		fork_child_alone(self.space, self.far, flags & CLONE_FILES);
@@ -63,7 +78,7 @@ void preload_before_fork(void)
 	bool foreign;
 
 	exec_bind();
-	if (preload_guarded)
+	if (__atomic_load_n(&self.guarded, __ATOMIC_RELAXED))
 		return;
 	foreign = self.pid != os_pid();
 	/* It may be in another pid namespace. */
@@ -87,6 +102,7 @@ static void after_fork_parent(void)
 	__atomic_fetch_add(&self.ctl->kin, 1, __ATOMIC_RELAXED);
 	if (self.space)
 		fork_parent(self.space);
+	self.forker = 0;
 	unlock_self(self.signals);
 }
 
@@ -148,6 +164,7 @@ static void after_fork_child(void)
 	else
 		host_forget();
 	self.lock = (struct uhmm_lock){ 0 };
+	self.forker = 0;
 	self.bell = 0;
 	expect_after_fork();
 	threads_after_fork();
@@ -172,6 +189,8 @@ static void after_fork_child(void)
 
 void preload_after_guarded_fork(long pid)
 {
+	if (!forks_here(true))
+		return;
 	if (pid < 0) /* the child does this else */
 		__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
 	if (pid)
@@ -182,12 +201,12 @@ void preload_after_guarded_fork(long pid)
 
 void preload_after_fork_parent(void)
 {
-	if (!preload_guarded)
+	if (forks_here(false))
 		after_fork_parent();
 }
 
 void preload_after_fork_child(void)
 {
-	if (!preload_guarded)
+	if (forks_here(false))
 		after_fork_child();
 }

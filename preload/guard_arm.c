@@ -334,7 +334,7 @@ int guard_start(const struct guard_hooks *hooks)
 		return r;
 	tls_init();
 	guard_set_hooks(hooks);
-	os_linux_unblocked = SIGNALS_OURS;
+	os_linux_unblocked = SIGNALS_OURS | SIGNAL_BIT(SIGARM);
 	os_linux_thread_pointer = task_program_tls;
 	signals_take_over();
 	guard_hold_growth(true);

@@ -23,6 +23,8 @@ __attribute__((visibility("hidden"))) long (*preload_libc_syscall)(long nr, ...)
 
 void guarded_bind(void)
 {
+	/* Who waits for what the keeper has could not answer it. */
+	os_linux_unblocked |= SIGNAL_BIT(SIGARM);
 	*(void **)&preload_libc_syscall = dlsym(RTLD_NEXT, "syscall");
 }
 

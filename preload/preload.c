@@ -257,6 +257,7 @@ static bool keep(bool due)
 	rest = self.rest;
 	if (due && !rest && !self.hopeless) {
 		self.space = create_space(&later);
+		self.guarded = preload_guarded;
 		if (is_inline())
 			guarded_go_on();
 		self.hopeless = !self.space && !later;
@@ -458,6 +459,7 @@ int preload_give_up(void)
 	if (r == 0) {
 		__atomic_store_n(&self.space, NULL, __ATOMIC_RELEASE);
 		self.hopeless = self.filtered = true;
+		self.guarded = false;
 		CTL_STORE(&self.slot->managed, 2);
 	}
 	unlock_self(signals);

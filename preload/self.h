@@ -24,8 +24,11 @@ struct self {
 	bool prepared;    /* it does not leave it to the reader; under lock */
 	bool far;         /* the child cannot take our place; under lock */
 	bool foreign;     /* it is the child of a raw clone; under lock */
-	bool filtered;    /* there is a filter, which children have as well */
-	uint32_t pid;     /* whose threads these are: not those of a vfork() child */
+	bool guarded;     /* each thread is, and forks are heard of by that; under lock */
+	uintptr_t forker; /* the thread that forks; it has the lock. 0: none */
+	bool fork_guarded; /* it is heard of by the guard; under lock */
+	bool filtered;     /* there is a filter, which children have as well */
+	uint32_t pid;      /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
 	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept;     /* there is a keeper; under lock */
