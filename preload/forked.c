@@ -25,20 +25,23 @@ struct ctl_slot self_nowhere;
 #define CHILD_FILES 8u
 
 /*
- * Whether the calling thread is the one that forks, of which is heard by libc's handlers
- * or by the guard. It may have been armed in between, and is heard of by both.
+ * Whether the calling thread is the one of whose fork has been heard by libc's handlers.
+ * If it has been armed in between the guard hears of it as well.
  */
-static bool forks_here(bool guarded)
+static bool forks_here(void)
 {
-	return self.forker == os_thread_copied() && self.fork_guarded == guarded;
+	return self.forker == os_thread_copied() && !self.fork_guarded;
 }
 
-static void before_fork(bool foreign, bool guarded)
+/* false: it has become guarded, or has ceased to be. */
+static bool before_fork(bool foreign, bool guarded)
 {
 	uint64_t signals = lock_self();
 
-	if (self.guarded != guarded) /* it has become so, or has ceased to be */
-		return unlock_self(signals);
+	if (self.guarded != guarded) {
+		unlock_self(signals);
+		return false;
+	}
 	self.signals = signals;
 	self.forker = os_thread_copied();
 	self.fork_guarded = guarded;
@@ -51,6 +54,7 @@ static void before_fork(bool foreign, bool guarded)
 	/* Without a space too: the notes of threads lie in such memory. */
 	if (self.prepared)
 		host_fork_prepare();
+	return true;
 }
 
 bool preload_refuses_fork(void)
@@ -61,16 +65,14 @@ bool preload_refuses_fork(void)
 /* Who is made so cannot take our place; see clone.c. */
 #define FAR (CLONE_FILES | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS)
 
-void preload_before_guarded_fork(uint64_t flags)
+bool preload_before_guarded_fork(uint64_t flags)
 {
-	if (forks_here(false))
-		return;
-	before_fork(self.pid != os_pid(), true);
-	if (!forks_here(true))
-		return;
+	if (forks_here() || !before_fork(self.pid != os_pid(), true))
+		return false;
 	self.far = flags & FAR;
 	if (self.space)
 		fork_child_alone(self.space, self.far, flags & CLONE_FILES);
+	return true;
 }
 
 void preload_before_fork(void)
@@ -189,8 +191,6 @@ static void after_fork_child(void)
 
 void preload_after_guarded_fork(long pid)
 {
-	if (!forks_here(true))
-		return;
 	if (pid < 0) /* the child does this else */
 		__atomic_fetch_sub(&self.ctl->forking, 1, __ATOMIC_RELEASE);
 	if (pid)
@@ -201,12 +201,13 @@ void preload_after_guarded_fork(long pid)
 
 void preload_after_fork_parent(void)
 {
-	if (forks_here(false))
+	if (forks_here())
 		after_fork_parent();
 }
 
 void preload_after_fork_child(void)
 {
-	if (forks_here(false))
+	/* It may have another thread pointer; but who has the lock has made it. */
+	if (self.forker && !self.fork_guarded)
 		after_fork_child();
 }

@@ -40,10 +40,9 @@ void guard_wait(uintptr_t addr, size_t len)
 		hooks.wait(addr, len);
 }
 
-void guard_fork_begin(uint64_t flags)
+bool guard_fork_begin(uint64_t flags)
 {
-	if (hooks.fork_begin)
-		hooks.fork_begin(flags);
+	return hooks.fork_begin && hooks.fork_begin(flags);
 }
 
 void guard_fork_end(long pid)

@@ -195,8 +195,11 @@ struct guard_hooks {
 	/* Waits for who is taking what lies there and may not have seen it held. */
 	void (*wait)(uintptr_t addr, size_t len);
 	bool (*is_our_file)(int fd);
-	/* Around what makes a child with memory of its own. pid: or 0, or -errno. */
-	void (*fork_begin)(uint64_t flags);
+	/*
+	 * Around what makes a child with memory of its own. false: it need not hear of
+	 * the end. pid: or 0, or -errno.
+	 */
+	bool (*fork_begin)(uint64_t flags);
 	void (*fork_end)(long pid);
 	/* In between: no child can be had. */
 	bool (*fork_refused)(void);
@@ -213,7 +216,7 @@ void guard_set_hooks(const struct guard_hooks *hooks);
 bool guard_is_ours(uint32_t tid);
 bool guard_fault(uintptr_t addr);
 void guard_wait(uintptr_t addr, size_t len);
-void guard_fork_begin(uint64_t flags);
+bool guard_fork_begin(uint64_t flags);
 void guard_fork_end(long pid);
 bool guard_fork_refused(void);
 bool guard_has_filter(uint32_t tid);

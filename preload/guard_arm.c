@@ -175,9 +175,12 @@ static bool is_its(const struct asked *a)
 
 static int ask(uint32_t tid)
 {
-	struct guard_task *task = task_new(signals_of_process());
+	struct guard_task *task;
 
-	if (!task || asked.nr == GUARD_TASKS_MAX)
+	if (asked.nr == GUARD_TASKS_MAX)
+		return -ENOSPC;
+	task = task_new(signals_of_process());
+	if (!task)
 		return -ENOSPC;
 	task->recruit.magic = ARM_MAGIC;
 	task->recruit.tid = tid;
@@ -194,19 +197,24 @@ static int ask(uint32_t tid)
 static enum recruit_state answer(const struct asked *a, uint64_t until_ns)
 {
 	struct guard_recruit *recruit = &a->task->recruit;
-	uint32_t state = RECRUIT_ARMED;
+	bool gone = false;
+	uint32_t state;
 
-	while (is_its(a)) {
+	for (;;) {
+		/* In this order: the state of another's is not taken for its own. */
 		state = __atomic_load_n(&recruit->state, __ATOMIC_ACQUIRE);
+		if (!is_its(a))
+			return RECRUIT_ARMED;
 		if (state >= RECRUIT_ARMED)
 			return state;
-		if (!lives(a->tid))
+		if (gone)
 			return RECRUIT_ALREADY;
-		if (os_now_ns() >= until_ns)
+		gone = !lives(a->tid);
+		if (!gone && os_now_ns() >= until_ns)
 			return state;
-		os_wait(&recruit->state, state, ARM_WAIT_NS);
+		if (!gone)
+			os_wait(&recruit->state, state, ARM_WAIT_NS);
 	}
-	return RECRUIT_ARMED;
 }
 
 /* Until all have answered, or their time is over: -ETIMEDOUT. */

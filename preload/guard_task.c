@@ -270,11 +270,12 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 			     const uint64_t *arg, const struct child *child)
 {
 	struct clone_args args = { 0 };
+	bool heard;
 	long r;
 
-	guard_fork_begin(child->flags);
+	heard = guard_fork_begin(child->flags);
 	signals_lock(task->signals);
-	if (guard_fork_refused()) {
+	if (heard && guard_fork_refused()) {
 		r = -EAGAIN;
 	} else if (nr == SYS_clone3) {
 		if (guard_copy(&args, (const void *)arg[0],
@@ -298,7 +299,8 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 		if (child->sp)
 			context_set_stack(c, child->sp);
 	}
-	guard_fork_end(r);
+	if (heard)
+		guard_fork_end(r);
 	return r;
 }
 

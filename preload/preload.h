@@ -114,7 +114,7 @@ void preload_before_fork(void);
  * With system calls guarded these do nothing, but those do, around the call itself: libc
  * touches memory in the child before it runs handlers.
  */
-void preload_before_guarded_fork(uint64_t flags);
+bool preload_before_guarded_fork(uint64_t flags);
 void preload_after_guarded_fork(long pid);
 /* In between: the child's memory would not be complete. */
 bool preload_refuses_fork(void);

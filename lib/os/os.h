@@ -310,7 +310,10 @@ struct os_thread {
 	size_t impl_size;
 };
 
-/* Starts a thread that blocks all signals. The struct stays where it is until joined. */
+/*
+ * Starts a thread that blocks all signals. The struct stays where it is until joined. The
+ * name begins with "uhmm-": os_threads_ended() knows ours by that.
+ */
 int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
 		    const char *name);
 void os_thread_join(struct os_thread *thread);

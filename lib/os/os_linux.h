@@ -43,6 +43,8 @@ void os_detach(void);
 /* This process's, which costs no system call once it has attached. */
 uint32_t os_linux_pid(void);
 
+/* By who is about to start one of ours; false: it has not been started. */
+void os_linux_thread_starts(bool starts);
 /* By a thread of ours: first of all, and last of all. */
 void os_linux_thread_begins(void);
 void os_linux_thread_ends(void);

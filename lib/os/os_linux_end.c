@@ -13,36 +13,98 @@
 
 /* pid << 32 | threads of ours in that process: a forked child has none of them. */
 static uint64_t ours __attribute__((section(".data")));
+/* Likewise: those that are there, or about to be, and have not run yet. */
+static uint64_t starting __attribute__((section(".data")));
 
-static void add_ours(uint32_t nr)
+static void add(uint64_t *to, uint32_t nr)
 {
 	uint64_t pid = (uint64_t)os_pid() << 32;
-	uint64_t was = __atomic_load_n(&ours, __ATOMIC_RELAXED), now;
+	uint64_t was = __atomic_load_n(to, __ATOMIC_RELAXED), now;
 
 	do
 		now = pid | (uint32_t)((was >> 32 == pid >> 32 ? (uint32_t)was : 0) + nr);
-	while (!__atomic_compare_exchange_n(&ours, &was, now, false, __ATOMIC_RELAXED,
+	while (!__atomic_compare_exchange_n(to, &was, now, false, __ATOMIC_SEQ_CST,
 					    __ATOMIC_RELAXED));
+}
+
+static uint32_t count(const uint64_t *of)
+{
+	uint64_t nr = __atomic_load_n(of, __ATOMIC_SEQ_CST);
+
+	return nr >> 32 == os_linux_pid() ? (uint32_t)nr : 0;
 }
 
 /* The first thread was not the last. */
 static bool outlived __attribute__((section(".data")));
 
+void os_linux_thread_starts(bool starts)
+{
+	add(&starting, starts ? 1 : (uint32_t)-1);
+}
+
 void os_linux_thread_begins(void)
 {
-	add_ours(1);
+	add(&ours, 1);
+	os_linux_thread_starts(false);
 }
 
 void os_linux_thread_ends(void)
 {
-	add_ours((uint32_t)-1);
+	add(&ours, (uint32_t)-1);
 }
 
 uint32_t os_linux_threads(void)
 {
-	uint64_t mine = __atomic_load_n(&ours, __ATOMIC_RELAXED);
+	return count(&ours);
+}
 
-	return mine >> 32 == os_linux_pid() ? (uint32_t)mine : 0;
+/* ---- who outlives the first -------------------------------------------------------- */
+
+/* Ours have their names as long as they live. */
+static bool is_ours(uint32_t tid)
+{
+	static const char prefix[] = "uhmm-";
+	char name[16] = "";
+	struct os_path path;
+	int fd;
+
+	os_linux_path_of(&path, 0, "../");
+	os_linux_path_add_number(&path, tid);
+	os_linux_path_add(&path, "/comm");
+	fd = os_linux_open_self(path.text, 0);
+	if (fd < 0)
+		return true; /* it is nobody's any more */
+	sys3(SYS_read, fd, name, sizeof(name));
+	os_close(fd);
+	return !memcmp(name, prefix, sizeof(prefix) - 1);
+}
+
+/*
+ * Is there one of the program's but the first, which has ended? One of ours that is about
+ * to end is not counted any more, and may be there for as long as the machine likes.
+ */
+static bool others_live(void)
+{
+	char buf[1024] __attribute__((aligned(8)));
+	struct os_path path;
+	bool found = false;
+	long n, at;
+	int fd;
+
+	os_linux_path_of(&path, 0, "..");
+	fd = os_linux_open_self(path.text, O_DIRECTORY);
+	if (fd < 0)
+		return false;
+	while (!found && (n = sys3(SYS_getdents64, fd, buf, sizeof(buf))) > 0)
+		for (at = 0; !found && at < n;) {
+			const struct dirent_header *d = (void *)(buf + at);
+			uint32_t tid = os_linux_number(d->name);
+
+			at += d->reclen;
+			found = tid && tid != os_linux_pid() && !is_ours(tid);
+		}
+	os_close(fd);
+	return found;
 }
 
 #define NUM_THREADS 18 /* proc(5) has it as 20 */
@@ -70,7 +132,13 @@ bool os_threads_ended(int *code)
 		return false;
 	at += 2;
 	threads = os_linux_stat_field(at, NUM_THREADS) - 1;
-	if (threads > (long)(uint32_t)__atomic_load_n(&ours, __ATOMIC_RELAXED)) {
+	/* How many of ours there are may change meanwhile; so that alone ends nobody. */
+	if (outlived && threads > (long)count(&ours))
+		return false;
+	/* Who has not run yet has the name of who has made it. */
+	if (count(&starting))
+		return false;
+	if (others_live()) {
 		outlived = true;
 		return false;
 	}

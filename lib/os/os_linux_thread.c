@@ -282,11 +282,15 @@ int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
 		    const char *name)
 {
 	struct launch launch = { .fn = fn, .arg = arg };
-	int i;
+	int i, r;
 
 	for (i = 0; name[i] && i < 15; i++)
 		launch.name[i] = name[i];
-	return hidden ? start_hidden(thread, &launch) : start_ordinary(thread, &launch);
+	os_linux_thread_starts(true);
+	r = hidden ? start_hidden(thread, &launch) : start_ordinary(thread, &launch);
+	if (r)
+		os_linux_thread_starts(false);
+	return r;
 }
 
 void os_thread_join(struct os_thread *thread)

@@ -70,4 +70,34 @@ MUTANTS = [
 """, """
 		(void)context_again;
 """),
+    Mutant("nobody_is_poked", "preload/hot.c",
+           "who waits in a hot call does not hear that it is cancelled", """
+		guard_poke(tid);
+""", """
+		(void)tid;
+"""),
+    Mutant("late_is_never", "preload/guarded.c",
+           "a process of which a thread has not answered is given up", """
+	return r == -ETIMEDOUT ? start_again() : r;
+""", """
+	return r == -ETIMEDOUT && start_again() ? r : r;
+"""),
+    Mutant("filters_are_not_seen", "preload/guard.c",
+           "a process that gets a filter on its system calls goes on being migrated", """
+	r = sets_filter(nr, arg) ? leave(is_of_all_threads(nr, arg)) : 0;
+""", """
+	r = sets_filter(nr, arg) && nr < 0 ? leave(is_of_all_threads(nr, arg)) : 0;
+"""),
+    Mutant("filters_of_before", "preload/guard_arm.c",
+           "a thread that has a filter on its system calls is armed", """
+	return guard_has_filter(tid) ? -EACCES : ask(tid);
+""", """
+	return tid == UINT32_MAX && guard_has_filter(tid) ? -EACCES : ask(tid);
+"""),
+    Mutant("children_of_filters", "preload/forked.c",
+           "the child of a process with a filter makes calls that may be forbidden", """
+	if (!self.far_children && !self.far && !self.filtered)
+""", """
+	if (!self.far_children && !self.far)
+"""),
 ]

@@ -246,7 +246,7 @@ static void keep(void *arg)
 static int first_thread_is_the_last(void *arg)
 {
 	(void)arg;
-	if (os_thread_start(&ends.keeper, keep, NULL, "keeper"))
+	if (os_thread_start(&ends.keeper, keep, NULL, "uhmm-keeper"))
 		return 99;
 	while (!__atomic_load_n(&ends.looks, __ATOMIC_ACQUIRE))
 		sched_yield();
@@ -299,7 +299,7 @@ static int another_outlives_the_first(void *arg)
 	(void)arg;
 	if (clone(program_thread, stack + sizeof(stack),
 		  CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES, NULL) < 0 ||
-	    os_thread_start(&ends.keeper, keep_beside_another, NULL, "keeper"))
+	    os_thread_start(&ends.keeper, keep_beside_another, NULL, "uhmm-keeper"))
 		return 99;
 	syscall(SYS_exit, 17);
 	return 99;
