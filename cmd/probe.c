@@ -241,6 +241,16 @@ static const char *status_field(const char *status, const char *name)
 	return field ? field + strlen(name) : NULL;
 }
 
+int probe_filters(void)
+{
+	char buf[8192];
+	const char *field = NULL;
+
+	if (!probe_read("/proc/self/status", buf, sizeof(buf)))
+		field = status_field(buf, "\nSeccomp_filters:");
+	return field ? atoi(field) : 0;
+}
+
 static void look(struct probe *probe)
 {
 	char buf[8192];

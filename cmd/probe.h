@@ -59,6 +59,8 @@ const char *probe_inline_obstacle(const struct probe *probe, const char **fix);
 /* The same for a program that has a space of the library, with delivery by thread. */
 const char *probe_library_obstacle(const struct probe *probe, const char **fix);
 
+/* Filters on the system calls of this process (seccomp); 0 also: it is not known. */
+int probe_filters(void);
 /* Reads a whole small file without its last newline. 0 or -errno. */
 int probe_read(const char *path, char *buf, unsigned long size);
 

@@ -3,6 +3,7 @@
 #include "tree.h"
 
 #include "cmd.h"
+#include "probe.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -145,21 +146,6 @@ static int create_in(struct tree *tree, const char *dir)
 	return 0;
 }
 
-/* Filters that a sandbox has put before us: all that we start have them as well. */
-static uint32_t nr_filters(void)
-{
-	FILE *file = fopen("/proc/self/status", "re");
-	unsigned nr = 0;
-	char line[256];
-
-	while (file && fgets(line, sizeof(line), file) &&
-	       sscanf(line, "Seccomp_filters: %u", &nr) != 1)
-		;
-	if (file)
-		fclose(file);
-	return nr;
-}
-
 static uint32_t number_of(const char *variable)
 {
 	const char *text = getenv(variable);
@@ -191,7 +177,8 @@ int tree_create(struct tree *tree, uint64_t budget_pages, const char *device,
 	ctl->size = sizeof(*ctl);
 	ctl->budget_pages = budget_pages;
 	ctl->faults = faults;
-	ctl->filters = nr_filters();
+	/* Of a sandbox that we are in: all that we start have them as well. */
+	ctl->filters = probe_filters();
 	ctl->supervisor_pid = (uint32_t)getpid();
 	ctl->pid_ns = pid_namespace();
 	tree_sample_init(tree);
@@ -340,8 +327,7 @@ static void look_at_all(struct tree *tree, uint64_t now)
 static void look(struct tree *tree, bool at_all)
 {
 	struct ctl *ctl = tree->ctl;
-	int64_t allowed =
-		(int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages));
+	int64_t allowed = ctl_allowed_pages(ctl);
 	uint64_t now = monotonic_ns();
 	int64_t pages = ctl_usage_pages(ctl);
 

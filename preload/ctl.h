@@ -144,7 +144,7 @@ struct ctl {
 	uint32_t debug;    /* UHMM_DEBUG level for messages */
 	uint32_t evict_ms; /* UHMM_EVICT, see struct space_config; 0: as is needed */
 	uint32_t faults;   /* enum ctl_faults */
-	uint32_t filters;  /* on the supervisor's system calls: Seccomp_filters */
+	int32_t filters;   /* on the supervisor's system calls; 0: it is not known */
 	/*
 	 * Inode of the supervisor's /proc/self/ns/pid; 0: unknown. Pids of another
 	 * namespace mean nothing here, so a process in one claims no slot and does not
@@ -191,12 +191,18 @@ struct ctl {
 
 _Static_assert(sizeof(struct ctl_slot) == 1024, "a slot is 1 KiB");
 
-/* --memory + max(16 MiB, 5%): what the tree may hold. */
+/* Above --memory: 16 MiB, or 5% of it. */
 static inline uint64_t ctl_tolerance_pages(uint64_t budget_pages)
 {
 	uint64_t share = budget_pages / 20;
 
 	return share > 4096 ? share : 4096;
+}
+
+/* What the tree may hold: --memory, and the tolerance. */
+static inline int64_t ctl_allowed_pages(const struct ctl *ctl)
+{
+	return (int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages));
 }
 
 /* ---- slots ------------------------------------------------------------------------ */
@@ -375,8 +381,7 @@ static inline void ctl_note_peak(struct ctl *ctl, int64_t pages)
  */
 static inline void ctl_note_usage(struct ctl *ctl, int64_t pages)
 {
-	int64_t allowed =
-		(int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages));
+	int64_t allowed = ctl_allowed_pages(ctl);
 
 	ctl_note_peak(ctl, pages < allowed ? pages : allowed);
 }

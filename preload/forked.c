@@ -5,7 +5,6 @@
 #include "preload/self.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>

@@ -98,19 +98,14 @@ static void where_it_waits(struct guard_recruit *recruit)
 {
 	char text[256] = "";
 	struct os_path path;
-	int fd;
 
 	os_linux_path_of(&path, recruit->tid, "syscall");
-	fd = os_linux_open_self(path.text, 0);
-	if (fd < 0)
+	if (os_linux_read_text(path.text, text, sizeof(text)) <= 0 || *text < '0' ||
+	    *text > '9')
 		return;
-	if (sys3(SYS_read, fd, text, sizeof(text) - 1) > 0 && *text >= '0' &&
-	    *text <= '9') {
-		recruit->nr = os_linux_number(text);
-		recruit->sp = address(field(text, 7));
-		recruit->at = address(field(text, 8));
-	}
-	os_close(fd);
+	recruit->nr = os_linux_number(text);
+	recruit->sp = address(field(text, 7));
+	recruit->at = address(field(text, 8));
 }
 
 static long send(uint32_t tid, void *value)
@@ -257,31 +252,6 @@ void guard_wait_for_all(void)
 
 /* ---- the process ------------------------------------------------------------------- */
 
-/* Calls fn with each number that is a name there, until it returns what is not 0. */
-static int for_each_number(const char *name, int (*fn)(void *ctx, uint32_t number),
-			   void *ctx)
-{
-	char buffer[4096] __attribute__((aligned(8)));
-	struct os_path path;
-	long size = 0, at;
-	int r = 0, fd;
-
-	os_linux_path_of(&path, 0, name);
-	fd = os_linux_open_self(path.text, O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	while (!r && (size = sys3(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0)
-		for (at = 0; !r && at < size;) {
-			const struct dirent_header *d = (void *)(buffer + at);
-
-			at += d->reclen;
-			if (d->name[0] != '.')
-				r = fn(ctx, os_linux_number(d->name));
-		}
-	os_close(fd);
-	return size < 0 ? (int)size : r;
-}
-
 struct asking {
 	uint32_t nr;   /* in this round */
 	uint32_t late; /* of asked.thread: these have been asked before */
@@ -306,11 +276,14 @@ static int arm_all(void)
 {
 	uint64_t until_ns = os_now_ns() + ARM_NS;
 	struct asking asking;
+	struct os_path path;
 	int r, heard;
+
+	os_linux_path_of(&path, 0, "..");
 
 	do {
 		asking = (struct asking){ .late = asked.nr };
-		r = for_each_number("..", ask_one, &asking);
+		r = os_linux_for_each_number(path.text, ask_one, &asking);
 		heard = hear_all(until_ns);
 	} while (!r && !heard && asking.nr);
 	return r ? r : heard;
@@ -334,6 +307,7 @@ static int refuse_ring(void *ctx, uint32_t fd)
 
 int guard_start(const struct guard_hooks *hooks)
 {
+	struct os_path path;
 	int r = tasks_init();
 
 	if (!r)
@@ -347,5 +321,6 @@ int guard_start(const struct guard_hooks *hooks)
 	signals_take_over();
 	guard_hold_growth(true);
 	r = arm_all();
-	return r ? r : for_each_number("fd", refuse_ring, NULL);
+	os_linux_path_of(&path, 0, "fd");
+	return r ? r : os_linux_for_each_number(path.text, refuse_ring, NULL);
 }

@@ -48,27 +48,27 @@ void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
  * vfork(). It has been asked, and answers when that is over.
  */
 #define PAUSE_MIN_NS UINT64_C(50000000)
-#define PAUSE_MAX_NS UINT64_C(3200000000)
+#define PAUSE_MAX_NS (PAUSE_MIN_NS << 6)
 
 static struct {
 	uint64_t at_ns;    /* when to look again; 0: now */
 	uint64_t pause_ns; /* before that */
+	bool told;
 } again;
 
 static int start_again(void)
 {
-	if (again.pause_ns == PAUSE_MAX_NS)
+	if (!again.pause_ns)
+		again.pause_ns = PAUSE_MIN_NS;
+	else if (again.pause_ns < PAUSE_MAX_NS)
+		again.pause_ns *= 2;
+	else if (!again.told) {
 		preload_say("a thread of a process is in a system call that does not "
 			    "end: the process runs without a limit until it does");
-	if (again.pause_ns <= PAUSE_MAX_NS)
-		again.pause_ns = again.pause_ns ? 2 * again.pause_ns : PAUSE_MIN_NS;
+		again.told = true;
+	}
 	again.at_ns = os_now_ns() + again.pause_ns;
 	return -EAGAIN;
-}
-
-static bool has_filter(uint32_t tid)
-{
-	return preload_has_filter(preload_ctl(), tid);
 }
 
 /* A filter is about to be installed, which may forbid what faults are resolved by. */
@@ -99,7 +99,7 @@ int guarded_start(void)
 		.fork_begin = preload_before_guarded_fork,
 		.fork_end = preload_after_guarded_fork,
 		.fork_refused = preload_refuses_fork,
-		.has_filter = has_filter,
+		.has_filter = preload_has_filter,
 		.leave = leave,
 	};
 

@@ -285,60 +285,54 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout
 
 /* ---- more than one buffer -------------------------------------------------------- */
 
-EXPORT ssize_t readv(int fd, const struct iovec *iov, int nr)
+static ssize_t vector(long nr, __typeof__(readv) *libc, int fd, const struct iovec *iov,
+		      int n)
 {
 	long r;
 
-	if (NAMED(SYS_readv, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr))
+	if (NAMED(nr, (uint64_t)fd, (uintptr_t)iov, (uint64_t)n))
 		return r;
-	return OR_NEXT(readv)(fd, iov, nr);
+	return libc(fd, iov, n);
 }
 
-EXPORT ssize_t writev(int fd, const struct iovec *iov, int nr)
+EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
+{
+	return vector(SYS_readv, OR_NEXT(readv), fd, iov, n);
+}
+
+EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
+{
+	return vector(SYS_writev, OR_NEXT(writev), fd, iov, n);
+}
+
+static ssize_t vector_at(long nr, __typeof__(preadv64) *libc, int fd,
+			 const struct iovec *iov, int n, off64_t at)
 {
 	long r;
 
-	if (NAMED(SYS_writev, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr))
+	if (NAMED(nr, (uint64_t)fd, (uintptr_t)iov, (uint64_t)n, (uint64_t)at))
 		return r;
-	return OR_NEXT(writev)(fd, iov, nr);
+	return libc(fd, iov, n, at);
 }
 
-static ssize_t preadv_at(int fd, const struct iovec *iov, int nr, off64_t at)
+EXPORT ssize_t preadv(int fd, const struct iovec *iov, int n, off_t at)
 {
-	long r;
-
-	if (NAMED(SYS_preadv, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr, (uint64_t)at))
-		return r;
-	return OR_NEXT(preadv64)(fd, iov, nr, at);
+	return vector_at(SYS_preadv, OR_NEXT(preadv64), fd, iov, n, at);
 }
 
-EXPORT ssize_t preadv(int fd, const struct iovec *iov, int nr, off_t at)
+EXPORT ssize_t preadv64(int fd, const struct iovec *iov, int n, off64_t at)
 {
-	return preadv_at(fd, iov, nr, at);
+	return vector_at(SYS_preadv, OR_NEXT(preadv64), fd, iov, n, at);
 }
 
-EXPORT ssize_t preadv64(int fd, const struct iovec *iov, int nr, off64_t at)
+EXPORT ssize_t pwritev(int fd, const struct iovec *iov, int n, off_t at)
 {
-	return preadv_at(fd, iov, nr, at);
+	return vector_at(SYS_pwritev, OR_NEXT(pwritev64), fd, iov, n, at);
 }
 
-static ssize_t pwritev_at(int fd, const struct iovec *iov, int nr, off64_t at)
+EXPORT ssize_t pwritev64(int fd, const struct iovec *iov, int n, off64_t at)
 {
-	long r;
-
-	if (NAMED(SYS_pwritev, (uint64_t)fd, (uintptr_t)iov, (uint64_t)nr, (uint64_t)at))
-		return r;
-	return OR_NEXT(pwritev64)(fd, iov, nr, at);
-}
-
-EXPORT ssize_t pwritev(int fd, const struct iovec *iov, int nr, off_t at)
-{
-	return pwritev_at(fd, iov, nr, at);
-}
-
-EXPORT ssize_t pwritev64(int fd, const struct iovec *iov, int nr, off64_t at)
-{
-	return pwritev_at(fd, iov, nr, at);
+	return vector_at(SYS_pwritev, OR_NEXT(pwritev64), fd, iov, n, at);
 }
 
 EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags,

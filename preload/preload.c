@@ -24,12 +24,10 @@
  * Files. The keeper and the reader have a file table of their own: a program that closes
  * all descriptors it does not know does not close ours. Inline: see guarded.c.
  */
-#include "preload/preload.h"
 #include "preload/self.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +38,6 @@
 #include <unistd.h>
 
 #include "lib/device.h"
-#include "lib/fork.h"
 #include "lib/frame.h"
 #include "lib/host.h"
 #include "lib/os/os_linux.h"
@@ -205,7 +202,7 @@ static struct uhmm_space *create_space(bool *later)
 		return NULL;
 	}
 	/* It might be killed for what it would have to do. */
-	if (preload_has_filter(self.ctl, 0)) {
+	if (preload_has_filter(0)) {
 		say(NULL, has_filter);
 		return NULL;
 	}
@@ -330,11 +327,6 @@ void preload_keep(void)
 	unlock_self(signals);
 }
 
-const struct ctl *preload_ctl(void)
-{
-	return self.ctl;
-}
-
 struct uhmm_space *preload_space(void)
 {
 	return __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
@@ -438,6 +430,11 @@ void preload_leave(void)
 	if (sp && reader_fills(sp) &&
 	    sys3(SYS_tgkill, os_pid(), CTL_LOAD(&sp->reader.tid), 0) == 0)
 		reader_finish(sp);
+}
+
+bool preload_has_filter(uint32_t tid)
+{
+	return os_linux_filters(tid) > self.ctl->filters;
 }
 
 void preload_note_filter(bool all)

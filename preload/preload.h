@@ -31,7 +31,6 @@ void preload_keep_all(void);
 
 /* NULL: there is none. */
 struct uhmm_space *preload_space(void);
-const struct ctl *preload_ctl(void);
 /* A thread of this process that the program does not know. */
 bool preload_is_ours(uint32_t tid);
 /* This library's file, as LD_PRELOAD has it; NULL: this process is not of a tree. */
@@ -129,10 +128,8 @@ void preload_note_filter(bool all);
 /* The process goes on without a space, for the same reason. -ENOMEM: it cannot. */
 int preload_give_up(void);
 
-/* ---- filter.c ---------------------------------------------------------------------- */
-
-/* Whether that thread, 0 is the caller's, has a filter on its system calls of its own. */
-bool preload_has_filter(const struct ctl *ctl, uint32_t tid);
+/* Whether that thread, 0 is the caller's, has a filter that `uhmm run` had not. */
+bool preload_has_filter(uint32_t tid);
 
 /* ---- guarded.c --------------------------------------------------------------------- */
 

@@ -102,6 +102,20 @@ void os_linux_path_add_number(struct os_path *path, uint32_t number);
 long os_linux_stat_field(const char *at, int n);
 /* The number that s begins with; 0: none. */
 uint32_t os_linux_number(const char *s);
+/* What a file of this process in /proc says, as text; its length, or -errno. */
+long os_linux_read_text(const char *path, char *text, size_t size);
+/*
+ * Calls fn with each number that is a name in that folder of /proc, until it returns what
+ * is not 0, which is returned; or -errno.
+ */
+int os_linux_for_each_number(const char *path, int (*fn)(void *ctx, uint32_t number),
+			     void *ctx);
+/*
+ * How many filters there are on the system calls (seccomp) of a thread of this process,
+ * 0: the caller's. Each has at least those that it began with, and none is ever taken
+ * away. INT_MAX: it may do next to nothing. -1: it is not known.
+ */
+int os_linux_filters(uint32_t tid);
 /* The number that *s begins with, in hexadecimal; *s is what follows it. */
 uintptr_t os_linux_hex(const char **s);
 

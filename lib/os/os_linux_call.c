@@ -43,18 +43,12 @@ int64_t os_thread_grows(uint32_t tid)
 	struct os_path path = { 0 };
 	char text[256];
 	long n;
-	int fd;
 
 	os_linux_path_add(&path, "/proc/self/task/");
 	os_linux_path_add_number(&path, tid);
 	os_linux_path_add(&path, "/syscall");
-	fd = os_linux_open_self(path.text, 0);
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	n = sys3(SYS_read, fd, text, sizeof(text) - 1);
-	os_close(fd);
+	n = os_linux_read_text(path.text, text, sizeof(text));
 	if (n <= 0)
-		return n == -ESRCH ? 0 : n ? n : -EIO;
-	text[n] = 0;
+		return n == -ESRCH || n == -ENOENT ? 0 : n ? n : -EIO;
 	return growth(text);
 }

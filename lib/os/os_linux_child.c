@@ -123,7 +123,9 @@ static int look_at(uint32_t pid, uintptr_t addr, uint64_t *present)
 struct search {
 	uintptr_t addr;
 	uint64_t name, inherited;
+	struct os_path threads;
 	struct newest newest;
+	uint32_t found;
 	int error; /* of what could not be looked at */
 };
 
@@ -134,16 +136,16 @@ static bool has_name(const struct search *search, uint64_t present)
 	       !(present & ~(search->name | search->inherited));
 }
 
-/* The youngest of a thread's children that has the name; 0: none. */
-static uint32_t search_thread(struct search *search, struct os_path *threads,
-			      uint32_t tid)
+/* The youngest of a thread's children that has the name; 0: go on. */
+static int search_thread(void *ctx, uint32_t tid)
 {
+	struct search *search = ctx;
 	struct newest *newest = &search->newest;
 	uint64_t present, i;
 	int r;
 
 	newest->nr = 0;
-	r = for_each_child(threads, tid, note, newest);
+	r = for_each_child(&search->threads, tid, note, newest);
 	if (r && r != -ESRCH)
 		search->error = r;
 	for (i = 0; i < newest->nr && i < NEWEST; i++) {
@@ -152,8 +154,10 @@ static uint32_t search_thread(struct search *search, struct os_path *threads,
 		r = look_at(pid, search->addr, &present);
 		if (r && r != -ENOENT && r != -ESRCH)
 			search->error = r;
-		if (r == 0 && has_name(search, present))
-			return pid;
+		if (r == 0 && has_name(search, present)) {
+			search->found = pid;
+			return 1;
+		}
 	}
 	return 0;
 }
@@ -161,25 +165,11 @@ static uint32_t search_thread(struct search *search, struct os_path *threads,
 int64_t os_find_child(uint32_t maker, uintptr_t addr, uint64_t name, uint64_t inherited)
 {
 	struct search search = { .addr = addr, .name = name, .inherited = inherited };
-	char buf[1024] __attribute__((aligned(8)));
-	struct os_path threads;
-	uint32_t pid = 0;
-	long n, at;
-	int fd;
+	int r;
 
-	threads_of(&threads, maker);
-	fd = os_linux_open_self(threads.text, O_DIRECTORY);
-	if (fd < 0)
-		return fd;
-	while (!pid && (n = sys3(SYS_getdents64, fd, buf, sizeof(buf))) > 0)
-		for (at = 0; at < n && !pid;) {
-			const struct dirent_header *d = (const void *)(buf + at);
-			uint32_t tid = os_linux_number(d->name);
-
-			if (tid)
-				pid = search_thread(&search, &threads, tid);
-			at += d->reclen;
-		}
-	os_close(fd);
-	return pid ? (int64_t)pid : search.error;
+	threads_of(&search.threads, maker);
+	r = os_linux_for_each_number(search.threads.text, search_thread, &search);
+	if (r < 0)
+		return r;
+	return search.found ? (int64_t)search.found : search.error;
 }

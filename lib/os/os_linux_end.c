@@ -66,17 +66,19 @@ static bool is_ours(uint32_t tid)
 	static const char prefix[] = "uhmm-";
 	char name[16] = "";
 	struct os_path path;
-	int fd;
 
 	os_linux_path_of(&path, 0, "../");
 	os_linux_path_add_number(&path, tid);
 	os_linux_path_add(&path, "/comm");
-	fd = os_linux_open_self(path.text, 0);
-	if (fd < 0)
+	if (os_linux_read_text(path.text, name, sizeof(name)) < 0)
 		return true; /* it is nobody's any more */
-	sys3(SYS_read, fd, name, sizeof(name));
-	os_close(fd);
 	return !memcmp(name, prefix, sizeof(prefix) - 1);
+}
+
+static int is_another(void *ctx, uint32_t tid)
+{
+	(void)ctx;
+	return tid != os_linux_pid() && !is_ours(tid);
 }
 
 /*
@@ -85,26 +87,11 @@ static bool is_ours(uint32_t tid)
  */
 static bool others_live(void)
 {
-	char buf[1024] __attribute__((aligned(8)));
 	struct os_path path;
-	bool found = false;
-	long n, at;
-	int fd;
 
+	/* Who may not look does not end the process: others may live. */
 	os_linux_path_of(&path, 0, "..");
-	fd = os_linux_open_self(path.text, O_DIRECTORY);
-	if (fd < 0)
-		return false;
-	while (!found && (n = sys3(SYS_getdents64, fd, buf, sizeof(buf))) > 0)
-		for (at = 0; !found && at < n;) {
-			const struct dirent_header *d = (void *)(buf + at);
-			uint32_t tid = os_linux_number(d->name);
-
-			at += d->reclen;
-			found = tid && tid != os_linux_pid() && !is_ours(tid);
-		}
-	os_close(fd);
-	return found;
+	return os_linux_for_each_number(path.text, is_another, NULL) != 0;
 }
 
 #define NUM_THREADS 18 /* proc(5) has it as 20 */

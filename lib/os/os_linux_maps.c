@@ -42,8 +42,8 @@ static struct {
 
 int os_linux_open_self(const char *path, int flags)
 {
-	return os_linux_own((int)sys4(SYS_openat, AT_FDCWD, path,
-				      O_RDONLY | O_CLOEXEC | flags, 0));
+	return os_linux_own(
+		(int)sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0));
 }
 
 /* 0, or -errno, which *fd is then. */
@@ -488,16 +488,10 @@ int64_t os_pss_anon_pages(void)
 {
 	char buf[2048], *s;
 	int64_t kib = 0;
-	int fd = os_linux_open_self("/proc/thread-self/smaps_rollup", 0);
-	long n;
+	long n = os_linux_read_text("/proc/thread-self/smaps_rollup", buf, sizeof(buf));
 
-	if (fd < 0)
-		return fd;
-	n = sys3(SYS_read, fd, buf, sizeof(buf) - 1);
-	os_close(fd);
 	if (n <= 0)
 		return n < 0 ? n : -EIO;
-	buf[n] = 0;
 	s = strstr(buf, "Pss_Anon:");
 	if (!s)
 		return -ENOENT;

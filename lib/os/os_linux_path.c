@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Paths of files in /proc, and numbers in text. */
-#include <string.h>
+/* Paths of files in /proc, what they say, and numbers in text. */
+#include <fcntl.h>
 
+#include "lib/os/os.h"
 #include "lib/os/os_linux.h"
+#include "lib/os/sys.h"
 
 void os_linux_path_add(struct os_path *path, const char *text)
 {
@@ -66,4 +68,40 @@ uintptr_t os_linux_hex(const char **s)
 		else
 			return v;
 	}
+}
+
+/* ---- files ------------------------------------------------------------------------- */
+
+long os_linux_read_text(const char *path, char *text, size_t size)
+{
+	int fd = os_linux_open_self(path, 0);
+	long n;
+
+	if (fd < 0)
+		return fd;
+	n = sys3(SYS_read, fd, text, size - 1);
+	os_close(fd);
+	text[n > 0 ? n : 0] = 0;
+	return n;
+}
+
+int os_linux_for_each_number(const char *path, int (*fn)(void *ctx, uint32_t number),
+			     void *ctx)
+{
+	char buf[1024] __attribute__((aligned(8)));
+	int fd = os_linux_open_self(path, O_DIRECTORY), r = 0;
+	long n = 0, at;
+
+	if (fd < 0)
+		return fd;
+	while (!r && (n = sys3(SYS_getdents64, fd, buf, sizeof(buf))) > 0)
+		for (at = 0; !r && at < n;) {
+			const struct dirent_header *d = (const void *)(buf + at);
+
+			at += d->reclen;
+			if (d->name[0] >= '0' && d->name[0] <= '9')
+				r = fn(ctx, os_linux_number(d->name));
+		}
+	os_close(fd);
+	return n < 0 ? (int)n : r;
 }

@@ -15,7 +15,8 @@
 #include "lib/os/os.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 
 #include "lib/os/os_linux.h"
@@ -24,20 +25,6 @@
 /* Of what follows the name; proc(5) has them as 39 and 41. */
 #define PROCESSOR 37
 #define POLICY 39
-
-/* What a file of /proc says, as text; its length, or -errno. */
-static long read_text(const char *path, char *text, size_t size)
-{
-	long n;
-	int fd = os_linux_open_self(path, 0);
-
-	if (fd < 0)
-		return fd;
-	n = sys3(SYS_read, fd, text, size - 1);
-	os_close(fd);
-	text[n > 0 ? n : 0] = 0;
-	return n;
-}
 
 /* What follows the first `what` in text, or NULL. */
 static const char *after(const char *text, const char *what)
@@ -53,24 +40,27 @@ static const char *after(const char *text, const char *what)
 	return NULL;
 }
 
-/* How many filters of system calls there are; -1: it is not known. */
-static int nr_filters(void)
+int os_linux_filters(uint32_t tid)
 {
-	char text[4096];
-	const char *at;
+	char text[8192]; /* it is longer if the user is in a thousand groups */
+	struct os_path path;
+	const char *mode, *nr;
 
-	if (read_text("/proc/thread-self/status", text, sizeof(text)) <= 0)
+	os_linux_path_of(&path, tid, "status");
+	if (os_linux_read_text(path.text, text, sizeof(text)) <= 0)
 		return -1;
-	at = after(text, "\nSeccomp_filters:\t"); /* Linux 5.9 */
-	if (!at)
-		at = after(text, "\nSeccomp:\t");
-	return at ? (int)os_linux_number(at) : -1;
+	mode = after(text, "\nSeccomp:\t");
+	nr = after(text, "\nSeccomp_filters:\t"); /* Linux 5.9 */
+	if (mode && os_linux_number(mode) == SECCOMP_MODE_STRICT)
+		return INT_MAX;
+	nr = nr ? nr : mode;
+	return nr ? (int)os_linux_number(nr) : -1;
 }
 
 /* A container's filter has been there before us, and says no without a kill. */
 static bool is_filtered(const struct os_place *place)
 {
-	return place->filters < 0 || nr_filters() != place->filters;
+	return place->filters < 0 || os_linux_filters(0) != place->filters;
 }
 
 #define WORDS (OS_PLACE_CPUS / 64)
@@ -95,8 +85,8 @@ static bool may_starve(void)
 {
 	char text[32];
 
-	return read_text("/proc/sys/kernel/sched_rt_runtime_us", text, sizeof(text)) >
-		       0 &&
+	return os_linux_read_text("/proc/sys/kernel/sched_rt_runtime_us", text,
+				  sizeof(text)) > 0 &&
 	       text[0] == '-';
 }
 
@@ -132,7 +122,7 @@ int os_place_get(struct os_place *place)
 	r = sys4(SYS_sched_getattr, 0, &attr, sizeof(attr), 0);
 	if (n < 0 || r < 0)
 		return (int)(n < 0 ? n : r);
-	place->filters = nr_filters();
+	place->filters = os_linux_filters(0);
 	place->policy = attr.policy;
 	place->nice = attr.nice;
 	place->slice_ns = attr.runtime;
@@ -149,7 +139,7 @@ int os_thread_cpu(uint32_t tid)
 	os_linux_path_add(&path, "/proc/self/task/");
 	os_linux_path_add_number(&path, tid);
 	os_linux_path_add(&path, "/stat");
-	n = read_text(path.text, text, sizeof(text));
+	n = os_linux_read_text(path.text, text, sizeof(text));
 	if (n <= 0)
 		return n ? (int)n : -EIO;
 	/* The name may contain anything. */
