@@ -2,6 +2,7 @@
 /* Processes and threads; see program.h. */
 #include "program.h"
 
+#include <linux/kcmp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
@@ -96,6 +97,26 @@ TEST(clone_with_a_stack_of_its_own)
 	pid = clone(child_main, top, CLONE_VM | CLONE_VFORK | SIGCHLD, &number);
 	CHECK_EQ(in_child, 77);
 	CHECK_EQ(end_of(pid), 9 << 8);
+}
+
+/* A process with threads has such a list, and its child none. */
+TEST(what_is_not_the_programs_is_not_seen)
+{
+	pid_t pid = fork();
+	int err;
+	long r;
+
+	if (pid == 0) {
+		pause();
+		_exit(1);
+	}
+	r = syscall(SYS_kcmp, getpid(), pid, KCMP_SYSVSEM, 0, 0);
+	err = errno;
+	kill(pid, SIGKILL);
+	CHECK_EQ(end_of(pid), SIGKILL);
+	if (r < 0)
+		SKIP("the kernel compares no processes: %s", strerror(err));
+	CHECK_EQ(r, 0);
 }
 
 /* What a program begins with that is executed: its mask, and what is ignored. */

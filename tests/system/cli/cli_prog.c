@@ -233,12 +233,26 @@ static int exceed(void)
 	struct ctl *ctl = map_ctl();
 	struct ctl_slot *slot = claim(ctl);
 
-	CTL_STORE(&slot->usage_pages,
-		  (int64_t)(ctl->budget_pages + ctl_tolerance_pages(ctl->budget_pages) +
-			    512));
+	CTL_STORE(&slot->usage_pages, ctl_allowed_pages(ctl) + 512);
 	sleep_ms(600);
 	/* This process was to be migrated, and could not. */
 	CTL_STORE(&slot->managed, 2);
+	release(ctl, slot);
+	return 0;
+}
+
+/* Near the budget, and then above all that is allowed for a moment. */
+static int exceed_shortly(void)
+{
+	struct ctl *ctl = map_ctl();
+	struct ctl_slot *slot = claim(ctl);
+
+	CTL_STORE(&slot->usage_pages, (int64_t)(ctl->budget_pages / 8 * 7));
+	sleep_ms(250);
+	CTL_STORE(&slot->usage_pages, ctl_allowed_pages(ctl) + 512);
+	sleep_ms(60);
+	CTL_STORE(&slot->usage_pages, (int64_t)(ctl->budget_pages / 8 * 7));
+	sleep_ms(250);
 	release(ctl, slot);
 	return 0;
 }
@@ -403,6 +417,8 @@ int main(int argc, char **argv)
 		return say_half();
 	if (!strcmp(mode, "exceed"))
 		return exceed();
+	if (!strcmp(mode, "exceed-shortly"))
+		return exceed_shortly();
 	if (!strcmp(mode, "be-replaced"))
 		return be_replaced();
 	if (!strcmp(mode, "lose-child"))

@@ -144,6 +144,32 @@ TEST(by_thread_a_filter_is_no_matter, .timeout_s = 120)
 	run_filtered("--faults=thread", "child", "");
 }
 
+/* What other tests rely on: where all fits all is taken, and comes back. */
+static void run_evicted(const char *faults)
+{
+	char *option;
+	cJSON *json;
+
+	CHECK(asprintf(&option, "--stats=json:%s/summary", cli_scratch()) > 0);
+	cli_run(&cli, NULL, "/usr/bin/env", "UHMM_EVICT=5", cli_uhmm(), "run", "--memory",
+		"1G", faults, option, beside_tests("cli_hungry"), "8", NULL);
+	CHECK_STR(cli.err_text, "");
+	CHECK_EQ(cli_exit_status(&cli), 0);
+	json = cli_json(strchr(option, ':') + 1);
+	CHECK(cli_number(json, "isolated") > 10000);
+	CHECK(cli_number(json, "stored") > 1000);
+	cJSON_Delete(json);
+	free(option);
+	cli_scratch_remove();
+}
+
+TEST(what_is_to_be_evicted_is, .timeout_s = 120)
+{
+	run_evicted("--faults=inline");
+	if (!geteuid())
+		run_evicted("--faults=thread");
+}
+
 TEST(there_are_two_ways)
 {
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", "--faults=sideways",

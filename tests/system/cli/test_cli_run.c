@@ -649,6 +649,24 @@ TEST(the_summary_for_people)
 	CHECK_STR(cli.out_text, "");
 }
 
+/* A budget is not a matter of how long. */
+TEST(a_budget_that_did_not_hold_for_a_moment_is_said)
+{
+	char option[128];
+	cJSON *json;
+
+	snprintf(option, sizeof(option), "--stats=json:%s/new", cli_scratch());
+	cli_run(&cli, NULL, RUN_WITH(option), "exceed-shortly", NULL);
+	CHECK(strstr(cli.err_text, "held up to 2.0 MiB more memory than --memory"),
+	      "%.300s", cli.err_text);
+	json = cli_json(strchr(option, ':') + 1);
+	CHECK(cli_number(json, "over_seconds") > 0);
+	/* Most of the time it was below. */
+	CHECK(cli_number(json, "over_seconds") < cli_number(json, "wall_seconds") / 2);
+	cJSON_Delete(json);
+	cli_scratch_remove();
+}
+
 TEST(a_budget_that_did_not_hold_is_said)
 {
 	char option[128];

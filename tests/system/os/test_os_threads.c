@@ -224,7 +224,7 @@ TEST(an_exit_has_its_status_and_says_nothing)
 
 static struct {
 	struct os_thread keeper, other;
-	uint32_t looks, release;
+	uint32_t looks, release, lingers, looked_at;
 	bool early;
 	int code;
 } ends;
@@ -323,6 +323,40 @@ static void check_end(int (*fn)(void *), int code)
 TEST(the_status_of_the_last_thread_is_that_of_the_process)
 {
 	check_end(first_thread_is_the_last, 17);
+}
+
+/* It is not counted any more, and is there for as long as it likes. */
+static void linger(void *arg)
+{
+	(void)arg;
+	os_linux_thread_ends();
+	__atomic_store_n(&ends.lingers, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&ends.looked_at, __ATOMIC_ACQUIRE))
+		sched_yield();
+	usleep(50000);
+}
+
+static int one_of_ours_is_about_to_end(void *arg)
+{
+	static struct os_thread lingering;
+
+	(void)arg;
+	if (os_thread_start(&lingering, linger, NULL, "uhmm-linger"))
+		return 99;
+	while (!__atomic_load_n(&ends.lingers, __ATOMIC_ACQUIRE))
+		sched_yield();
+	if (os_thread_start(&ends.keeper, keep, NULL, "uhmm-keeper"))
+		return 99;
+	while (!__atomic_load_n(&ends.looks, __ATOMIC_ACQUIRE))
+		sched_yield();
+	__atomic_store_n(&ends.looked_at, 1, __ATOMIC_RELEASE);
+	syscall(SYS_exit, 18);
+	return 99;
+}
+
+TEST(a_thread_of_ours_that_is_about_to_end_outlives_nobody)
+{
+	check_end(one_of_ours_is_about_to_end, 18);
 }
 
 /* Whose status that is nobody tells. */
