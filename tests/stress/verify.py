@@ -51,11 +51,12 @@ def parse():
     parser = argparse.ArgumentParser(formatter_class=argparse.RawDescriptionHelpFormatter,
                                      description=__doc__)
     parser.add_argument("build", type=Path)
-    parser.add_argument("--way", choices=["thread", "guarded", "nobody"], nargs="+")
+    parser.add_argument("--way", choices=["thread", "guarded", "nobody"],
+                        action="append")
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--evict", type=int, default=10, help="ms; 0: do not")
     parser.add_argument("--memory", default="1G")
-    parser.add_argument("--only", nargs="+")
+    parser.add_argument("--only", action="append", metavar="STRESSOR")
     parser.add_argument("--logs", type=Path, help="keep what failed there")
     args = parser.parse_args()
     args.way = args.way or (["guarded"] if os.geteuid() else ["thread", "nobody"])
