@@ -29,36 +29,59 @@
 
 static struct guard_hooks hooks __attribute__((section(".data")));
 
+/* Read once: another thread may take it away. */
+#define HOOK(name)                                                                       \
+	__typeof__(hooks.name) hook = __atomic_load_n(&hooks.name, __ATOMIC_RELAXED)
+
 bool guard_fault(uintptr_t addr)
 {
-	return hooks.fault && hooks.fault(addr);
+	HOOK(fault);
+
+	return hook && hook(addr);
 }
 
 void guard_wait(uintptr_t addr, size_t len)
 {
-	if (hooks.wait)
-		hooks.wait(addr, len);
+	HOOK(wait);
+
+	if (hook)
+		hook(addr, len);
 }
 
 bool guard_fork_begin(uint64_t flags)
 {
-	return hooks.fork_begin && hooks.fork_begin(flags);
+	HOOK(fork_begin);
+
+	return hook && hook(flags);
 }
 
 void guard_fork_end(long pid)
 {
-	if (hooks.fork_end)
-		hooks.fork_end(pid);
+	HOOK(fork_end);
+
+	if (hook)
+		hook(pid);
 }
 
 bool guard_fork_refused(void)
 {
-	return hooks.fork_refused && hooks.fork_refused();
+	HOOK(fork_refused);
+
+	return hook && hook();
 }
 
 bool guard_has_filter(uint32_t tid)
 {
-	return hooks.has_filter && hooks.has_filter(tid);
+	HOOK(has_filter);
+
+	return hook && hook(tid);
+}
+
+bool guard_is_ours(uint32_t tid)
+{
+	HOOK(is_ours);
+
+	return hook && hook(tid);
 }
 
 /* Begun first, for others may have faults from before that are not looked at yet. */
@@ -85,27 +108,23 @@ bool guard_try_again(struct guard_task *task, uintptr_t addr)
  */
 static int leave(bool all)
 {
+	HOOK(leave);
 	int r;
 
-	if (!hooks.leave)
+	if (!hook)
 		return 0;
 	__atomic_store_n(&leaves, LEAVES, __ATOMIC_RELEASE);
-	r = hooks.leave(all);
+	r = hook(all);
 	__atomic_store_n(&leaves, r ? LEAVES_NOT : HAS_LEFT, __ATOMIC_RELEASE);
 	if (!r)
-		hooks = (struct guard_hooks){ .is_ours = hooks.is_ours,
-					      .is_our_file = hooks.is_our_file };
+		guard_set_hooks(&(const struct guard_hooks){
+			.is_ours = hooks.is_ours, .is_our_file = hooks.is_our_file });
 	return r;
 }
 
 void guard_set_hooks(const struct guard_hooks *given)
 {
 	hooks = *given;
-}
-
-bool guard_is_ours(uint32_t tid)
-{
-	return hooks.is_ours && hooks.is_ours(tid);
 }
 
 struct guard_task *guard_here(void)
@@ -136,7 +155,9 @@ static long execute(struct guard_task *task, struct context *c, long nr,
 
 static bool is_our_file(uint64_t fd)
 {
-	return hooks.is_our_file && fd <= INT_MAX && hooks.is_our_file((int)fd);
+	HOOK(is_our_file);
+
+	return hook && fd <= INT_MAX && hook((int)fd);
 }
 
 /* All of [first, last], but for ours. */
