@@ -23,6 +23,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "preload/guard.h"
+
 #define VARIABLE "LD_PRELOAD="
 
 static struct {
@@ -135,38 +137,55 @@ static int execute(const struct call *call, char *const *envp)
 
 /* ---- execve() and its family ------------------------------------------------------- */
 
-static void before_exec(void)
+/* true: after_exec() is needed, if there is an after. */
+static bool before_exec(void)
 {
 	exec_bind();
 	preload_leave();
+	return preload_before_exec();
+}
+
+static int after_exec(bool needed, int r)
+{
+	int saved = errno;
+
+	if (needed)
+		guard_exec_failed();
+	errno = saved;
+	return r;
 }
 
 static int do_execve(const struct call *call, char *const *envp)
 {
-	before_exec();
-	return real.execve(call->file, call->argv, envp);
+	bool needed = before_exec();
+
+	return after_exec(needed, real.execve(call->file, call->argv, envp));
 }
 
 static int do_execveat(const struct call *call, char *const *envp)
 {
-	before_exec();
-	if (!real.execveat) { /* before glibc 2.34 */
-		errno = ENOSYS;
-		return -1;
-	}
-	return real.execveat(call->fd, call->file, call->argv, envp, call->flags);
+	bool needed = before_exec();
+	int r = -1;
+
+	if (real.execveat)
+		r = real.execveat(call->fd, call->file, call->argv, envp, call->flags);
+	else
+		errno = ENOSYS; /* before glibc 2.34 */
+	return after_exec(needed, r);
 }
 
 static int do_fexecve(const struct call *call, char *const *envp)
 {
-	before_exec();
-	return real.fexecve(call->fd, call->argv, envp);
+	bool needed = before_exec();
+
+	return after_exec(needed, real.fexecve(call->fd, call->argv, envp));
 }
 
 static int do_execvpe(const struct call *call, char *const *envp)
 {
-	before_exec();
-	return real.execvpe(call->file, call->argv, envp);
+	bool needed = before_exec();
+
+	return after_exec(needed, real.execvpe(call->file, call->argv, envp));
 }
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])

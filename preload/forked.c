@@ -14,6 +14,7 @@
 #include "lib/os/os.h"
 #include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
+#include "preload/guard.h"
 
 struct ctl_slot self_nowhere;
 
@@ -169,6 +170,7 @@ static void after_fork_child(void)
 	self.bell = 0;
 	expect_after_fork();
 	threads_after_fork();
+	guard_exec_forget();
 	self.device_look_ns = 0;
 	self.slot = NULL;
 	self.pid = os_pid();

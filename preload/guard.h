@@ -240,7 +240,8 @@ void guard_called(struct guard_task *task, struct context *c);
  * Takes over the calling process: all threads that there are, but for those of ours, and
  * all that there will be. -errno: the kernel cannot do it. -EACCES: a thread has a filter
  * on its system calls; -EBUSY: the process has a ring; -ETIMEDOUT: a thread has not
- * answered, but will, and the next attempt finds it armed.
+ * answered, but will, and the next attempt finds it armed. -EAGAIN: one executes another
+ * program, and has to fail in that first.
  */
 int guard_start(const struct guard_hooks *hooks);
 /*
@@ -254,6 +255,13 @@ bool guard_recruit(const siginfo_t *info, struct context *c);
 void guard_answer(struct guard_task *task, enum recruit_state state);
 /* Interrupts a thread that is in a hot call: that begins anew, or says EINTR. */
 void guard_poke(uint32_t tid);
+/*
+ * Around what makes another program of the process: no thread is interrupted meanwhile.
+ * In a child that the process has forked: nobody does so.
+ */
+void guard_exec_begin(void);
+void guard_exec_failed(void);
+void guard_exec_forget(void);
 /* Whether it is that, in the thread that it is for. */
 bool guard_poked(struct guard_task *task, const siginfo_t *info);
 
@@ -310,10 +318,13 @@ uint64_t tasks_calls(void);
 /* clone(), clone3(), fork(), vfork(): what the caller is to be told. */
 long task_clone(struct guard_task *task, struct context *c, long nr, const uint64_t *arg);
 
-/* ---- guard_signal.c -------------------------------------------------------------- */
+/* ---- guard_signal.c, guard_action.c ---------------------------------------------- */
 
-/* Our handlers in place of the program's. */
-void signals_take_over(void);
+/*
+ * Our handlers in place of the program's; once more for what threads which are not
+ * guarded have set since. true: SIGARM was among it, and who was sent one may not know.
+ */
+bool signals_take_over(void);
 /* The same in a process of its own that shares this memory. */
 void signals_reinstall(void);
 /* A call that has to do with signals; false: it is one like all others. */

@@ -108,14 +108,52 @@ static void where_it_waits(struct guard_recruit *recruit)
 	recruit->at = address(field(text, 8));
 }
 
+/*
+ * A signal that is pending when a thread executes another program stays so, and kills
+ * that, which has no handler. So none is sent meanwhile.
+ */
+static struct {
+	uint32_t senders, executors; /* threads */
+} gate __attribute__((section(".data")));
+
+/* Longer, and the sender is what the thread has interrupted. */
+#define SENDING_NS UINT64_C(10000000)
+
+void guard_exec_begin(void)
+{
+	uint64_t until = os_now_ns() + SENDING_NS;
+
+	__atomic_fetch_add(&gate.executors, 1, __ATOMIC_SEQ_CST);
+	/* At the end of a call what has been sent to this thread is delivered. */
+	do
+		os_yield();
+	while (__atomic_load_n(&gate.senders, __ATOMIC_SEQ_CST) && os_now_ns() < until);
+}
+
+void guard_exec_failed(void)
+{
+	__atomic_fetch_sub(&gate.executors, 1, __ATOMIC_SEQ_CST);
+}
+
+void guard_exec_forget(void)
+{
+	gate.executors = gate.senders = 0;
+}
+
+/* -EAGAIN: a thread executes another program. */
 static long send(uint32_t tid, void *value)
 {
 	siginfo_t info = { 0 };
+	long r = -EAGAIN;
 
 	info.si_signo = SIGARM;
 	info.si_code = SI_QUEUE;
 	info.si_value.sival_ptr = value;
-	return sys4(SYS_rt_tgsigqueueinfo, os_pid(), tid, SIGARM, &info);
+	__atomic_fetch_add(&gate.senders, 1, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&gate.executors, __ATOMIC_SEQ_CST))
+		r = sys4(SYS_rt_tgsigqueueinfo, os_pid(), tid, SIGARM, &info);
+	__atomic_fetch_sub(&gate.senders, 1, __ATOMIC_SEQ_CST);
+	return r;
 }
 
 /* Its address is what a poke says; nothing is kept there. */
@@ -123,7 +161,8 @@ static char poke_mark __attribute__((section(".data")));
 
 void guard_poke(uint32_t tid)
 {
-	send(tid, &poke_mark);
+	while (send(tid, &poke_mark) == -EAGAIN)
+		os_yield();
 }
 
 bool guard_poked(struct guard_task *task, const siginfo_t *info)
@@ -171,6 +210,7 @@ static bool is_its(const struct asked *a)
 static int ask(uint32_t tid)
 {
 	struct guard_task *task;
+	long r;
 
 	if (asked.nr == GUARD_TASKS_MAX)
 		return -ENOSPC;
@@ -181,11 +221,12 @@ static int ask(uint32_t tid)
 	task->recruit.tid = tid;
 	task->recruit.state = RECRUIT_ASKED;
 	where_it_waits(&task->recruit);
-	if (send(tid, task) == -ESRCH)
+	r = send(tid, task);
+	if (r) /* or it has ended */
 		task_free(task);
 	else
 		asked.thread[asked.nr++] = (struct asked){ task, tid };
-	return 0;
+	return r == -EAGAIN ? (int)r : 0;
 }
 
 /* RECRUIT_ARMED and the like; or it is gone, RECRUIT_ALREADY; or it has not answered. */
@@ -271,6 +312,17 @@ static int ask_one(void *ctx, uint32_t tid)
 	return guard_has_filter(tid) ? -EACCES : ask(tid);
 }
 
+static void take_over_signals(void)
+{
+	uint32_t i;
+
+	if (!signals_take_over())
+		return;
+	for (i = 0; i < asked.nr; i++)
+		if (is_its(&asked.thread[i]))
+			send(asked.thread[i].tid, asked.thread[i].task);
+}
+
 /* Who is not armed yet may have started others, which are not, either. */
 static int arm_all(void)
 {
@@ -280,12 +332,14 @@ static int arm_all(void)
 	int r, heard;
 
 	os_linux_path_of(&path, 0, "..");
-
+	take_over_signals();
 	do {
 		asking = (struct asking){ .late = asked.nr };
 		r = os_linux_for_each_number(path.text, ask_one, &asking);
+		take_over_signals();
 		heard = hear_all(until_ns);
 	} while (!r && !heard && asking.nr);
+	take_over_signals();
 	return r ? r : heard;
 }
 
@@ -316,9 +370,7 @@ int guard_start(const struct guard_hooks *hooks)
 		return r;
 	tls_init();
 	guard_set_hooks(hooks);
-	os_linux_unblocked = SIGNALS_OURS | SIGNAL_BIT(SIGARM);
 	os_linux_thread_pointer = task_program_tls;
-	signals_take_over();
 	guard_hold_growth(true);
 	r = arm_all();
 	os_linux_path_of(&path, 0, "fd");

@@ -17,135 +17,8 @@
 
 #include "lib/os/os.h"
 #include "lib/os/sys.h"
-#include "preload/guard.h"
+#include "preload/guard_action.h"
 #include "preload/guard_arch.h"
-
-#ifndef SA_RESTORER
-#define SA_RESTORER 0x04000000u
-#endif
-
-#define ALL (~UINT64_C(0))
-#define UNBLOCKABLE (SIGNAL_BIT(SIGKILL) | SIGNAL_BIT(SIGSTOP))
-/* What the kernel lets a mask have. */
-#define MASKABLE (~UNBLOCKABLE)
-/* Flags that are the kernel's to look at, in our handlers too. */
-#define PASSED_ON ((uint64_t)(SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT))
-/* Its highest size of a mask. */
-#define MASK_SIZE sizeof(uint64_t)
-
-static struct guard_signals process __attribute__((section(".data")));
-
-static void on_signal(int sig, siginfo_t *info, void *context);
-static void on_fault(int sig, siginfo_t *info, void *context);
-static void on_dispatch(int sig, siginfo_t *info, void *context);
-
-struct guard_signals *signals_of_process(void)
-{
-	return &process;
-}
-
-static bool taken __attribute__((section(".data"))); /* process has what there was */
-
-static void lock(struct guard_signals *s)
-{
-	while (__atomic_exchange_n(&s->lock, 1, __ATOMIC_ACQUIRE))
-		os_yield();
-}
-
-static void unlock(struct guard_signals *s)
-{
-	__atomic_store_n(&s->lock, 0, __ATOMIC_RELEASE);
-}
-
-void signals_lock(struct guard_signals *s)
-{
-	lock(s);
-}
-
-void signals_unlock(struct guard_signals *s, bool child)
-{
-	if (child)
-		s->pending = 0;
-	unlock(s);
-}
-
-static int kernel_action(int sig, const struct guard_action *new,
-			 struct guard_action *old)
-{
-	return (int)sys4(SYS_rt_sigaction, sig, new, old, MASK_SIZE);
-}
-
-static bool is_default(const struct guard_action *action)
-{
-	return action->handler == (uintptr_t)SIG_DFL;
-}
-
-static bool has_handler(const struct guard_action *action)
-{
-	return !is_default(action) && action->handler != (uintptr_t)SIG_IGN;
-}
-
-/* ---- what the kernel is told ----------------------------------------------------- */
-
-static void set(int sig, void (*handler)(int, siginfo_t *, void *), uint64_t flags)
-{
-	struct guard_action action = {
-		.handler = (uintptr_t)handler,
-		.flags = flags | SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
-		.restorer = guard_restorer(),
-		.mask = ALL & ~SIGNALS_OURS,
-	};
-
-	kernel_action(sig, &action, NULL);
-}
-
-static void set_ours(void)
-{
-	/* A handler of one may need the other, and the same again. */
-	set(SIGSYS, on_dispatch, SA_NODEFER);
-	set(SIGBUS, on_fault, SA_NODEFER);
-	set(SIGSEGV, on_fault, SA_NODEFER);
-}
-
-static void install(int sig, const struct guard_action *action)
-{
-	if (SIGNAL_BIT(sig) & SIGNALS_OURS)
-		return;
-	if (sig == SIGARM) /* the program is not to hear of what it is for */
-		set(sig, on_signal, (action->flags & PASSED_ON) | SA_RESTART);
-	else if (has_handler(action))
-		set(sig, on_signal, action->flags & PASSED_ON);
-	else
-		kernel_action(sig, action, NULL);
-}
-
-void signals_take_over(void)
-{
-	int sig;
-
-	for (sig = 1; sig <= SIGNALS && !taken; sig++) {
-		if (SIGNAL_BIT(sig) & UNBLOCKABLE)
-			continue;
-		kernel_action(sig, NULL, &process.action[sig - 1]);
-		install(sig, &process.action[sig - 1]);
-	}
-	taken = true;
-	set_ours();
-}
-
-void signals_reinstall(void)
-{
-	set_ours();
-}
-
-void signals_clear(struct guard_signals *signals)
-{
-	int sig;
-
-	for (sig = 1; sig <= SIGNALS; sig++)
-		if (has_handler(&signals->action[sig - 1]))
-			signals->action[sig - 1] = (struct guard_action){ 0 };
-}
 
 uint64_t signals_seen(const struct guard_task *task, uint64_t mask)
 {
@@ -163,16 +36,15 @@ uint64_t signals_real(struct guard_task *task, uint64_t mask)
 /* Who returns from our handler faults again, and is killed. */
 static void again_without_us(int sig)
 {
-	kernel_action(sig, &(struct guard_action){ 0 }, NULL);
+	action_default(sig);
 }
 
 /* As it was meant: without us, from where the thread is. */
 static void die_of(int sig)
 {
-	struct guard_action action = { 0 };
 	uint64_t only = SIGNAL_BIT(sig);
 
-	kernel_action(sig, &action, NULL);
+	action_default(sig);
 	sys3(SYS_tgkill, os_pid(), os_tid(), sig);
 	sys4(SYS_rt_sigprocmask, SIG_UNBLOCK, &only, 0, MASK_SIZE);
 }
@@ -186,17 +58,9 @@ static bool is_harmless(int sig)
 static void deliver(struct guard_task *task, struct context *c, int sig,
 		    const siginfo_t *info)
 {
-	struct guard_signals *s = task->signals;
+	struct guard_action action = action_take(task->signals, sig);
 	uint64_t *mask = context_mask(c), before;
-	struct guard_action action;
 
-	lock(s);
-	action = s->action[sig - 1];
-	if (action.flags & (unsigned)SA_RESETHAND && has_handler(&action)) {
-		s->action[sig - 1] = (struct guard_action){ .flags = action.flags };
-		install(sig, &s->action[sig - 1]);
-	}
-	unlock(s);
 	/* It has been changed since the kernel looked. */
 	if (!has_handler(&action)) {
 		if (is_default(&action) && !is_harmless(sig))
@@ -226,21 +90,17 @@ static void deliver_sent(struct guard_task *task, struct context *c, int sig,
 			 const siginfo_t *info)
 {
 	struct guard_signals *s = task->signals;
-	bool ignored;
 
 	if (!(blocked_now(task) & SIGNAL_BIT(sig))) {
-		lock(s);
-		ignored = s->action[sig - 1].handler == (uintptr_t)SIG_IGN;
-		unlock(s);
-		if (!ignored)
+		if (action_of(s, sig).handler != (uintptr_t)SIG_IGN)
 			deliver(task, c, sig, info);
 		return;
 	}
-	lock(s);
+	signals_lock(s);
 	if (!(s->pending & SIGNAL_BIT(sig)))
 		s->info[sig - 1] = *info;
 	s->pending |= SIGNAL_BIT(sig);
-	unlock(s);
+	signals_unlock(s, false);
 }
 
 /* What was pending, and is not blocked any more. */
@@ -252,14 +112,14 @@ static void flush(struct guard_task *task, struct context *c)
 	int sig;
 
 	while (__atomic_load_n(&s->pending, __ATOMIC_RELAXED) & ~blocked_now(task)) {
-		lock(s);
+		signals_lock(s);
 		due = s->pending & ~blocked_now(task);
 		sig = due ? __builtin_ctzll(due) + 1 : 0;
 		if (sig) {
 			s->pending &= ~SIGNAL_BIT(sig);
 			info = s->info[sig - 1];
 		}
-		unlock(s);
+		signals_unlock(s, false);
 		if (sig)
 			deliver_sent(task, c, sig, &info);
 	}
@@ -320,6 +180,17 @@ void signals_end(struct guard_task *task)
 
 /* ---- our handlers ---------------------------------------------------------------- */
 
+static void call(int sig, siginfo_t *info, struct context *c,
+		 const struct guard_action *action)
+{
+	if (has_handler(action))
+		((void (*)(int, siginfo_t *, void *))action->handler)(sig, info, c);
+	else if (info->si_code > 0 && sig != SIGSYS)
+		again_without_us(sig);
+	else if (is_default(action) && !is_harmless(sig))
+		die_of(sig);
+}
+
 /*
  * On a thread that is not armed yet it runs where the kernel has put the frame, which is
  * where the program's handler may run as well; and returns as that would, for the thread
@@ -327,18 +198,18 @@ void signals_end(struct guard_task *task)
  */
 static void call_directly(int sig, siginfo_t *info, struct context *c)
 {
-	struct guard_action action;
+	struct guard_action action = action_of(signals_of_process(), sig);
 
-	lock(&process);
-	action = process.action[sig - 1];
-	unlock(&process);
 	context_set_restorer(c, action.restorer ? action.restorer : guard_restorer());
-	if (has_handler(&action))
-		((void (*)(int, siginfo_t *, void *))action.handler)(sig, info, c);
-	else if (info->si_code > 0 && sig != SIGSYS)
-		again_without_us(sig);
-	else if (is_default(&action) && !is_harmless(sig))
-		die_of(sig);
+	call(sig, info, c, &action);
+}
+
+/* It was told of our handler in the place of another. */
+static void call_for_program(int sig, siginfo_t *info, struct context *c)
+{
+	struct guard_action action = action_before_us(sig);
+
+	call(sig, info, c, &action);
 }
 
 static bool was_sent(const siginfo_t *info)
@@ -350,11 +221,8 @@ static bool was_sent(const siginfo_t *info)
 static void fault_of_program(struct guard_task *task, struct context *c, int sig,
 			     const siginfo_t *info)
 {
-	struct guard_action action;
+	struct guard_action action = action_of(task->signals, sig);
 
-	lock(task->signals);
-	action = task->signals->action[sig - 1];
-	unlock(task->signals);
 	if (has_handler(&action) && !(task->blocked & SIGNAL_BIT(sig)))
 		deliver(task, c, sig, info);
 	else if (sig == SIGSYS)
@@ -460,19 +328,25 @@ NO_TLS static void enter(int sig, siginfo_t *info, struct context *c,
 	tls_leave(task->program_tls);
 }
 
-NO_TLS static void on_signal(int sig, siginfo_t *info, void *context)
+/* Who returns to our restorer was called by the kernel. */
+#define ENTER(came)                                                                      \
+	((uintptr_t)__builtin_return_address(0) == guard_restorer() ?                    \
+		 enter(sig, info, context, came) :                                       \
+		 call_for_program(sig, info, context))
+
+NO_TLS void guard_on_signal(int sig, siginfo_t *info, void *context)
 {
-	enter(sig, info, context, signal_came);
+	ENTER(signal_came);
 }
 
-NO_TLS static void on_fault(int sig, siginfo_t *info, void *context)
+NO_TLS void guard_on_fault(int sig, siginfo_t *info, void *context)
 {
-	enter(sig, info, context, fault_came);
+	ENTER(fault_came);
 }
 
-NO_TLS static void on_dispatch(int sig, siginfo_t *info, void *context)
+NO_TLS void guard_on_dispatch(int sig, siginfo_t *info, void *context)
 {
-	enter(sig, info, context, call_came);
+	ENTER(call_came);
 }
 
 /* ---- calls ----------------------------------------------------------------------- */
@@ -485,30 +359,6 @@ static long get(void *to, uint64_t from, size_t size)
 static long put(uint64_t to, const void *from, size_t size)
 {
 	return to && guard_copy((void *)to, from, size) ? -EFAULT : 0;
-}
-
-static long call_sigaction(struct guard_task *task, const uint64_t *arg)
-{
-	struct guard_signals *s = task->signals;
-	struct guard_action new = { 0 }, old;
-	int sig = (int)arg[0];
-
-	if (arg[3] != MASK_SIZE)
-		return -EINVAL;
-	if (arg[1] && get(&new, arg[1], sizeof(new)))
-		return -EFAULT;
-	if (sig < 1 || sig > SIGNALS || (arg[1] && SIGNAL_BIT(sig) & UNBLOCKABLE))
-		return -EINVAL;
-	/* Nobody on this thread has the lock: signals are blocked where it is taken. */
-	lock(s);
-	old = s->action[sig - 1];
-	if (arg[1]) {
-		new.mask &= MASKABLE;
-		s->action[sig - 1] = new;
-		install(sig, &new);
-	}
-	unlock(s);
-	return put(arg[2], &old, sizeof(old));
 }
 
 static long call_sigprocmask(struct guard_task *task, struct context *c,
@@ -606,7 +456,7 @@ bool signals_call(struct guard_task *task, struct context *c, long nr,
 		call_sigreturn(task, c);
 		return true;
 	case SYS_rt_sigaction:
-		r = call_sigaction(task, arg);
+		r = action_call(task, arg);
 		break;
 	case SYS_rt_sigprocmask:
 		r = call_sigprocmask(task, c, arg);

@@ -23,8 +23,12 @@ __attribute__((visibility("hidden"))) long (*preload_libc_syscall)(long nr, ...)
 
 void guarded_bind(void)
 {
-	/* Who waits for what the keeper has could not answer it. */
-	os_linux_unblocked |= SIGNAL_BIT(SIGARM);
+	/*
+	 * Who waits for what the keeper has could not answer it; and is to come back with
+	 * those of the guard as the program has them.
+	 */
+	os_linux_unblocked = SIGNALS_OURS | SIGNAL_BIT(SIGARM);
+	os_linux_accepted = 0;
 	*(void **)&preload_libc_syscall = dlsym(RTLD_NEXT, "syscall");
 }
 

@@ -49,6 +49,7 @@
 #include "lib/reclaim.h"
 #include "lib/retire.h"
 #include "lib/space.h"
+#include "preload/guard.h"
 
 _Static_assert((int)COUNT_NR == (int)CTL_NR_COUNTERS,
 	       "counters are published as they are");
@@ -430,6 +431,15 @@ void preload_leave(void)
 	if (sp && reader_fills(sp) &&
 	    sys3(SYS_tgkill, os_pid(), CTL_LOAD(&sp->reader.tid), 0) == 0)
 		reader_finish(sp);
+}
+
+bool preload_before_exec(void)
+{
+	/* In a child of vfork() it is not the process whose threads are asked. */
+	if (!self.ctl || !is_inline() || self.pid != os_pid())
+		return false;
+	guard_exec_begin();
+	return true;
 }
 
 bool preload_has_filter(uint32_t tid)

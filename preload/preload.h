@@ -39,6 +39,8 @@ const char *preload_path(void);
 bool preload_has_company(void);
 /* Before this process ends or becomes another: what our reader has begun, it finishes. */
 void preload_leave(void);
+/* It is about to execute another program; true: guard_exec_failed() if it does not. */
+bool preload_before_exec(void);
 /* For the user to see, once. */
 void preload_say(const char *message);
 /* Whole pages that stay mapped as they are for as long as the process lives. */

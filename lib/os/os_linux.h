@@ -34,8 +34,13 @@ bool os_linux_files_left(unsigned nr);
 /* Where handlers have a thread pointer of their own: the program's. NULL: nowhere. */
 extern uintptr_t (*os_linux_thread_pointer)(uintptr_t current);
 
-/* Signals that os_block_signals() leaves alone; SIGBUS, if nobody has set it. */
+/* Signals that os_block_signals() leaves as they are; SIGBUS, if nobody has set it. */
 extern uint64_t os_linux_unblocked;
+/*
+ * Those which it unblocks: a fault that is delivered inline while SIGBUS is blocked ends
+ * the process. Nobody's, where what the program blocks is not what the kernel is told.
+ */
+extern uint64_t os_linux_accepted;
 
 /* Forgets what os_attach() opened, without closing it. */
 void os_detach(void);

@@ -76,24 +76,34 @@ static void block(uint64_t mask, uint64_t *old)
 	sys4(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof(mask));
 }
 
-uint64_t os_linux_unblocked = UINT64_C(1) << (SIGBUS - 1);
+#define BUS (UINT64_C(1) << (SIGBUS - 1))
 
-/* A fault that is delivered inline while SIGBUS is blocked ends the process. */
+uint64_t os_linux_unblocked = BUS;
+uint64_t os_linux_accepted = BUS;
+
+static void change(int how, uint64_t mask, uint64_t *old)
+{
+	sys4(SYS_rt_sigprocmask, how, &mask, old, sizeof(mask));
+}
+
+/* Only what was changed is changed back: the rest may be somebody else's by then. */
 void os_block_signals(uint64_t *old)
 {
-	block(~os_linux_unblocked, old);
+	change(SIG_BLOCK, ~os_linux_unblocked, old);
+	if (*old & os_linux_accepted)
+		change(SIG_UNBLOCK, os_linux_accepted, NULL);
 }
 
 void os_restore_signals(const uint64_t *old)
 {
-	sys4(SYS_rt_sigprocmask, SIG_SETMASK, old, 0, sizeof(*old));
+	if (*old & os_linux_accepted)
+		change(SIG_BLOCK, *old & os_linux_accepted, NULL);
+	change(SIG_UNBLOCK, ~*old & ~os_linux_unblocked, NULL);
 }
 
 void os_accept_faults(void)
 {
-	uint64_t others = ~(UINT64_C(1) << (SIGBUS - 1));
-
-	os_restore_signals(&others);
+	block(~BUS, NULL);
 }
 
 /* ---- hidden ----------------------------------------------------------------------- */
@@ -209,7 +219,7 @@ static int start_hidden(struct os_thread *thread, const struct launch *launch)
 	thread->impl_size = STACK_SIZE;
 	block(~UINT64_C(0), &old);
 	tid = hidden_clone(flags, top, &thread->tid, tls, top);
-	os_restore_signals(&old);
+	block(old, NULL);
 	if (tid < 0)
 		os_thread_forget(thread);
 	return tid < 0 ? (int)tid : 0;

@@ -64,6 +64,26 @@ MUTANTS = [
 """, """
 		continue;
 """),
+    Mutant("handlers_from_before", "preload/guard_action.c",
+           "what a thread has set before it is guarded is not looked for", """
+	if (is_ours(&old))
+		return false;
+""", """
+	if (taken || is_ours(&old))
+		return false;
+"""),
+    Mutant("who_executes_is_interrupted", "preload/guard_arm.c",
+           "a thread that executes another program is sent a signal", """
+	if (!__atomic_load_n(&gate.executors, __ATOMIC_SEQ_CST))
+""", """
+	__atomic_load_n(&gate.executors, __ATOMIC_SEQ_CST);
+"""),
+    Mutant("what_we_block_stays_blocked", "preload/guarded.c",
+           "a thread that is armed while we block signals has them blocked", """
+	os_linux_unblocked = SIGNALS_OURS | SIGNAL_BIT(SIGARM);
+""", """
+	os_linux_unblocked = SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGARM);
+"""),
     Mutant("who_waits_is_interrupted", "preload/guard_arm.c",
            "a call that waits when a thread is armed says EINTR", """
 		context_again(c, recruit->nr);

@@ -144,6 +144,17 @@ TEST(by_thread_a_filter_is_no_matter, .timeout_s = 120)
 	run_filtered("--faults=thread", "child", "");
 }
 
+/* ---- while a process is taken over ------------------------------------------------- */
+
+TEST(signals_and_programs_change_while_a_process_is_taken_over, .timeout_s = 120)
+{
+	cli_run(&cli, NULL, "/usr/bin/env", "UHMM_EVICT=5", cli_uhmm(), "run", "--memory",
+		"1G", "--faults=inline", beside_tests("cli_actions"), "12", "200", NULL);
+	CHECK_STR(cli.err_text, "");
+	CHECK_STR(cli.out_text, "right\n");
+	CHECK_EQ(cli_exit_status(&cli), 0);
+}
+
 /* What other tests rely on: where all fits all is taken, and comes back. */
 static void run_evicted(const char *faults)
 {
@@ -152,12 +163,12 @@ static void run_evicted(const char *faults)
 
 	CHECK(asprintf(&option, "--stats=json:%s/summary", cli_scratch()) > 0);
 	cli_run(&cli, NULL, "/usr/bin/env", "UHMM_EVICT=5", cli_uhmm(), "run", "--memory",
-		"1G", faults, option, beside_tests("cli_hungry"), "8", NULL);
+		"1G", faults, option, beside_tests("cli_hungry"), "24", NULL);
 	CHECK_STR(cli.err_text, "");
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	json = cli_json(strchr(option, ':') + 1);
-	CHECK(cli_number(json, "isolated") > 10000);
-	CHECK(cli_number(json, "stored") > 1000);
+	CHECK(cli_number(json, "isolated") > 50000);
+	CHECK(cli_number(json, "stored") > 10000);
 	cJSON_Delete(json);
 	free(option);
 	cli_scratch_remove();
