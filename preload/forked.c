@@ -137,6 +137,7 @@ static bool take_over(void)
 	CTL_STORE(&self.slot->managed, 1);
 	/* The keeper was the space's worker: the space has forgotten it. */
 	self.keeper = (struct os_thread){ 0 };
+	os_thread_forget(&self.sampler);
 	r = fork_child(self.space);
 	if (r == 0)
 		return true;
@@ -184,6 +185,7 @@ static void after_fork_child(void)
 	if (!self.space || !take_over()) {
 		if (self.kept)
 			os_thread_forget(&self.keeper);
+		os_thread_forget(&self.sampler);
 		if (!self.far && !self.filtered)
 			self_begin();
 	}

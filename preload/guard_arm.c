@@ -35,6 +35,17 @@
  * than it can be taken afterwards. No longer, for another may be waiting for it.
  */
 #define HELD_NS UINT64_C(50000000)
+/*
+ * And so long when all have, for what is set up then: nobody shall open a file or close
+ * one meanwhile. It takes a millisecond, if there is a processor for it.
+ */
+#define HELD_ALL_NS UINT64_C(1000000000)
+
+enum held {
+	HELD_NOT,
+	HELD_FOR_OTHERS,
+	HELD_ALL,
+};
 
 bool guard_recruit(const siginfo_t *info, struct context *c)
 {
@@ -124,10 +135,10 @@ void guard_exec_begin(void)
 	uint64_t until = os_now_ns() + SENDING_NS;
 
 	__atomic_fetch_add(&gate.executors, 1, __ATOMIC_SEQ_CST);
-	/* At the end of a call what has been sent to this thread is delivered. */
-	do
+	while (__atomic_load_n(&gate.senders, __ATOMIC_SEQ_CST) && os_now_ns() < until)
 		os_yield();
-	while (__atomic_load_n(&gate.senders, __ATOMIC_SEQ_CST) && os_now_ns() < until);
+	/* At the end of a call what has been sent to this thread is delivered. */
+	os_tid();
 }
 
 void guard_exec_failed(void)
@@ -189,7 +200,7 @@ static struct {
 		uint32_t tid;
 	} * thread;
 	uint32_t nr;
-	uint32_t held; /* futex: 1, who has answered waits */
+	uint32_t held; /* futex, enum held: whether who has answered waits */
 } asked __attribute__((section(".data")));
 
 static int asked_init(void)
@@ -276,19 +287,26 @@ static int hear_all(uint64_t until_ns)
 	return r;
 }
 
-void guard_hold_growth(bool held)
+static void hold(enum held held)
 {
 	__atomic_store_n(&asked.held, held, __ATOMIC_RELEASE);
 	if (!held)
 		os_wake(&asked.held, INT_MAX);
 }
 
+void guard_go_on(void)
+{
+	hold(HELD_NOT);
+}
+
 void guard_wait_for_all(void)
 {
-	uint64_t until = os_now_ns() + HELD_NS;
+	uint64_t begun = os_now_ns();
+	uint32_t held;
 
-	while (__atomic_load_n(&asked.held, __ATOMIC_ACQUIRE) && os_now_ns() < until)
-		os_wait(&asked.held, 1, ARM_WAIT_NS);
+	while ((held = __atomic_load_n(&asked.held, __ATOMIC_ACQUIRE)) != HELD_NOT &&
+	       os_now_ns() - begun < (held == HELD_ALL ? HELD_ALL_NS : HELD_NS))
+		os_wait(&asked.held, held, ARM_WAIT_NS);
 }
 
 /* ---- the process ------------------------------------------------------------------- */
@@ -343,8 +361,7 @@ static int arm_all(void)
 	return r ? r : heard;
 }
 
-/* The kernel uses what was given to a ring when nobody knows. */
-static int refuse_ring(void *ctx, uint32_t fd)
+static int is_ring(void *ctx, uint32_t fd)
 {
 	static const char ring[] = "anon_inode:[io_uring]";
 	char link[sizeof(ring)];
@@ -355,13 +372,19 @@ static int refuse_ring(void *ctx, uint32_t fd)
 	os_linux_path_of(&path, 0, "fd/");
 	os_linux_path_add_number(&path, fd);
 	len = sys4(SYS_readlinkat, AT_FDCWD, path.text, link, sizeof(link));
-	return len == sizeof(ring) - 1 && !memcmp(link, ring, sizeof(ring) - 1) ? -EBUSY :
-										  0;
+	return len == sizeof(ring) - 1 && !memcmp(link, ring, sizeof(ring) - 1);
+}
+
+bool guard_sees_ring(void)
+{
+	struct os_path path;
+
+	os_linux_path_of(&path, 0, "fd");
+	return os_linux_for_each_number(path.text, is_ring, NULL) != 0;
 }
 
 int guard_start(const struct guard_hooks *hooks)
 {
-	struct os_path path;
 	int r = tasks_init();
 
 	if (!r)
@@ -371,8 +394,9 @@ int guard_start(const struct guard_hooks *hooks)
 	tls_init();
 	guard_set_hooks(hooks);
 	os_linux_thread_pointer = task_program_tls;
-	guard_hold_growth(true);
+	hold(HELD_FOR_OTHERS);
 	r = arm_all();
-	os_linux_path_of(&path, 0, "fd");
-	return r ? r : os_linux_for_each_number(path.text, refuse_ring, NULL);
+	if (!r)
+		hold(HELD_ALL);
+	return r;
 }

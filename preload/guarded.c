@@ -29,6 +29,7 @@ void guarded_bind(void)
 	 */
 	os_linux_unblocked = SIGNALS_OURS | SIGNAL_BIT(SIGARM);
 	os_linux_accepted = 0;
+	os_linux_part_files();
 	*(void **)&preload_libc_syscall = dlsym(RTLD_NEXT, "syscall");
 }
 
@@ -78,10 +79,13 @@ static int start_again(void)
 /* A filter is about to be installed, which may forbid what faults are resolved by. */
 static int leave(bool all)
 {
+	uint64_t files = os_linux_files_of_program();
 	int r = preload_give_up();
 
 	if (r)
 		return r;
+	/* Who waits for an event to be read goes on with that. */
+	os_linux_drop_files(files);
 	preload_guarded = false;
 	if (all)
 		preload_rest();
@@ -90,7 +94,7 @@ static int leave(bool all)
 
 void guarded_go_on(void)
 {
-	guard_hold_growth(false);
+	guard_go_on();
 }
 
 int guarded_start(void)

@@ -110,11 +110,13 @@ static void publish_device(void)
 
 static int64_t share(void *ctx, struct uhmm_space *space, int64_t rss)
 {
+	/* Who lives as long as the process does: not the sampler. */
+	uint32_t keeper = CTL_LOAD(&self.keeper.tid);
 	int64_t total;
 
 	(void)ctx;
 	if (!CTL_LOAD(&self.slot->writer))
-		CTL_STORE(&self.slot->writer, os_tid());
+		CTL_STORE(&self.slot->writer, keeper ? keeper : os_tid());
 	CTL_STORE(&self.slot->usage_pages, usage_pages(&self.usage, rss, self.ctl));
 	total = ctl_usage_pages(self.ctl);
 	ctl_note_usage(self.ctl, total);
@@ -169,8 +171,39 @@ static bool is_inline(void)
 	return self.ctl->faults == CTL_FAULTS_INLINE;
 }
 
-/* What keeps it from being created is told once, and the program goes on; or *later. */
-static struct uhmm_space *create_space(bool *later)
+/* Whether it may be migrated at all; or *later. Why it may not is told once. */
+static bool may_begin(bool *later)
+{
+	static const char has_filter[] =
+		"a process has a filter on its system calls (seccomp), and runs "
+		"without a limit";
+	int r = 0;
+
+	if (self.looks_for_leaks) {
+		say(NULL, "a process has LeakSanitizer, which stops all threads: it runs "
+			  "without a limit (see ASAN_OPTIONS=detect_leaks=0)");
+		return false;
+	}
+	/* It might be killed for what it would have to do. */
+	if (preload_has_filter(0)) {
+		say(NULL, has_filter);
+		return false;
+	}
+	loaded_touch();
+	if (is_inline())
+		r = guarded_start();
+	*later = r == -EAGAIN;
+	if (r && !*later)
+		say(NULL,
+		    r == -EACCES ?
+			    has_filter :
+			    "the system calls of a process cannot be guarded, and it "
+			    "runs without a limit (see uhmm doctor)");
+	return !r;
+}
+
+/* What keeps it from being created is told once, and the program goes on. */
+static struct uhmm_space *create_space(void)
 {
 	struct space_config config = {
 		.delivery = is_inline() ? UHMM_DELIVERY_INLINE : UHMM_DELIVERY_THREAD,
@@ -191,36 +224,8 @@ static struct uhmm_space *create_space(bool *later)
 			   .hold_threads = guarded_hold,
 			   .release_threads = threads_release },
 	};
-	static const char has_filter[] =
-		"a process has a filter on its system calls (seccomp), and runs "
-		"without a limit";
 	struct uhmm_space *sp;
-	int r = 0;
 
-	if (self.looks_for_leaks) {
-		say(NULL, "a process has LeakSanitizer, which stops all threads: it runs "
-			  "without a limit (see ASAN_OPTIONS=detect_leaks=0)");
-		return NULL;
-	}
-	/* It might be killed for what it would have to do. */
-	if (preload_has_filter(0)) {
-		say(NULL, has_filter);
-		return NULL;
-	}
-	loaded_touch();
-	if (is_inline())
-		r = guarded_start();
-	*later = r == -EAGAIN;
-	if (r && !*later)
-		say(NULL,
-		    r == -EACCES ?
-			    has_filter :
-		    r == -EBUSY ?
-			    "a process uses io_uring, and runs without a limit" :
-			    "the system calls of a process cannot be guarded, and it "
-			    "runs without a limit (see uhmm doctor)");
-	if (r)
-		return NULL;
 	if (open_device()) {
 		say(NULL, "a process could not open the device and runs without a limit");
 		return NULL;
@@ -246,21 +251,39 @@ static bool space_is_due(int64_t total, int64_t mine, const struct watermarks *w
 	return self.ctl->evict_ms || (mine > wm->floor && total > wm->fence);
 }
 
-/* Creates the space if it is due. false: the keeper shall end. */
+static void note_space(bool later)
+{
+	self.guarded = preload_guarded;
+	self.hopeless = !self.space && !later;
+	CTL_STORE(&self.slot->managed, self.space ? 1 : later ? 0 : 2);
+}
+
+/* Under lock. true: it is the keeper's from now on. */
+static bool begin(void)
+{
+	bool later = false, may = may_begin(&later);
+
+	if (may && is_inline()) {
+		self.armed = true;
+		return true;
+	}
+	if (may)
+		self.space = create_space();
+	note_space(later);
+	if (is_inline())
+		guarded_go_on();
+	return false;
+}
+
+/* Creates the space if it is due. false: the thread shall end. */
 static bool keep(bool due)
 {
-	bool rest, later = false;
+	bool rest;
 
 	uhmm_lock(&self.lock);
 	rest = self.rest;
-	if (due && !rest && !self.hopeless) {
-		self.space = create_space(&later);
-		self.guarded = preload_guarded;
-		if (is_inline())
-			guarded_go_on();
-		self.hopeless = !self.space && !later;
-		CTL_STORE(&self.slot->managed, self.space ? 1 : later ? 0 : 2);
-	}
+	if (due && !rest && !self.hopeless && !self.space && begin())
+		return false;
 	uhmm_unlock(&self.lock);
 	return !rest;
 }
@@ -290,13 +313,62 @@ static void keeper_loop(void)
 	}
 }
 
+/*
+ * Faults are to be inline: before there is a space another thread looks, one that has
+ * nothing of the program's table of descriptors. The keeper has, and opens in it what the
+ * program's threads will use, while all of them wait.
+ */
+static void sampler_main(void *arg)
+{
+	(void)arg;
+	os_linux_stay_apart(true);
+	if (os_private_files() || os_attach())
+		self.hopeless = true;
+	keeper_loop();
+	os_close_attached();
+	os_linux_stay_apart(false);
+}
+
+static bool sample_first(void)
+{
+	uint32_t tid;
+
+	if (os_linux_thread_start(&self.sampler, sampler_main, NULL, "uhmm-sampler"))
+		return false;
+	tid = CTL_LOAD(&self.sampler.tid);
+	os_thread_join(&self.sampler);
+	/* It has left its memory, but maybe not yet the process. */
+	while (tid && sys3(SYS_tgkill, os_pid(), tid, 0) == 0)
+		os_yield();
+	return true;
+}
+
+/* With the sampler's lock, while the program waits. */
+static void create_inline(void)
+{
+	self.armed = false;
+	if (guard_sees_ring())
+		say(NULL, "a process uses io_uring, and runs without a limit");
+	else if (os_attach() == 0)
+		self.space = create_space();
+	os_linux_leave_files();
+	note_space(false);
+	guarded_go_on();
+	uhmm_unlock(&self.lock);
+}
+
 static void keeper_main(void *arg)
 {
 	/* Most processes of a build or a shell script are gone by then. */
 	if (!arg)
 		os_wait(&self.bell, 0, START_NS);
-	if ((!is_inline() && os_private_files()) || os_attach())
+	if (is_inline() && sample_first()) {
+		if (!self.armed)
+			return;
+		create_inline();
+	} else if (os_private_files() || os_attach()) {
 		self.hopeless = true;
+	}
 	keeper_loop();
 }
 
@@ -310,8 +382,8 @@ static void start_keeper(bool at_once)
 	os_hide_threads();
 	CTL_STORE(&self.slot->door, 0);
 	CTL_STORE(&self.door.magic, 0);
-	if (os_thread_start(&self.keeper, keeper_main, at_once ? &self : NULL,
-			    "uhmm-keeper")) {
+	if (os_linux_thread_start(&self.keeper, keeper_main, at_once ? &self : NULL,
+				  "uhmm-keeper")) {
 		say(NULL, "a process could not start a thread and runs without a limit");
 		CTL_STORE(&self.slot->managed, 2);
 	}
@@ -337,7 +409,7 @@ bool preload_is_ours(uint32_t tid)
 {
 	struct uhmm_space *sp = preload_space();
 
-	return tid == CTL_LOAD(&self.keeper.tid) ||
+	return tid == CTL_LOAD(&self.keeper.tid) || tid == CTL_LOAD(&self.sampler.tid) ||
 	       (sp &&
 		(tid == CTL_LOAD(&sp->worker.tid) || tid == CTL_LOAD(&sp->reader.tid) ||
 		 tid == CTL_LOAD(&sp->placement.warden.tid)));
@@ -348,7 +420,7 @@ unsigned preload_threads(void)
 	struct uhmm_space *sp = __atomic_load_n(&self.space, __ATOMIC_ACQUIRE);
 
 	if (!sp)
-		return !!CTL_LOAD(&self.keeper.tid);
+		return !!CTL_LOAD(&self.keeper.tid) + !!CTL_LOAD(&self.sampler.tid);
 	return !!CTL_LOAD(&sp->worker.tid) + !!CTL_LOAD(&sp->reader.tid) +
 	       !!CTL_LOAD(&sp->placement.warden.tid);
 }

@@ -30,6 +30,8 @@ struct self {
 	bool filtered;     /* there is a filter, which children have as well */
 	uint32_t pid;      /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
+	struct os_thread sampler; /* before there is a space, if faults are inline */
+	bool armed;    /* what it has come to: the lock is the keeper's then */
 	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept;     /* there is a keeper; under lock */
 	bool rest;     /* it shall end, or has; under lock */

@@ -28,8 +28,30 @@ void os_linux_hide_files(void);
 /* Takes fd, or an error, and returns where it is then. */
 int os_linux_own(int fd);
 bool os_linux_is_own(int fd);
-/* Could so many be opened? */
+/* Could so many be opened? Asked without opening one that the program might have. */
 bool os_linux_files_left(unsigned nr);
+/*
+ * From now on threads that are started here have file tables of their own, in which is
+ * only what is ours: a file that one of them opens is not, for a moment, where the
+ * program may be about to open one, or to close it. When os_thread_start() returns it is
+ * so.
+ */
+void os_linux_part_files(void);
+bool os_linux_files_are_parted(void);
+/* The same for the calling thread, one of ours. What it has opened before stays. */
+void os_linux_leave_files(void);
+/* One thread has none of those, and what it opens is nobody else's. */
+void os_linux_stay_apart(bool apart);
+/*
+ * What is closed by a thread of ours is still open in the program's table. Those there
+ * now; and closes them, by a thread of the program's.
+ */
+uint64_t os_linux_files_of_program(void);
+void os_linux_drop_files(uint64_t files_of_program);
+struct os_thread;
+/* os_thread_start() of one that has the caller's files. */
+int os_linux_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
+			  const char *name);
 
 /* Where handlers have a thread pointer of their own: the program's. NULL: nowhere. */
 extern uintptr_t (*os_linux_thread_pointer)(uintptr_t current);
@@ -44,6 +66,7 @@ extern uint64_t os_linux_accepted;
 
 /* Forgets what os_attach() opened, without closing it. */
 void os_detach(void);
+void os_close_attached(void);
 
 /* This process's, which costs no system call once it has attached. */
 uint32_t os_linux_pid(void);

@@ -42,8 +42,7 @@ static struct {
 
 int os_linux_open_self(const char *path, int flags)
 {
-	return os_linux_own(
-		(int)sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0));
+	return (int)sys4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | flags, 0);
 }
 
 /* 0, or -errno, which *fd is then. */
@@ -52,7 +51,7 @@ static int reopen(int *fd, const char *path, int flags)
 	/* Kept only by the process that opened it; a child's copy names the parent's. */
 	if (*fd >= 0)
 		os_close(*fd);
-	*fd = os_linux_open_self(path, flags);
+	*fd = os_linux_own(os_linux_open_self(path, flags));
 	return *fd < 0 ? *fd : 0;
 }
 
@@ -94,6 +93,17 @@ void os_detach(void)
 		__atomic_store_n(proc.here, 0, __ATOMIC_RELEASE);
 	proc.maps = proc.pagemap = proc.statm = proc.task = proc.smaps = -1;
 	__atomic_store_n(&proc.pid, 0, __ATOMIC_RELEASE);
+}
+
+void os_close_attached(void)
+{
+	const int fd[] = { proc.maps, proc.pagemap, proc.statm, proc.task, proc.smaps };
+	unsigned i;
+
+	os_detach();
+	for (i = 0; i < sizeof(fd) / sizeof(*fd); i++)
+		if (fd[i] >= 0)
+			os_close(fd[i]);
 }
 
 int os_attach(void)
@@ -449,10 +459,11 @@ size_t os_linux_filled(uintptr_t start, size_t len)
  * statm: size resident shared ..., in pages; anonymous is resident less shared. All 0
  * where the thread that opened it has ended.
  */
-static int read_statm(int64_t field[3])
+static int read_statm(int64_t field[3], bool by_path)
 {
 	char buf[128];
-	long n = sys4(SYS_pread64, proc.statm, buf, sizeof(buf) - 1, 0);
+	long n = by_path ? os_linux_read_text(STATM, buf, sizeof(buf)) :
+			   sys4(SYS_pread64, proc.statm, buf, sizeof(buf) - 1, 0);
 	int i = 0;
 	char *s;
 
@@ -471,11 +482,15 @@ static int read_statm(int64_t field[3])
 int64_t os_rss_anon_pages(int64_t *mapped_pages)
 {
 	int64_t field[3] = { 0 };
-	int r = read_statm(field);
+	int r = read_statm(field, false);
 
 	if (r || !field[0]) {
-		reopen(&proc.statm, STATM, 0);
-		r = read_statm(field);
+		/* One that is opened here is not in the tables of other threads. */
+		bool parted = os_linux_files_are_parted();
+
+		if (!parted)
+			reopen(&proc.statm, STATM, 0);
+		r = read_statm(field, parted);
 	}
 	if (r)
 		return r;

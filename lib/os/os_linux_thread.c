@@ -64,6 +64,8 @@ struct launch {
 	void (*fn)(void *arg);
 	void *arg;
 	char name[16];
+	bool parts;       /* with its files */
+	uint32_t *parted; /* futex, the starter's */
 };
 
 static void name_thread(const char *name)
@@ -128,6 +130,11 @@ static void __attribute__((used)) hidden_main(struct launch *launch)
 	name_thread(launch->name);
 	hurry_scheduler();
 	sys1(SYS_chdir, "/"); /* what the program works in can be unmounted */
+	if (launch->parts) {
+		os_linux_leave_files();
+		__atomic_store_n(launch->parted, 1, __ATOMIC_RELEASE);
+		os_wake(launch->parted, 1);
+	}
 	os_linux_thread_begins();
 	launch->fn(launch->arg);
 	os_linux_thread_ends();
@@ -288,10 +295,25 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 	return -r;
 }
 
-int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
-		    const char *name)
+static bool parts_files __attribute__((section(".data")));
+
+void os_linux_part_files(void)
 {
-	struct launch launch = { .fn = fn, .arg = arg };
+	parts_files = true;
+}
+
+bool os_linux_files_are_parted(void)
+{
+	return parts_files;
+}
+
+static int start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
+		 const char *name, bool parts)
+{
+	uint32_t parted = 0;
+	struct launch launch = {
+		.fn = fn, .arg = arg, .parts = parts, .parted = &parted
+	};
 	int i, r;
 
 	for (i = 0; name[i] && i < 15; i++)
@@ -300,7 +322,21 @@ int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
 	r = hidden ? start_hidden(thread, &launch) : start_ordinary(thread, &launch);
 	if (r)
 		os_linux_thread_starts(false);
+	while (!r && parts && !__atomic_load_n(&parted, __ATOMIC_ACQUIRE))
+		os_wait(&parted, 0, -1);
 	return r;
+}
+
+int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
+		    const char *name)
+{
+	return start(thread, fn, arg, name, hidden && parts_files);
+}
+
+int os_linux_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
+			  const char *name)
+{
+	return start(thread, fn, arg, name, false);
 }
 
 void os_thread_join(struct os_thread *thread)

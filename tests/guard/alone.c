@@ -20,5 +20,5 @@ static void __attribute__((constructor)) start(void)
 
 	if (guard_start(&none))
 		abort();
-	guard_hold_growth(false);
+	guard_go_on();
 }

@@ -84,6 +84,16 @@ MUTANTS = [
 """, """
 	os_linux_unblocked = SIGNAL_BIT(SIGBUS) | SIGNAL_BIT(SIGARM);
 """),
+    Mutant("we_open_files_too", "preload/preload.c",
+           "who looks at a process opens files in the program's table", """
+	if (os_private_files() || os_attach())
+		self.hopeless = true;
+	keeper_loop();
+""", """
+	if (os_attach())
+		self.hopeless = true;
+	keeper_loop();
+"""),
     Mutant("who_waits_is_interrupted", "preload/guard_arm.c",
            "a call that waits when a thread is armed says EINTR", """
 		context_again(c, recruit->nr);

@@ -173,6 +173,21 @@ static bool mask_is(const sigset_t *expected, const char *when)
 	return true;
 }
 
+/* The lowest number that is free, always: nobody else opens anything here. */
+static bool files_are_ours(void)
+{
+	static int lowest = -1;
+	int fd = dup(1), again = dup(1);
+
+	if (lowest < 0)
+		lowest = fd;
+	if (fd != lowest || again <= fd || dup2(1, fd) != fd)
+		return wrong("a descriptor is not the lowest", 0);
+	close(fd);
+	close(again);
+	return true;
+}
+
 static bool once(bool blocked)
 {
 	unsigned char *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
@@ -196,10 +211,11 @@ static bool once(bool blocked)
 		state[i].set = action(0);
 		sigaction(sigs[i], &state[i].set, NULL);
 	}
-	for (round = 1; ms_now() < end; round++)
+	for (round = 1; ms_now() < end; round++) {
 		for (i = 0; i < SIGNALS; i++)
-			if (!change(i, round))
+			if (!change(i, round) || !files_are_ours())
 				return false;
+	}
 	if (ran[0] || ran[1])
 		return wrong("ran, and nobody had sent it", 0);
 	for (at = 0; at < SIZE; at++)
@@ -241,12 +257,14 @@ static bool in_child(char *self, int nr)
 #define EXEC_MS 4
 
 /* When a process is taken over: a few milliseconds after it began. */
-static void spin(int nr)
+static bool spin(int nr)
 {
 	double end = ms_now() + EXEC_MS * (nr * 37 % 100) / 100.0;
+	bool right = true;
 
-	while (ms_now() < end)
-		;
+	while (right && ms_now() < end)
+		right = files_are_ours();
+	return right;
 }
 
 static bool next_in_chain(char *self, int left)
@@ -262,13 +280,15 @@ static bool next_in_chain(char *self, int left)
 		return false;
 	if (!left)
 		return true;
-	spin(left);
+	if (!spin(left))
+		return false;
 	pid = fork();
 	if (!pid)
 		_exit(!mask_is(&none, "is blocked in a child"));
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
 		return wrong("fork", 0);
-	spin(left / 3);
+	if (!spin(left / 3))
+		return false;
 	snprintf(number, sizeof(number), "%d", left - 1);
 	execv("/nothing/is/here", argv);
 	execv(self, argv);
