@@ -49,6 +49,7 @@ static const char *const counter_name[] = {
 	[CTL_ISOLATED_DIRECT] = "isolated_direct",
 	[CTL_READER_LOWERED] = "reader_lowered",
 	[CTL_READER_HELD_UP] = "reader_held_up",
+	[CTL_CALL_UNKNOWN] = "call_unknown",
 };
 _Static_assert(sizeof(counter_name) / sizeof(counter_name[0]) == CTL_NR_COUNTERS,
 	       "every counter has a key");
@@ -163,6 +164,12 @@ void summary_print(const struct summary *s)
 			n[CTL_PREFETCH], n[CTL_PREFETCH_VAIN]);
 	if (n[CTL_LOAD_FAILED])
 		fprintf(stderr, "; %" PRIu64 " LOST", n[CTL_LOAD_FAILED]);
+	if (n[CTL_CALL_UNKNOWN])
+		fprintf(stderr,
+			"\n  calls        %" PRIu64
+			" that are not known, and were guarded by "
+			"guesses",
+			n[CTL_CALL_UNKNOWN]);
 	fprintf(stderr, "\n  device       %s", s->ctl->device);
 	if (s->device_stored)
 		fprintf(stderr, ": %s in %s (%.2f to 1), overhead %.1f%%",

@@ -75,6 +75,7 @@ enum ctl_counter {
 	CTL_ISOLATED_DIRECT,
 	CTL_READER_LOWERED, /* times the reader went to the thread that faults */
 	CTL_READER_HELD_UP, /* and was late for others there */
+	CTL_CALL_UNKNOWN,   /* system calls that the guard knows nothing of */
 	CTL_NR_COUNTERS,
 };
 

@@ -70,6 +70,14 @@ bool guard_fork_refused(void)
 	return hook && hook();
 }
 
+void guard_unknown(void)
+{
+	HOOK(unknown);
+
+	if (hook)
+		hook();
+}
+
 bool guard_has_filter(uint32_t tid)
 {
 	HOOK(has_filter);
@@ -352,6 +360,8 @@ void guard_call(struct guard_task *task, struct context *c)
 	if (signals_call(task, c, nr, arg) || files_call(c, nr, arg) ||
 	    (!idle && transfer_call(task, c, nr, arg)))
 		return;
+	if (!idle && !call_is_known(nr, arg))
+		guard_unknown();
 	if (!idle && call_class(nr) == CALL_THREAD)
 		keep_call(task, nr, arg);
 	if (!idle)

@@ -203,6 +203,8 @@ struct guard_hooks {
 	void (*fork_end)(long pid);
 	/* In between: no child can be had. */
 	bool (*fork_refused)(void);
+	/* A call is made of which it is not known what it touches. */
+	void (*unknown)(void);
 	/* That thread might be killed for the calls that arm it. */
 	bool (*has_filter)(uint32_t tid);
 	/*
@@ -219,6 +221,7 @@ void guard_wait(uintptr_t addr, size_t len);
 bool guard_fork_begin(uint64_t flags);
 void guard_fork_end(long pid);
 bool guard_fork_refused(void);
+void guard_unknown(void);
 bool guard_has_filter(uint32_t tid);
 /* Nothing will be taken again: threads that are made are not armed. */
 bool guard_is_idle(void);

@@ -432,6 +432,36 @@ static long call_sigpending(struct guard_task *task, const uint64_t *arg)
 	return put(arg[0], &pending, arg[1]);
 }
 
+/*
+ * One of ours that has been kept is taken from there. The kernel has none: it finds one
+ * that is sent while it waits, for that is in the set; and before, it has this thread's
+ * handler run, and the call begins anew.
+ */
+static bool call_sigtimedwait(struct guard_task *task, struct context *c,
+			      const uint64_t *arg)
+{
+	struct guard_signals *s = task->signals;
+	siginfo_t info = { 0 };
+	uint64_t set, due;
+	int sig;
+
+	if (!__atomic_load_n(&s->pending, __ATOMIC_RELAXED) || arg[3] != MASK_SIZE ||
+	    get(&set, arg[0], sizeof(set)))
+		return false;
+	signals_lock(s);
+	due = s->pending & set;
+	sig = due ? __builtin_ctzll(due) + 1 : 0;
+	if (sig) {
+		s->pending &= ~SIGNAL_BIT(sig);
+		info = s->info[sig - 1];
+	}
+	signals_unlock(s, false);
+	if (sig)
+		context_return(c, arg[1] && put(arg[1], &info, sizeof(info)) ? -EFAULT :
+									       sig);
+	return sig;
+}
+
 static void call_sigreturn(struct guard_task *task, struct context *c)
 {
 	uint64_t mask;
@@ -467,6 +497,8 @@ bool signals_call(struct guard_task *task, struct context *c, long nr,
 	case SYS_rt_sigpending:
 		r = call_sigpending(task, arg);
 		break;
+	case SYS_rt_sigtimedwait:
+		return call_sigtimedwait(task, c, arg);
 	default:
 		return false;
 	}

@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "lib/inline.h"
+#include "lib/migrate.h"
 #include "lib/os/os_linux.h"
 #include "preload/guard.h"
 
@@ -38,6 +39,14 @@ static bool fault(uintptr_t addr)
 	struct uhmm_space *sp = preload_space();
 
 	return sp && inline_fault(sp, addr);
+}
+
+static void unknown(void)
+{
+	struct uhmm_space *sp = preload_space();
+
+	if (sp)
+		count(sp, COUNT_CALL_UNKNOWN, 1);
 }
 
 /* After what is taken was published, by the former. */
@@ -107,6 +116,7 @@ int guarded_start(void)
 		.fork_begin = preload_before_guarded_fork,
 		.fork_end = preload_after_guarded_fork,
 		.fork_refused = preload_refuses_fork,
+		.unknown = unknown,
 		.has_filter = preload_has_filter,
 		.leave = leave,
 	};

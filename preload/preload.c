@@ -313,6 +313,12 @@ static void keeper_loop(void)
 	}
 }
 
+static void no_thread(void)
+{
+	say(NULL, "a process could not start a thread and runs without a limit");
+	CTL_STORE(&self.slot->managed, 2);
+}
+
 /*
  * Faults are to be inline: before there is a space another thread looks, one that has
  * nothing of the program's table of descriptors. The keeper has, and opens in it what the
@@ -333,8 +339,10 @@ static bool sample_first(void)
 {
 	uint32_t tid;
 
-	if (os_linux_thread_start(&self.sampler, sampler_main, NULL, "uhmm-sampler"))
+	if (os_linux_thread_start(&self.sampler, sampler_main, NULL, "uhmm-sampler")) {
+		no_thread();
 		return false;
+	}
 	tid = CTL_LOAD(&self.sampler.tid);
 	os_thread_join(&self.sampler);
 	/* It has left its memory, but maybe not yet the process. */
@@ -366,7 +374,7 @@ static void keeper_main(void *arg)
 		if (!self.armed)
 			return;
 		create_inline();
-	} else if (os_private_files() || os_attach()) {
+	} else if (os_private_files() || os_attach() || is_inline()) {
 		self.hopeless = true;
 	}
 	keeper_loop();
@@ -383,10 +391,8 @@ static void start_keeper(bool at_once)
 	CTL_STORE(&self.slot->door, 0);
 	CTL_STORE(&self.door.magic, 0);
 	if (os_linux_thread_start(&self.keeper, keeper_main, at_once ? &self : NULL,
-				  "uhmm-keeper")) {
-		say(NULL, "a process could not start a thread and runs without a limit");
-		CTL_STORE(&self.slot->managed, 2);
-	}
+				  "uhmm-keeper"))
+		no_thread();
 }
 
 void preload_keep(void)

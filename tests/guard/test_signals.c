@@ -3,6 +3,7 @@
 #include "program.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <sys/mman.h>
@@ -139,6 +140,46 @@ TEST(what_was_sent_while_blocked_is_pending)
 		CHECK_EQ(sigpending(&pending), 0);
 		CHECK(!sigismember(&pending, sigs[i]));
 	}
+}
+
+static void *sends_later(void *arg)
+{
+	pthread_t *to = arg;
+
+	usleep(20000);
+	pthread_kill(*to, SIGSEGV);
+	return NULL;
+}
+
+TEST(a_blocked_signal_is_waited_for)
+{
+	static const int sigs[] = { SIGUSR1, SIGBUS, SIGSEGV, SIGSYS };
+	struct timespec none = { 0, 0 }, second = { 1, 0 };
+	pthread_t self = pthread_self(), other;
+	siginfo_t info;
+	sigset_t set;
+	unsigned i;
+
+	sigemptyset(&set);
+	for (i = 0; i < 4; i++) {
+		handle(sigs[i], SA_SIGINFO);
+		sigaddset(&set, sigs[i]);
+	}
+	CHECK_EQ(sigprocmask(SIG_BLOCK, &set, NULL), 0);
+	for (i = 0; i < 4; i++) {
+		CHECK_EQ(sigtimedwait(&set, &info, &none), -1);
+		CHECK_EQ(errno, EAGAIN);
+		kill(getpid(), sigs[i]);
+		CHECK_EQ(sigtimedwait(&set, &info, &second), sigs[i]);
+		CHECK_EQ(info.si_signo, sigs[i]);
+		CHECK_EQ(info.si_code, SI_USER);
+		CHECK_EQ(info.si_pid, getpid());
+	}
+	CHECK_EQ(pthread_create(&other, NULL, sends_later, &self), 0);
+	CHECK_EQ(sigtimedwait(&set, &info, &second), SIGSEGV);
+	CHECK_EQ(info.si_code, SI_USER); /* libc says so instead of SI_TKILL */
+	pthread_join(other, NULL);
+	CHECK_EQ(caught, 0);
 }
 
 TEST(an_ignored_signal_is_ignored)

@@ -481,6 +481,12 @@ static bool while_nothing_interrupts(void)
 	return all_right() && all_right();
 }
 
+/* One that no kernel has, so nobody knows what it would touch. */
+static bool by_a_call_that_is_not_known(void)
+{
+	return syscall(1023, memory.p, memory.size) == -1 && errno == ENOSYS;
+}
+
 static const struct {
 	const char *name;
 	bool (*fn)(void);
@@ -499,6 +505,7 @@ static const struct {
 	{ "beside handlers", beside_handlers },
 	{ "where it is cancelled", where_it_is_cancelled },
 	{ "without files", without_files },
+	{ "by a call that is not known", by_a_call_that_is_not_known },
 	{ "at the end", all_right },
 };
 

@@ -77,6 +77,8 @@ static void run(cli_prepare *prepare, const char *faults, const char *how,
 	CHECK(cli_number(json, "stored") > 10000);
 	CHECK(cli_number(json, "processes_migrated") >= 1);
 	CHECK_EQ((int)cli_number(json, "processes_unable"), 0);
+	CHECK_EQ((int)cli_number(json, "call_unknown"),
+		 !how && !strcmp(delivery, "inline"));
 	CHECK_EQ((long)cli_number(json, "over_bytes"), 0);
 	cJSON_Delete(json);
 	free(hungry);
