@@ -176,6 +176,8 @@ static void child_main(void *arg)
 	os_wake(&fs->ready, INT_MAX);
 	if (fs->result == 0)
 		reader_main(sp);
+	else
+		reader_leave(sp);
 }
 
 /*
@@ -185,7 +187,7 @@ static void child_main(void *arg)
 static void settle_in_on_reader(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
-	int r = os_thread_start(&sp->reader, child_main, sp, "uhmm-reader");
+	int r = reader_start(sp, child_main);
 
 	/* If it was started, the result is its own: it may be known by now. */
 	if (r) {
@@ -203,7 +205,7 @@ static void settle_in_on_reader(struct uhmm_space *sp)
  */
 static void start_threads(struct uhmm_space *sp)
 {
-	if (os_thread_start(&sp->reader, reader_main, sp, "uhmm-reader") ||
+	if (reader_start(sp, reader_main) ||
 	    os_thread_start(&sp->worker, reclaim_main, sp, "uhmm-worker") ||
 	    map_faults_start_all(sp))
 		os_die("a forked child could not start a thread");
@@ -228,6 +230,7 @@ int fork_child(struct uhmm_space *sp)
 	bool by_thread = sp->delivery == UHMM_DELIVERY_THREAD;
 	uint64_t signals;
 
+	sp->reading = 0;
 	if (sp->unusable)
 		return 0;
 	if (__atomic_load_n(&fs->phase, __ATOMIC_RELAXED) == FORK_NONE) {

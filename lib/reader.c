@@ -195,4 +195,33 @@ void reader_main(void *arg)
 			serve(sp);
 		l.worth = ready & 1 && sp->batch->nr_faults;
 	}
+	reader_leave(sp);
+}
+
+int reader_start(struct uhmm_space *sp, void (*fn)(void *arg))
+{
+	int r;
+
+	__atomic_store_n(&sp->reading, 1, __ATOMIC_RELEASE);
+	r = os_thread_start(&sp->reader, fn, sp, "uhmm-reader");
+	if (r)
+		reader_leave(sp);
+	return r;
+}
+
+void reader_leave(struct uhmm_space *sp)
+{
+	__atomic_store_n(&sp->reading, 0, __ATOMIC_RELEASE);
+	os_wake(&sp->reading, 1);
+}
+
+void reader_end(struct uhmm_space *sp)
+{
+	reader_kick(sp);
+	while (__atomic_load_n(&sp->reading, __ATOMIC_ACQUIRE))
+		os_wait(&sp->reading, 1, -1);
+	if (sp->uffd >= 0)
+		os_uffd_close(sp->uffd);
+	sp->uffd = -1;
+	os_thread_join(&sp->reader);
 }

@@ -10,6 +10,15 @@
 
 /* The reader's thread; arg is the space. */
 void reader_main(void *arg);
+/* Starts it, by fn. */
+int reader_start(struct uhmm_space *sp, void (*fn)(void *arg));
+/* By fn: it reads no more. */
+void reader_leave(struct uhmm_space *sp);
+/*
+ * Ends it, and closes the userfaultfd first: libc, or a sanitizer, may give memory back
+ * in a thread that ends, and if it is registered that would wait for itself to read.
+ */
+void reader_end(struct uhmm_space *sp);
 /* The reader's: reads and serves until no event of the past is unread. */
 void reader_drain(struct uhmm_space *sp);
 /*

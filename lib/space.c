@@ -223,7 +223,7 @@ int space_find_device(struct uhmm_space *sp, const struct uhmm_device *dev)
 
 int space_start_reader(struct uhmm_space *sp)
 {
-	return os_thread_start(&sp->reader, reader_main, sp, "uhmm-reader");
+	return reader_start(sp, reader_main);
 }
 
 static void stop(struct uhmm_space *sp)
@@ -231,8 +231,7 @@ static void stop(struct uhmm_space *sp)
 	__atomic_store_n(&sp->stop, STOP_BOTH, __ATOMIC_RELEASE);
 	reclaim_ring(sp);
 	os_thread_join(&sp->worker);
-	reader_kick(sp);
-	os_thread_join(&sp->reader);
+	reader_end(sp);
 	placement_stop(sp);
 	__atomic_store_n(&sp->stop, STOP_NONE, __ATOMIC_RELEASE);
 }

@@ -655,16 +655,14 @@ struct uhmm_space {
 	uint32_t serving; /* the reader's: odd while it works on what it read */
 	bool filling;     /* atomic: and that was the FORK of a child to fill */
 	struct os_thread reader, worker;
+	uint32_t reading;        /* futex: the reader was started, and has not left */
 	uint32_t stop;           /* enum space_stop */
 	uint32_t work;           /* futex: the worker's bell */
 	uint32_t inline_room;    /* futex: counts when there may be room again */
 	uint32_t inline_waiters; /* for that; atomic */
 	uint32_t nr_refused;     /* times that pages were found pinned or shared */
 	uint32_t nr_unfilled;    /* the reader's, for lib/grown.h */
-	/*
-	 * The thread of ours that touches memory of the program; see unshare.h. Held
-	 * while it faults: the reader takes no such lock.
-	 */
+	/* Held while a thread of ours, but the reader, faults in memory of the program. */
 	struct uhmm_lock unshare_lock;
 	uint32_t unsharer;      /* its tid; atomic */
 	struct range unsharing; /* what it touches; lib/unshare.h */
@@ -691,8 +689,8 @@ struct uhmm_space {
 	uint64_t serial; /* in the order of creation */
 	uint32_t holds;
 	bool ending;
-	uint64_t *counter; /* [COUNT_NR], relaxed atomics: own_counter, or a segment
-				    * shared with who watches the process */
+	/* [COUNT_NR], relaxed atomics: own_counter, or shared with who watches us. */
+	uint64_t *counter;
 	uint64_t own_counter[COUNT_NR];
 };
 

@@ -235,7 +235,7 @@ static bool in_child(char *self, int nr)
 	char *plain[] = { self, NULL }, *blocked[] = { self, x, word, NULL };
 	sigset_t mask;
 	pid_t pid = fork();
-	int status;
+	int status = 0;
 
 	if (pid == 0) {
 		blocked_by_parent(&mask);
@@ -272,7 +272,7 @@ static bool next_in_chain(char *self, int left)
 	static char word[] = "chain", number[16];
 	char *argv[] = { self, number, word, word, NULL };
 	sigset_t none;
-	int status;
+	int status = 0;
 	pid_t pid;
 
 	sigemptyset(&none);
@@ -298,7 +298,7 @@ static bool next_in_chain(char *self, int left)
 static bool chain(char *self, int length)
 {
 	pid_t pid = fork();
-	int status;
+	int status = 0;
 
 	if (pid == 0)
 		exit(!next_in_chain(self, length));
