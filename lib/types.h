@@ -662,7 +662,7 @@ struct uhmm_space {
 	uint32_t inline_waiters; /* for that; atomic */
 	uint32_t nr_refused;     /* times that pages were found pinned or shared */
 	uint32_t nr_unfilled;    /* the reader's, for lib/grown.h */
-	/* Held while a thread of ours, but the reader, faults in memory of the program. */
+	/* Held while a thread of ours, not the reader, faults in the program's memory. */
 	struct uhmm_lock unshare_lock;
 	uint32_t unsharer;      /* its tid; atomic */
 	struct range unsharing; /* what it touches; lib/unshare.h */
