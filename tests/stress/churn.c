@@ -65,6 +65,7 @@ static void leave_out(char *names)
 		if (i == sizeof(ops) / sizeof(ops[0]))
 			fail("there is no operation %s", name);
 		left_out[i] = true;
+		options.without_ring |= strcmp(name, "uring") == 0;
 	}
 }
 

@@ -94,6 +94,7 @@ struct options {
 	size_t bytes;
 	uint64_t ops, seed;
 	bool inline_delivery, without_kernel, libc_forks;
+	bool without_ring; /* none is made, where no operation needs it */
 };
 
 extern struct options options;

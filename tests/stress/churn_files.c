@@ -94,7 +94,7 @@ static void open_ring(struct files *f)
 	int i;
 
 	f->in_flight = -1;
-	if (io_uring_queue_init(4, &f->ring, 0) != 0)
+	if (options.without_ring || io_uring_queue_init(4, &f->ring, 0) != 0)
 		return;
 	f->buffer = map(BUFFERS * RUN_MAX, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	for (i = 0; i < BUFFERS; i++)
