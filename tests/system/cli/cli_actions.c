@@ -254,7 +254,7 @@ static bool in_child(char *self, int nr)
 
 /* ---- who executes itself ----------------------------------------------------------- */
 
-#define EXEC_MS 4
+#define EXEC_MS 2.5
 
 /* When a process is taken over: a few milliseconds after it began. */
 static bool spin(int nr)
