@@ -112,25 +112,34 @@ static bool same(const struct guard_action *a, const struct guard_action *b)
 	       a->restorer == b->restorer;
 }
 
-/* What a thread has told the kernel by itself; false: nothing. */
+/* The kernel is to have ours in its place. */
+static bool is_replaced(int sig, const struct guard_action *action)
+{
+	return SIGNAL_BIT(sig) & SIGNALS_OURS || sig == SIGARM || has_handler(action);
+}
+
+/* What a thread has told the kernel by itself. false: nothing that had to be replaced. */
 static bool take_over(int sig)
 {
 	struct guard_action now, old;
+	bool replaced;
 
 	if (SIGNAL_BIT(sig) & UNBLOCKABLE)
 		return false;
 	kernel_action(sig, NULL, &old);
 	if (is_ours(&old))
 		return false;
-	/* It may do so again while we look. */
+	replaced = is_replaced(sig, &old);
 	do {
 		now = old;
 		process.action[sig - 1] = now;
-		install(sig, &now, &old);
+		if (replaced)
+			install(sig, &now, &old);
+		/* It may have done so again while we looked. */
 	} while (!is_ours(&old) && !same(&old, &now));
 	if (!taken)
 		before_us[sig - 1] = now;
-	return true;
+	return replaced;
 }
 
 bool signals_take_over(void)

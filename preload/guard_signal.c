@@ -103,26 +103,33 @@ static void deliver_sent(struct guard_task *task, struct context *c, int sig,
 	signals_unlock(s, false);
 }
 
-/* What was pending, and is not blocked any more. */
-static void flush(struct guard_task *task, struct context *c)
+/* One of those that are kept is not kept any more; 0: there is none. */
+static int take_kept(struct guard_signals *s, uint64_t which, siginfo_t *info)
 {
-	struct guard_signals *s = task->signals;
-	siginfo_t info = { 0 };
 	uint64_t due;
 	int sig;
 
-	while (__atomic_load_n(&s->pending, __ATOMIC_RELAXED) & ~blocked_now(task)) {
-		signals_lock(s);
-		due = s->pending & ~blocked_now(task);
-		sig = due ? __builtin_ctzll(due) + 1 : 0;
-		if (sig) {
-			s->pending &= ~SIGNAL_BIT(sig);
-			info = s->info[sig - 1];
-		}
-		signals_unlock(s, false);
-		if (sig)
-			deliver_sent(task, c, sig, &info);
+	if (!(__atomic_load_n(&s->pending, __ATOMIC_RELAXED) & which))
+		return 0;
+	signals_lock(s);
+	due = s->pending & which;
+	sig = due ? __builtin_ctzll(due) + 1 : 0;
+	if (sig) {
+		s->pending &= ~SIGNAL_BIT(sig);
+		*info = s->info[sig - 1];
 	}
+	signals_unlock(s, false);
+	return sig;
+}
+
+/* What was pending, and is not blocked any more. */
+static void flush(struct guard_task *task, struct context *c)
+{
+	siginfo_t info = { 0 };
+	int sig;
+
+	while ((sig = take_kept(task->signals, ~blocked_now(task), &info)))
+		deliver_sent(task, c, sig, &info);
 }
 
 /*
@@ -440,22 +447,13 @@ static long call_sigpending(struct guard_task *task, const uint64_t *arg)
 static bool call_sigtimedwait(struct guard_task *task, struct context *c,
 			      const uint64_t *arg)
 {
-	struct guard_signals *s = task->signals;
 	siginfo_t info = { 0 };
-	uint64_t set, due;
+	uint64_t set;
 	int sig;
 
-	if (!__atomic_load_n(&s->pending, __ATOMIC_RELAXED) || arg[3] != MASK_SIZE ||
-	    get(&set, arg[0], sizeof(set)))
+	if (arg[3] != MASK_SIZE || get(&set, arg[0], sizeof(set)))
 		return false;
-	signals_lock(s);
-	due = s->pending & set;
-	sig = due ? __builtin_ctzll(due) + 1 : 0;
-	if (sig) {
-		s->pending &= ~SIGNAL_BIT(sig);
-		info = s->info[sig - 1];
-	}
-	signals_unlock(s, false);
+	sig = take_kept(task->signals, set, &info);
 	if (sig)
 		context_return(c, arg[1] && put(arg[1], &info, sizeof(info)) ? -EFAULT :
 									       sig);
