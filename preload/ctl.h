@@ -33,7 +33,7 @@
 
 #define CTL_ENV "UHMM_CTL"
 #define CTL_MAGIC UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
-#define CTL_VERSION 4u
+#define CTL_VERSION 5u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u

@@ -242,9 +242,9 @@ void guard_called(struct guard_task *task, struct context *c);
 /*
  * Takes over the calling process: all threads that there are, but for those of ours, and
  * all that there will be. -errno: the kernel cannot do it. -EACCES: a thread has a filter
- * on its system calls; -ETIMEDOUT: a thread has not
- * answered, but will, and the next attempt finds it armed. -EAGAIN: one executes another
- * program, and has to fail in that first.
+ * on its system calls; -ETIMEDOUT: a thread has not answered, but will, and the next
+ * attempt finds it armed. -EAGAIN: one executes another program, and has to fail in that
+ * first.
  */
 int guard_start(const struct guard_hooks *hooks);
 /*
@@ -254,10 +254,10 @@ int guard_start(const struct guard_hooks *hooks);
 void guard_go_on(void);
 void guard_wait_for_all(void);
 /*
- * By a thread that has the program's descriptors: one is a ring (io_uring), or it cannot
- * be known. The kernel uses what was given to a ring when nobody knows.
+ * By a thread that has the program's descriptors: 1, one of them is a ring (io_uring); or
+ * -errno. The kernel uses what was given to a ring when nobody knows.
  */
-bool guard_sees_ring(void);
+int guard_sees_ring(void);
 /* Arms the thread that has been interrupted; false: nobody has asked for that. */
 bool guard_recruit(const siginfo_t *info, struct context *c);
 void guard_answer(struct guard_task *task, enum recruit_state state);

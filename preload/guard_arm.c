@@ -375,12 +375,12 @@ static int is_ring(void *ctx, uint32_t fd)
 	return len == sizeof(ring) - 1 && !memcmp(link, ring, sizeof(ring) - 1);
 }
 
-bool guard_sees_ring(void)
+int guard_sees_ring(void)
 {
 	struct os_path path;
 
 	os_linux_path_of(&path, 0, "fd");
-	return os_linux_for_each_number(path.text, is_ring, NULL) != 0;
+	return os_linux_for_each_number(path.text, is_ring, NULL);
 }
 
 int guard_start(const struct guard_hooks *hooks)

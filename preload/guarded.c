@@ -2,9 +2,9 @@
 /*
  * The guard, embedded: what it needs to know of this process's space.
  *
- * With faults resolved inline (ctl->faults) our threads share the program's table of
- * descriptors, since it is the program's threads that use what is open; the guard keeps
- * the program from closing it.
+ * With faults resolved inline (ctl->faults) it is the program's threads that use what is
+ * open of ours: so it is in their table of descriptors, and the guard keeps the program
+ * from closing it. How it comes there: lib/os/os_linux_files.c.
  */
 #include "preload/preload.h"
 
@@ -88,22 +88,14 @@ static int start_again(void)
 /* A filter is about to be installed, which may forbid what faults are resolved by. */
 static int leave(bool all)
 {
-	uint64_t files = os_linux_files_of_program();
 	int r = preload_give_up();
 
 	if (r)
 		return r;
-	/* Who waits for an event to be read goes on with that. */
-	os_linux_drop_files(files);
 	preload_guarded = false;
 	if (all)
 		preload_rest();
 	return 0;
-}
-
-void guarded_go_on(void)
-{
-	guard_go_on();
 }
 
 int guarded_start(void)

@@ -22,7 +22,9 @@
  * that os_reserve() made.
  *
  * Files. The keeper and the reader have a file table of their own: a program that closes
- * all descriptors it does not know does not close ours. Inline: see guarded.c.
+ * all descriptors it does not know does not close ours. Where faults are inline they have
+ * copies there of what the program's threads use (create_inline()); and until there is a
+ * space it is the *sampler* that looks, for the keeper.
  */
 #include "preload/self.h"
 
@@ -271,7 +273,7 @@ static bool begin(void)
 		self.space = create_space();
 	note_space(later);
 	if (is_inline())
-		guarded_go_on();
+		guard_go_on();
 	return false;
 }
 
@@ -354,14 +356,19 @@ static bool sample_first(void)
 /* With the sampler's lock, while the program waits. */
 static void create_inline(void)
 {
+	int rings = guard_sees_ring();
+
 	self.armed = false;
-	if (guard_sees_ring())
+	if (rings > 0)
 		say(NULL, "a process uses io_uring, and runs without a limit");
-	else if (os_attach() == 0)
+	else if (rings < 0 || os_attach())
+		say(NULL, "a process may not look at itself in /proc, or has no "
+			  "descriptors left, and runs without a limit");
+	else
 		self.space = create_space();
 	os_linux_leave_files();
 	note_space(false);
-	guarded_go_on();
+	guard_go_on();
 	uhmm_unlock(&self.lock);
 }
 
@@ -539,9 +546,13 @@ int preload_give_up(void)
 {
 	uint64_t signals = lock_self();
 	struct uhmm_space *sp = self.pid == os_pid() ? self.space : NULL;
+	uint64_t files = os_linux_files_of_program();
 	int r = sp ? retire_ask(sp) : 0;
 
 	if (r == 0) {
+		/* Who waits for an event to be read goes on with that. */
+		if (sp)
+			os_linux_drop_files(files);
 		__atomic_store_n(&self.space, NULL, __ATOMIC_RELEASE);
 		self.hopeless = self.filtered = true;
 		self.guarded = false;

@@ -141,12 +141,11 @@ extern bool preload_guarded;
 /* When the process begins, if its faults will be resolved inline. */
 void guarded_bind(void);
 /*
- * By the keeper, before there is a space: -errno, and the process cannot be guarded.
- * -EAGAIN: a thread has not answered, which is in a system call that does not end.
+ * By the sampler, before there is a space: -errno, and the process cannot be guarded.
+ * -EAGAIN: a thread has not answered, which is in a system call that does not end, or
+ * executes another program. Whatever comes of it, guard_go_on() is to follow.
  */
 int guarded_start(void);
-/* After that, whatever came of it: the program goes on. */
-void guarded_go_on(void);
 /* threads_hold(), and what system calls use. */
 void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
 		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);

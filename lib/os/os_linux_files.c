@@ -8,7 +8,8 @@
  *
  * The kernel gives out the lowest number that is free, and programs rely on it: one that
  * closes 0 and opens a file has it as 0. So a thread of ours opens nothing in that table
- * while the program runs. It has one of its own, with copies of what is ours.
+ * while the program runs. It has one of its own, with copies of what is ours. (Where no
+ * more than 64 are allowed there is no room to lie far up, and all is in one table.)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -63,6 +64,7 @@ static void choose(void)
 
 void os_linux_hide_files(void)
 {
+	files.apart = 0; /* who was, is not in a forked child */
 	if (!files.base)
 		choose();
 	if (files.base)
