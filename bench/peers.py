@@ -6,7 +6,7 @@ A system runs a command under a limit and says what memory it took besides:
     none       no limit
     zram       a memory cgroup, and a swap device of compressed memory (lz4)
     swapfile   a memory cgroup, and a swap file on the disk
-    run        uhmm run --device lz4
+    run        uhmm run --device lz4 --faults=thread
     guarded    uhmm run --device lz4 --faults=inline
     inline     the command makes a space itself (--explicit=inline --budget=N, or --cold)
     thread     the same, with delivery by thread
@@ -147,7 +147,7 @@ class Systems:
     NAMES = ["none", "zram", "swapfile", "run", "guarded", "inline", "thread"]
     KERNELS = ["zram", "swapfile"]
     # Those of `uhmm run`, and what it is told.
-    RUNS = {"run": [], "guarded": ["--faults=inline"]}
+    RUNS = {"run": ["--faults=thread"], "guarded": ["--faults=inline"]}
 
     def __init__(self, build, folder):
         self.uhmm, self.folder = Path(build) / "uhmm", Path(folder)

@@ -36,7 +36,8 @@ static const char help[] =
 	"  --device SPEC      where the rest goes (default: lz4, compressed memory);\n"
 	"                     'uhmm devices' lists them\n"
 	"  --faults WHO       who resolves faults: 'thread', one of uhmm's; 'inline',\n"
-	"                     the one that faults, for any user; default: who may\n"
+	"                     the one that faults, for any user; default: 'auto',\n"
+	"                     inline where the process allows it\n"
 	"  --stats            a summary on stderr at the end\n"
 	"  --stats=json:FILE  the same for programs, in FILE\n"
 	"  -h, --help         this text\n"
@@ -64,16 +65,33 @@ struct request {
 	const char *memory, *device;
 	const char *json; /* file for --stats=json; NULL: none */
 	bool stats, help;
-	bool faults_chosen; /* by the user */
 	enum ctl_faults faults;
 	char **program; /* and its arguments */
 };
+
+static bool parse_faults(const char *who, enum ctl_faults *faults)
+{
+	static const char *const name[] = {
+		[CTL_FAULTS_THREAD] = "thread",
+		[CTL_FAULTS_INLINE] = "inline",
+		[CTL_FAULTS_EITHER] = "auto",
+	};
+
+	for (unsigned i = 0; i < sizeof(name) / sizeof(name[0]); i++)
+		if (!strcmp(who, name[i])) {
+			*faults = i;
+			return true;
+		}
+	complain("--faults: '%s' is none of 'auto', 'thread' and 'inline'", who);
+	return false;
+}
 
 static int parse(int argc, char **argv, struct request *request)
 {
 	int c;
 
-	*request = (struct request){ .device = DEVICE_DEFAULT };
+	*request = (struct request){ .device = DEVICE_DEFAULT,
+				     .faults = CTL_FAULTS_EITHER };
 	opterr = 0;
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
@@ -85,17 +103,8 @@ static int parse(int argc, char **argv, struct request *request)
 			request->device = optarg;
 			break;
 		case OPTION_FAULTS:
-			request->faults_chosen = true;
-			if (!strcmp(optarg, "thread")) {
-				request->faults = CTL_FAULTS_THREAD;
-			} else if (!strcmp(optarg, "inline")) {
-				request->faults = CTL_FAULTS_INLINE;
-			} else {
-				complain(
-					"--faults: '%s' is neither 'thread' nor 'inline'",
-					optarg);
+			if (!parse_faults(optarg, &request->faults))
 				return STATUS_REFUSED;
-			}
 			break;
 		case OPTION_STATS:
 			if (!optarg) {
@@ -158,8 +167,7 @@ static int check_memory(const char *memory, uint64_t *pages)
 }
 
 /*
- * By thread where that is permitted, which all programs can do with; else inline. If
- * neither works the user hears of what stands in the way of the first, or of what was
+ * If neither way works the user hears of what stands in that of a thread, or of what was
  * asked for.
  */
 static int check_machine(struct request *request)
@@ -170,7 +178,9 @@ static int check_machine(struct request *request)
 	probe_machine(&probe);
 	why = probe_obstacle(&probe, &fix);
 	why_inline = probe_inline_obstacle(&probe, &fix_inline);
-	if (!request->faults_chosen && why && !why_inline)
+	if (request->faults == CTL_FAULTS_EITHER && why_inline)
+		request->faults = CTL_FAULTS_THREAD;
+	else if (request->faults == CTL_FAULTS_EITHER && why)
 		request->faults = CTL_FAULTS_INLINE;
 	if (request->faults == CTL_FAULTS_INLINE) {
 		why = why_inline;

@@ -70,6 +70,7 @@ void summary_collect(struct summary *summary, const char *program,
 	summary->processes = CTL_LOAD(&ctl->ended_processes) + summary->running;
 	summary->migrated = CTL_LOAD(&ctl->ended_managed);
 	summary->unable = CTL_LOAD(&ctl->ended_unable);
+	summary->by_thread = CTL_LOAD(&ctl->by_thread);
 	summary->outside = tree_strays(tree, &summary->outside_pages);
 	for (uint32_t i = 0; i < nr && i < CTL_SLOTS; i++) {
 		const struct ctl_slot *slot = &ctl->slot[i];
@@ -109,10 +110,10 @@ static void print_ending(const struct summary *s)
 			s->program, WEXITSTATUS(status), seconds);
 }
 
-/* Who resolves faults. */
+/* Who resolves faults; of those whose system calls could not be guarded a thread. */
 static const char *delivery(const struct summary *s)
 {
-	return s->ctl->faults == CTL_FAULTS_INLINE ? "inline" : "thread";
+	return s->ctl->faults == CTL_FAULTS_THREAD ? "thread" : "inline";
 }
 
 void summary_print(const struct summary *s)
@@ -136,6 +137,8 @@ void summary_print(const struct summary *s)
 		s->migrated);
 	if (s->unable)
 		fprintf(stderr, ", %" PRIu64 " could not be", s->unable);
+	if (s->by_thread)
+		fprintf(stderr, ", %" PRIu64 " by thread", s->by_thread);
 	if (s->running)
 		fprintf(stderr, ", %u still running", s->running);
 	if (s->outside)
@@ -149,7 +152,7 @@ void summary_print(const struct summary *s)
 		" device, %" PRIu64 " zero, %" PRIu64 " busy, %" PRIu64 " parked\n"
 		"  refaults     %" PRIu64 "\n"
 		"  to device    %" PRIu64 " pages, %s",
-		faults, s->ctl->faults == CTL_FAULTS_INLINE ? ", inline" : "",
+		faults, s->ctl->faults == CTL_FAULTS_THREAD ? "" : ", inline",
 		n[CTL_FAULT_PROBATION], n[CTL_FAULT_DEVICE], n[CTL_FAULT_ZERO],
 		n[CTL_FAULT_BUSY], n[CTL_FAULT_PARKED], n[CTL_REFAULT], n[CTL_STORED],
 		format_size(a, sizeof(a), n[CTL_STORED] * PAGE));
@@ -215,6 +218,7 @@ static cJSON *as_json(const struct summary *s)
 	add_count(root, "processes", s->processes);
 	add_count(root, "processes_migrated", s->migrated);
 	add_count(root, "processes_unable", s->unable);
+	add_count(root, "processes_by_thread", s->by_thread);
 	add_count(root, "processes_running", s->running);
 	add_count(root, "processes_outside", s->outside);
 	add_count(root, "outside_peak_bytes", page_bytes(s->outside_pages));

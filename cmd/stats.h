@@ -14,7 +14,7 @@ struct summary {
 	/* Of each process when its device held most, added up: */
 	uint64_t device_in, device_stored, device_resident;
 	/* migrated: had to and could; unable: had to and could not */
-	uint64_t processes, migrated, unable;
+	uint64_t processes, migrated, unable, by_thread;
 	unsigned running; /* of those, still alive */
 	uint64_t outside; /* not of those: see strays.c; and what they held */
 	int64_t outside_pages;

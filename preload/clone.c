@@ -20,6 +20,7 @@
 #include <linux/sched.h>
 #include <stdarg.h>
 #include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "lib/os/sys.h"
@@ -170,6 +171,11 @@ bool clone_is_fork(long nr, long a, long b)
 			preload_note_filter(b & SECCOMP_FILTER_FLAG_TSYNC);
 		return false;
 	}
+	if (nr == SYS_prctl) {
+		if (a == PR_SET_SYSCALL_USER_DISPATCH && b)
+			preload_note_dispatch();
+		return false;
+	}
 	if (nr == SYS_clone && b)
 		return false;
 	if (nr == SYS_clone3 && has_own_stack((const void *)a, (size_t)b))
@@ -208,6 +214,8 @@ __asm__(".text\n"
 	"	cmpq	$435, %rdi\n" /* SYS_clone3 */
 	"	je	1f\n"
 	"	cmpq	$317, %rdi\n" /* SYS_seccomp */
+	"	je	1f\n"
+	"	cmpq	$157, %rdi\n" /* SYS_prctl */
 	"	je	1f\n"
 	"0:	movq	%rdi, %rax\n"
 	"	movq	%rsi, %rdi\n"

@@ -33,7 +33,7 @@
 
 #define CTL_ENV "UHMM_CTL"
 #define CTL_MAGIC UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
-#define CTL_VERSION 5u
+#define CTL_VERSION 6u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u
@@ -127,6 +127,7 @@ struct ctl_slot {
 enum ctl_faults {
 	CTL_FAULTS_THREAD, /* a thread of ours */
 	CTL_FAULTS_INLINE, /* the thread that faults */
+	CTL_FAULTS_EITHER, /* that, where system calls can be guarded; else the former */
 };
 
 struct ctl_message {
@@ -179,6 +180,7 @@ struct ctl {
 	uint64_t ended_fullest_in, ended_fullest_stored, ended_fullest_resident;
 	uint64_t ended_processes;
 	uint64_t ended_managed, ended_unable; /* of those, managed was 1, 2 */
+	uint64_t by_thread; /* processes that could not be guarded; CTL_FAULTS_EITHER */
 	/*
 	 * Message n is message[n % CTL_MESSAGES]; those below taken_message were printed.
 	 */

@@ -109,24 +109,37 @@ bool guard_try_again(struct guard_task *task, uintptr_t addr)
 	return true;
 }
 
+void guard_finish(void)
+{
+	__atomic_store_n(&leaves, HAS_LEFT, __ATOMIC_RELEASE);
+	guard_set_hooks(&(const struct guard_hooks){ .is_ours = hooks.is_ours,
+						     .is_our_file = hooks.is_our_file });
+}
+
+/* A child of vfork() or the like. */
+static bool is_of_another(const struct guard_task *task)
+{
+	return task->signals == &task->own;
+}
+
 /*
- * Before the program gets a filter on its system calls, which may have it killed for what
- * it does not know of. What is armed stays so, for a handler of ours makes no call but
- * rt_sigreturn() then. all: our threads get it, too.
+ * What is armed stays so. After a filter, which may have the program killed for what it
+ * does not know of, a handler of ours makes no call but rt_sigreturn().
  */
-static int leave(bool all)
+static int leave(const struct guard_task *task, enum guard_leaves why)
 {
 	HOOK(leave);
 	int r;
 
-	if (!hook)
+	/* The process, whose this is, has not asked. */
+	if (!hook || is_of_another(task))
 		return 0;
 	__atomic_store_n(&leaves, LEAVES, __ATOMIC_RELEASE);
-	r = hook(all);
-	__atomic_store_n(&leaves, r ? LEAVES_NOT : HAS_LEFT, __ATOMIC_RELEASE);
-	if (!r)
-		guard_set_hooks(&(const struct guard_hooks){
-			.is_ours = hooks.is_ours, .is_our_file = hooks.is_our_file });
+	r = hook(why);
+	if (r)
+		__atomic_store_n(&leaves, LEAVES_NOT, __ATOMIC_RELEASE);
+	else
+		guard_finish();
 	return r;
 }
 
@@ -333,9 +346,22 @@ static bool sets_filter(long nr, const uint64_t *arg)
 		(arg[0] == SECCOMP_SET_MODE_STRICT || arg[0] == SECCOMP_SET_MODE_FILTER));
 }
 
-static bool is_of_all_threads(long nr, const uint64_t *arg)
+/* Before what cannot be had as long as calls are guarded; -errno: so it cannot. */
+static int make_way(const struct guard_task *task, long nr, const uint64_t *arg)
 {
-	return nr == SYS_seccomp && arg[1] & SECCOMP_FILTER_FLAG_TSYNC;
+	HOOK(ring);
+
+	/* As where kernel.io_uring_disabled is 2: who uses it can do without. */
+	if (nr == SYS_io_uring_setup && guard_is_idle())
+		return 0;
+	if (nr == SYS_io_uring_setup)
+		return hook && !is_of_another(task) ? leave(task, GUARD_LEAVES_RING) :
+						      -EPERM;
+	if (!sets_filter(nr, arg))
+		return 0;
+	return leave(task, nr == SYS_seccomp && arg[1] & SECCOMP_FILTER_FLAG_TSYNC ?
+				   GUARD_LEAVES_FILTER_OF_ALL :
+				   GUARD_LEAVES_FILTER);
 }
 
 void guard_call(struct guard_task *task, struct context *c)
@@ -351,7 +377,7 @@ void guard_call(struct guard_task *task, struct context *c)
 	task->waits = false;
 	task->window.size = task->retries = 0;
 	__atomic_store_n(&task->calls, task->calls + 1, __ATOMIC_RELAXED);
-	r = sets_filter(nr, arg) ? leave(is_of_all_threads(nr, arg)) : 0;
+	r = make_way(task, nr, arg);
 	if (r) {
 		context_return(c, r);
 		return;
@@ -393,13 +419,6 @@ void guard_call(struct guard_task *task, struct context *c)
 		if (arg[0] != PR_SET_SYSCALL_USER_DISPATCH)
 			break;
 		context_return(c, -EINVAL);
-		hold_end(task);
-		return;
-	case SYS_io_uring_setup:
-		if (idle)
-			break;
-		/* As where kernel.io_uring_disabled is 2: who uses it can do without. */
-		context_return(c, -EPERM);
 		hold_end(task);
 		return;
 	default:

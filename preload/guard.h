@@ -184,6 +184,13 @@ static inline bool altstack_has(const stack_t *alt, uintptr_t sp)
 	       sp - (uintptr_t)alt->ss_sp <= alt->ss_size;
 }
 
+/* Why a process cannot be guarded for longer: the program is about to have that. */
+enum guard_leaves {
+	GUARD_LEAVES_FILTER, /* of its system calls (seccomp) */
+	GUARD_LEAVES_FILTER_OF_ALL,
+	GUARD_LEAVES_RING, /* io_uring, by which the kernel uses memory at any time */
+};
+
 /* ---- guard.c: calls -------------------------------------------------------------- */
 
 /* Who embeds the guard; any member may be NULL. */
@@ -208,13 +215,18 @@ struct guard_hooks {
 	/* That thread might be killed for the calls that arm it. */
 	bool (*has_filter)(uint32_t tid);
 	/*
-	 * All of memory is brought, and nothing is taken any more; all: nor does a thread
-	 * of ours make a call. -errno: it is not so.
+	 * All of memory is brought, and nothing is taken any more but by who can do
+	 * without us; of a filter of all, no thread of ours makes a call. -errno: it is
+	 * not so.
 	 */
-	int (*leave)(bool all);
+	int (*leave)(enum guard_leaves why);
+	/* So it is for a ring; else none can be had. */
+	bool ring;
 };
 
 void guard_set_hooks(const struct guard_hooks *hooks);
+/* Calls are only passed on from now on: nobody asks what they need any more. */
+void guard_finish(void);
 bool guard_is_ours(uint32_t tid);
 bool guard_fault(uintptr_t addr);
 void guard_wait(uintptr_t addr, size_t len);

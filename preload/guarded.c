@@ -30,7 +30,7 @@ void guarded_bind(void)
 	 */
 	os_linux_unblocked = SIGNALS_OURS | SIGNAL_BIT(SIGARM);
 	os_linux_accepted = 0;
-	os_linux_part_files();
+	os_linux_part_files(true);
 	*(void **)&preload_libc_syscall = dlsym(RTLD_NEXT, "syscall");
 }
 
@@ -85,22 +85,31 @@ static int start_again(void)
 	return -EAGAIN;
 }
 
-/* A filter is about to be installed, which may forbid what faults are resolved by. */
-static int leave(bool all)
+/* A filter may forbid what faults are resolved by. */
+static int leave(enum guard_leaves why)
 {
-	int r = preload_give_up();
+	int r = preload_give_up(why);
 
 	if (r)
 		return r;
 	preload_guarded = false;
-	if (all)
+	if (why == GUARD_LEAVES_FILTER_OF_ALL)
 		preload_rest();
 	return 0;
 }
 
+void guarded_end(void)
+{
+	guard_finish();
+	preload_guarded = false;
+	/* As in a process that has never been. */
+	os_linux_accepted = SIGNAL_BIT(SIGBUS);
+	os_linux_show_files();
+}
+
 int guarded_start(void)
 {
-	static const struct guard_hooks hooks = {
+	struct guard_hooks hooks = {
 		.is_ours = preload_is_ours,
 		.fault = fault,
 		.wait = threads_wait,
@@ -111,6 +120,7 @@ int guarded_start(void)
 		.unknown = unknown,
 		.has_filter = preload_has_filter,
 		.leave = leave,
+		.ring = preload_may_go_by_thread(),
 	};
 
 	static const struct guard_hooks none;

@@ -36,6 +36,7 @@
 #include "lib/os/os.h"
 #include "preload/guard.h"
 #include "preload/guard_arch.h"
+#include "preload/hot.h"
 
 /* libc's, by a name that nobody defines anew. */
 ssize_t __read(int fd, void *buf, size_t len);
@@ -64,9 +65,6 @@ static struct {
 static bool chained __attribute__((section(".data"))); /* that is not libc */
 static bool cancels __attribute__((section(".data"))); /* atomic */
 
-#define LOOK_UP(name) ((__typeof__(next.name))dlsym(RTLD_NEXT, #name))
-#define NEXT(name) (next.name = LOOK_UP(name))
-
 void hot_bind(void)
 {
 	NEXT(read);
@@ -88,10 +86,9 @@ void hot_bind(void)
 	NEXT(pthread_cancel);
 	/* Nor a sanitizer's, which all have a read(). */
 	chained = preload_has_company() || next.read != __read;
+	hot_files_bind();
+	hot_fortified_bind();
 }
-
-/* Of a constructor of another library, a call comes before that. */
-#define OR_NEXT(name) (next.name ? next.name : LOOK_UP(name))
 
 /* ---- the calls ------------------------------------------------------------------- */
 
@@ -168,9 +165,8 @@ static bool made(long r, long *result)
 	return true;
 }
 
-/* What has one buffer. */
-static bool call(long nr, long a, uintptr_t buf, size_t len, long d, size_t bytes,
-		 long *result)
+bool hot_call(long nr, long a, uintptr_t buf, size_t len, long d, size_t bytes,
+	      long *result)
 {
 	const uint64_t arg[6] = { (uint64_t)a, buf, len, (uint64_t)d };
 
@@ -178,19 +174,16 @@ static bool call(long nr, long a, uintptr_t buf, size_t len, long d, size_t byte
 	       made(hot(nr, arg, (struct touched){ buf, bytes }), result);
 }
 
-/* What has more. */
-static bool call_named(long nr, const uint64_t arg[6], long *result)
+bool hot_named(long nr, const uint64_t arg[6], long *result)
 {
 	return may_be_hot(0) && made(hot(nr, arg, ALL_NAMED), result);
 }
-
-#define NAMED(nr, ...) call_named(nr, (const uint64_t[6]){ __VA_ARGS__ }, &r)
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
 	long r;
 
-	if (call(SYS_read, fd, (uintptr_t)buf, len, 0, len, &r))
+	if (hot_call(SYS_read, fd, (uintptr_t)buf, len, 0, len, &r))
 		return r;
 	return OR_NEXT(read)(fd, buf, len);
 }
@@ -199,7 +192,7 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 {
 	long r;
 
-	if (call(SYS_write, fd, (uintptr_t)buf, len, 0, len, &r))
+	if (hot_call(SYS_write, fd, (uintptr_t)buf, len, 0, len, &r))
 		return r;
 	return OR_NEXT(write)(fd, buf, len);
 }
@@ -208,7 +201,7 @@ static ssize_t pread_at(int fd, void *buf, size_t len, off64_t at)
 {
 	long r;
 
-	if (call(SYS_pread64, fd, (uintptr_t)buf, len, at, len, &r))
+	if (hot_call(SYS_pread64, fd, (uintptr_t)buf, len, at, len, &r))
 		return r;
 	return OR_NEXT(pread64)(fd, buf, len, at);
 }
@@ -227,7 +220,7 @@ static ssize_t pwrite_at(int fd, const void *buf, size_t len, off64_t at)
 {
 	long r;
 
-	if (call(SYS_pwrite64, fd, (uintptr_t)buf, len, at, len, &r))
+	if (hot_call(SYS_pwrite64, fd, (uintptr_t)buf, len, at, len, &r))
 		return r;
 	return OR_NEXT(pwrite64)(fd, buf, len, at);
 }
@@ -246,7 +239,7 @@ EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
 	long r;
 
-	if (call(SYS_recvfrom, fd, (uintptr_t)buf, len, flags, len, &r))
+	if (hot_call(SYS_recvfrom, fd, (uintptr_t)buf, len, flags, len, &r))
 		return r;
 	return OR_NEXT(recv)(fd, buf, len, flags);
 }
@@ -255,7 +248,7 @@ EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 {
 	long r;
 
-	if (call(SYS_sendto, fd, (uintptr_t)buf, len, flags, len, &r))
+	if (hot_call(SYS_sendto, fd, (uintptr_t)buf, len, flags, len, &r))
 		return r;
 	return OR_NEXT(send)(fd, buf, len, flags);
 }
@@ -278,7 +271,8 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout
 	size_t len = max > 0 ? (size_t)max * sizeof(*events) : 0;
 	long r;
 
-	if (call(SYS_epoll_wait, epfd, (uintptr_t)events, (size_t)max, timeout, len, &r))
+	if (hot_call(SYS_epoll_wait, epfd, (uintptr_t)events, (size_t)max, timeout, len,
+		     &r))
 		return (int)r;
 	return OR_NEXT(epoll_wait)(epfd, events, max, timeout);
 }

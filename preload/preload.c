@@ -49,7 +49,6 @@
 #include "lib/range.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
-#include "lib/retire.h"
 #include "lib/space.h"
 #include "preload/guard.h"
 
@@ -168,52 +167,17 @@ static int open_device(void)
 	return device_open(self.ctl->device, &self.device, error, sizeof(error));
 }
 
-static bool is_inline(void)
-{
-	return self.ctl->faults == CTL_FAULTS_INLINE;
-}
-
-/* Whether it may be migrated at all; or *later. Why it may not is told once. */
-static bool may_begin(bool *later)
-{
-	static const char has_filter[] =
-		"a process has a filter on its system calls (seccomp), and runs "
-		"without a limit";
-	int r = 0;
-
-	if (self.looks_for_leaks) {
-		say(NULL, "a process has LeakSanitizer, which stops all threads: it runs "
-			  "without a limit (see ASAN_OPTIONS=detect_leaks=0)");
-		return false;
-	}
-	/* It might be killed for what it would have to do. */
-	if (preload_has_filter(0)) {
-		say(NULL, has_filter);
-		return false;
-	}
-	loaded_touch();
-	if (is_inline())
-		r = guarded_start();
-	*later = r == -EAGAIN;
-	if (r && !*later)
-		say(NULL,
-		    r == -EACCES ?
-			    has_filter :
-			    "the system calls of a process cannot be guarded, and it "
-			    "runs without a limit (see uhmm doctor)");
-	return !r;
-}
-
 /* What keeps it from being created is told once, and the program goes on. */
 static struct uhmm_space *create_space(void)
 {
 	struct space_config config = {
-		.delivery = is_inline() ? UHMM_DELIVERY_INLINE : UHMM_DELIVERY_THREAD,
+		.delivery = self_is_inline() ? UHMM_DELIVERY_INLINE :
+					       UHMM_DELIVERY_THREAD,
 		.whole = true,
-		.private_files = !is_inline(),
-		.may_refuse = is_inline(),
-		.need_fork_events = !is_inline(),
-		.no_fork_events = is_inline(),
+		.private_files = !self_is_inline(),
+		.may_refuse = self_is_inline(),
+		.need_fork_events = !self_is_inline(),
+		.no_fork_events = self_is_inline(),
 		.limit_pages = (int64_t)self.ctl->budget_pages,
 		.evict_ns = self.ctl->evict_ms * UINT64_C(1000000),
 		.counter = self.slot->counter,
@@ -260,34 +224,59 @@ static void note_space(bool later)
 	CTL_STORE(&self.slot->managed, self.space ? 1 : later ? 0 : 2);
 }
 
-/* Under lock. true: it is the keeper's from now on. */
-static bool begin(void)
+/*
+ * By the sampler, which has the lock. true: it is done with, and the keeper shall go on,
+ * with the lock if the process is armed.
+ */
+static bool begin_inline(void)
 {
-	bool later = false, may = may_begin(&later);
+	const char *why = obstacle();
+	bool later = false, done = false;
 
-	if (may && is_inline()) {
-		self.armed = true;
-		return true;
+	loaded_touch();
+	if (!why) {
+		why = inline_obstacle(&later);
+		self.armed = !why && !later;
+		if (self.armed)
+			return true;
+		done = why && go_by_thread();
 	}
-	if (may)
+	if (why && !done)
+		say(NULL, why);
+	note_space(later || done);
+	guard_go_on();
+	return done;
+}
+
+/* By the keeper, which has the lock. */
+static void begin(void)
+{
+	const char *why = obstacle();
+
+	loaded_touch();
+	if (why)
+		say(NULL, why);
+	else
 		self.space = create_space();
-	note_space(later);
-	if (is_inline())
-		guard_go_on();
-	return false;
+	note_space(false);
 }
 
 /* Creates the space if it is due. false: the thread shall end. */
 static bool keep(bool due)
 {
-	bool rest;
+	bool ends;
 
 	uhmm_lock(&self.lock);
-	rest = self.rest;
-	if (due && !rest && !self.hopeless && !self.space && begin())
-		return false;
-	uhmm_unlock(&self.lock);
-	return !rest;
+	ends = self.rest;
+	if (due && !ends && !self.hopeless && !self.space) {
+		if (self_is_inline())
+			ends = begin_inline();
+		else
+			begin();
+	}
+	if (!self.armed)
+		uhmm_unlock(&self.lock);
+	return !ends;
 }
 
 static void keeper_loop(void)
@@ -357,33 +346,39 @@ static bool sample_first(void)
 static void create_inline(void)
 {
 	int rings = guard_sees_ring();
+	bool changes = rings > 0 && go_by_thread();
 
 	self.armed = false;
-	if (rings > 0)
+	if (changes)
+		;
+	else if (rings > 0)
 		say(NULL, "a process uses io_uring, and runs without a limit");
 	else if (rings < 0 || os_attach())
 		say(NULL, "a process may not look at itself in /proc, or has no "
 			  "descriptors left, and runs without a limit");
 	else
 		self.space = create_space();
-	os_linux_leave_files();
-	note_space(false);
+	if (!changes)
+		os_linux_leave_files();
+	note_space(changes);
 	guard_go_on();
 	uhmm_unlock(&self.lock);
 }
 
 static void keeper_main(void *arg)
 {
+	bool sampled;
+
 	/* Most processes of a build or a shell script are gone by then. */
 	if (!arg)
 		os_wait(&self.bell, 0, START_NS);
-	if (is_inline() && sample_first()) {
-		if (!self.armed)
-			return;
+	sampled = self_is_inline() && sample_first();
+	if (self.armed)
 		create_inline();
-	} else if (os_private_files() || os_attach() || is_inline()) {
+	else if (sampled && self_is_inline())
+		return;
+	if (self_is_inline() ? !sampled : os_private_files() || os_attach())
 		self.hopeless = true;
-	}
 	keeper_loop();
 }
 
@@ -521,49 +516,10 @@ void preload_leave(void)
 bool preload_before_exec(void)
 {
 	/* In a child of vfork() it is not the process whose threads are asked. */
-	if (!self.ctl || !is_inline() || self.pid != os_pid())
+	if (!self.ctl || !self_is_inline() || self.pid != os_pid())
 		return false;
 	guard_exec_begin();
 	return true;
-}
-
-bool preload_has_filter(uint32_t tid)
-{
-	return os_linux_filters(tid) > self.ctl->filters;
-}
-
-void preload_note_filter(bool all)
-{
-	/* Who is there by then has no filter, if it is not for all. */
-	if (all && preload_give_up() == 0)
-		preload_rest();
-	else
-		preload_keep();
-	self.filtered = true;
-}
-
-int preload_give_up(void)
-{
-	uint64_t signals = lock_self();
-	struct uhmm_space *sp = self.pid == os_pid() ? self.space : NULL;
-	uint64_t files = os_linux_files_of_program();
-	int r = sp ? retire_ask(sp) : 0;
-
-	if (r == 0) {
-		/* Who waits for an event to be read goes on with that. */
-		if (sp)
-			os_linux_drop_files(files);
-		__atomic_store_n(&self.space, NULL, __ATOMIC_RELEASE);
-		self.hopeless = self.filtered = true;
-		self.guarded = false;
-		CTL_STORE(&self.slot->managed, 2);
-	}
-	unlock_self(signals);
-	if (sp && !r)
-		say(NULL,
-		    "a process installs a filter on its system calls (seccomp), and "
-		    "runs without a limit");
-	return r;
 }
 
 /* ---- the door --------------------------------------------------------------------- */
@@ -589,8 +545,8 @@ void self_begin(void)
 {
 	uint64_t signals = lock_self();
 
-	self.kept = self.rest = false;
-	if (is_inline())
+	self.kept = self.rest = self.dispatches = false;
+	if (self_is_inline())
 		os_linux_hide_files();
 	if (may_wait() && door_open(&self.door, CTL_LOAD(&self.slot->claim)))
 		__atomic_store_n(&self.slot->door, (uintptr_t)&self.door,
@@ -634,7 +590,7 @@ static void __attribute__((constructor)) start(void)
 	libc_bind();
 	task_bind();
 	hot_bind();
-	if (is_inline())
+	if (self_is_inline())
 		guarded_bind();
 	self.looks_for_leaks = preload_looks_for_leaks();
 	if (pthread_atfork(preload_before_fork, preload_after_fork_parent,

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "preload/ctl.h"
+#include "preload/guard.h"
 
 /* What the program finds here before it finds libc's. */
 #define EXPORT __attribute__((visibility("default")))
@@ -127,8 +128,15 @@ void preload_after_fork_child(void);
  * children begin with it.
  */
 void preload_note_filter(bool all);
-/* The process goes on without a space, for the same reason. -ENOMEM: it cannot. */
-int preload_give_up(void);
+/* The caller has its system calls dispatched: there is one such of a thread. */
+void preload_note_dispatch(void);
+/*
+ * What is migrated is brought back, for that reason; the process goes on without a space,
+ * or by thread. -ENOMEM: it cannot.
+ */
+int preload_give_up(enum guard_leaves why);
+/* A thread of ours may resolve the faults of who cannot be guarded. */
+bool preload_may_go_by_thread(void);
 
 /* Whether that thread, 0 is the caller's, has a filter that `uhmm run` had not. */
 bool preload_has_filter(uint32_t tid);
@@ -146,6 +154,8 @@ void guarded_bind(void);
  * executes another program. Whatever comes of it, guard_go_on() is to follow.
  */
 int guarded_start(void);
+/* Nothing is migrated any more, or by thread: calls are made as they are. */
+void guarded_end(void);
 /* threads_hold(), and what system calls use. */
 void guarded_hold(void *ctx, uintptr_t start, uintptr_t end,
 		  void (*add)(void *to, uintptr_t addr, size_t len), void *to);

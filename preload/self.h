@@ -28,10 +28,12 @@ struct self {
 	uintptr_t forker; /* the thread that forks; it has the lock. 0: none */
 	bool fork_guarded; /* it is heard of by the guard; under lock */
 	bool filtered;     /* there is a filter, which children have as well */
+	bool dispatches;   /* atomic: system calls of its own; no child does */
 	uint32_t pid;      /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
 	struct os_thread sampler; /* before there is a space, if faults are inline */
 	bool armed;    /* what it has come to: the lock is the keeper's then */
+	bool by_thread; /* it cannot be guarded, and need not be; under lock */
 	uint32_t bell; /* futex: the keeper's, while there is no space */
 	bool kept;     /* there is a keeper; under lock */
 	bool rest;     /* it shall end, or has; under lock */
@@ -53,6 +55,17 @@ uint64_t lock_self(void);
 void unlock_self(uint64_t signals);
 /* The process has just begun: by exec or by fork. */
 void self_begin(void);
+/* Who faults resolves it; else a thread of ours. */
+bool self_is_inline(void);
+/*
+ * From now on a thread of ours resolves faults, in forked children as well. false: it may
+ * not. Under lock; nothing is migrated.
+ */
+bool go_by_thread(void);
+/* Why the process is not migrated, whoever would resolve faults; or NULL. */
+const char *obstacle(void);
+/* Takes it over; why it does not, or NULL: it has, or will *later. */
+const char *inline_obstacle(bool *later);
 /* self.slot: NULL, there is none left. */
 void self_claim_slot(void);
 

@@ -12,6 +12,7 @@
  */
 #undef _FILE_OFFSET_BITS /* which makes one of fstatat() and fstatat64() */
 
+#include "preload/hot.h"
 #include "preload/preload.h"
 
 #include <dlfcn.h>
@@ -74,9 +75,12 @@ static int corrected(int r, const char *path, struct stat *st)
 
 static int look(int dir, const char *path, struct stat *st, int flags)
 {
-	int r = next_fstatat ? next_fstatat(dir, path, st, flags) :
-			       (int)syscall(SYS_newfstatat, dir, path, st, flags);
+	int r;
 
+	if (next_fstatat)
+		r = next_fstatat(dir, path, st, flags);
+	else if (!hot_stat(dir, path, st, flags, &r))
+		r = (int)syscall(SYS_newfstatat, dir, path, st, flags);
 	return corrected(r, path, st);
 }
 

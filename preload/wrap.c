@@ -31,6 +31,8 @@ EXPORT int prctl(int option, ...)
 		preload_keep();
 	if (option == PR_SET_SECCOMP && !preload_guarded)
 		preload_note_filter(false);
+	if (option == PR_SET_SYSCALL_USER_DISPATCH && arg[0])
+		preload_note_dispatch();
 	return (int)syscall(SYS_prctl, option, arg[0], arg[1], arg[2], arg[3]);
 }
 

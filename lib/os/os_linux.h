@@ -36,8 +36,10 @@ bool os_linux_files_left(unsigned nr);
  * program may be about to open one, or to close it. When os_thread_start() returns it is
  * so.
  */
-void os_linux_part_files(void);
+void os_linux_part_files(bool parts);
 bool os_linux_files_are_parted(void);
+/* As if nothing of this had been: the program's threads use nothing of ours any more. */
+void os_linux_show_files(void);
 /* The same for the calling thread, one of ours. What it has opened before stays. */
 void os_linux_leave_files(void);
 /* One thread has none of those, and what it opens is nobody else's. */
@@ -144,6 +146,8 @@ int os_linux_for_each_number(const char *path, int (*fn)(void *ctx, uint32_t num
  * away. INT_MAX: it may do next to nothing. -1: it is not known.
  */
 int os_linux_filters(uint32_t tid);
+/* Who traces a thread of this process, 0: the caller; 0: nobody that we may know of. */
+uint32_t os_linux_tracer(uint32_t tid);
 /* The number that *s begins with, in hexadecimal; *s is what follows it. */
 uintptr_t os_linux_hex(const char **s);
 

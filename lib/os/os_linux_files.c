@@ -71,6 +71,12 @@ void os_linux_hide_files(void)
 		lengthen();
 }
 
+void os_linux_show_files(void)
+{
+	files.base = 0;
+	os_linux_part_files(false);
+}
+
 static uint64_t bit_of(int fd)
 {
 	uint32_t at = (uint32_t)fd - files.base;

@@ -15,8 +15,6 @@
 #include "lib/os/os.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 
 #include "lib/os/os_linux.h"
@@ -25,37 +23,6 @@
 /* Of what follows the name; proc(5) has them as 39 and 41. */
 #define PROCESSOR 37
 #define POLICY 39
-
-/* What follows the first `what` in text, or NULL. */
-static const char *after(const char *text, const char *what)
-{
-	unsigned i;
-
-	for (; *text; text++) {
-		for (i = 0; what[i] && text[i] == what[i]; i++)
-			;
-		if (!what[i])
-			return text + i;
-	}
-	return NULL;
-}
-
-int os_linux_filters(uint32_t tid)
-{
-	char text[8192]; /* it is longer if the user is in a thousand groups */
-	struct os_path path;
-	const char *mode, *nr;
-
-	os_linux_path_of(&path, tid, "status");
-	if (os_linux_read_text(path.text, text, sizeof(text)) <= 0)
-		return -1;
-	mode = after(text, "\nSeccomp:\t");
-	nr = after(text, "\nSeccomp_filters:\t"); /* Linux 5.9 */
-	if (mode && os_linux_number(mode) == SECCOMP_MODE_STRICT)
-		return INT_MAX;
-	nr = nr ? nr : mode;
-	return nr ? (int)os_linux_number(nr) : -1;
-}
 
 /* A container's filter has been there before us, and says no without a kill. */
 static bool is_filtered(const struct os_place *place)

@@ -297,9 +297,9 @@ static int start_ordinary(struct os_thread *thread, const struct launch *launch)
 
 static bool parts_files __attribute__((section(".data")));
 
-void os_linux_part_files(void)
+void os_linux_part_files(bool parts)
 {
-	parts_files = true;
+	parts_files = parts;
 }
 
 bool os_linux_files_are_parted(void)

@@ -26,6 +26,7 @@ usage: run-one.sh NAME [OPTION VALUE]... [--tap] [--keep]
   --bin DIR          treerss and the test programs (default: tests/stress beside uhmm)
   --device SPEC      default lz4
   --faults WHO       thread or inline; default: what uhmm run does
+  --as USER          both runs without privilege, as that user (needs root)
   --seed N           for the programs that take one (default 1)
   --plain DIR        keep the plain run there, and use it again next time
   --timeout SECONDS  for each run (default 120, full 1800)
@@ -42,7 +43,7 @@ root=$(cd "$SRC/../.." && pwd)
 name=$1
 shift
 size=small percent= memory= uhmm=$root/build/uhmm BIN= device=lz4 SEED=1 plain=
-faults= limit_s= tap= keep=
+faults= as= limit_s= tap= keep=
 while [ $# -gt 0 ]; do
 	case $1 in
 	--tap) tap=1; shift; continue ;;
@@ -57,6 +58,7 @@ while [ $# -gt 0 ]; do
 	--bin) BIN=$2 ;;
 	--device) device=$2 ;;
 	--faults) faults=$2 ;;
+	--as) as=$2 ;;
 	--seed) SEED=$2 ;;
 	--plain) plain=$2 ;;
 	--timeout) limit_s=$2 ;;
@@ -102,11 +104,24 @@ done
 [ "$uhmm" = none ] || [ -x "$uhmm" ] || { echo "run-one.sh: no $uhmm" >&2; exit 2; }
 : "${percent:=50}"
 
+# Who runs without privilege has to write there.
+[ -z "$as" ] || umask 0
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/uhmm-$name.XXXXXX") || exit 2
 INPUT=${plain:-$work}/input-$name-$size
 first=${plain:-$work}/plain-$name-$size-$SEED
 second=$work/second
 [ -d "$second" ] || mkdir "$second"
+
+# And come to all that is run.
+if [ -n "$as" ]; then
+	as="setpriv --reuid $(id -u "$as") --regid $(id -g "$as") --clear-groups"
+	as="$as --inh-caps=-all --bounding-set=-all"
+	chmod 755 "$work"
+	for file in "$uhmm" "$BIN" "$SRC"; do
+		[ "$uhmm" = none ] || $as test -x "$file" ||
+			result 77 SKIP "$file cannot be reached without privilege"
+	done
+fi
 
 # Numbers from a results file.
 field() {
@@ -118,7 +133,7 @@ run_in() {
 	dir=$1
 	shift
 	mkdir -p "$dir/cwd"
-	WRAP="$BIN/treerss -t $limit_s -g 60 -o $dir/results -l $dir/samples -- $*"
+	WRAP="$BIN/treerss -t $limit_s -g 60 -o $dir/results -l $dir/samples -- $as $*"
 	(
 		cd "$dir/cwd" || exit 125
 		run

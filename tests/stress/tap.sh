@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # tap.sh NAME [full]: a scenario as one TAP test, for meson: see run-one.sh. With
-# UHMM_FAULTS in the environment faults are resolved by whom it says.
+# UHMM_FAULTS in the environment faults are resolved by whom it says, with UHMM_AS that
+# user runs it.
 #
 # Under TEST_SECONDS a scenario that takes a seed is run with one seed after another until
 # the time is over; the first that fails is named. A build with a sanitizer is skipped:
@@ -16,6 +17,7 @@ if [ "${UHMM_SANITIZED:-0}" = 1 ]; then
 fi
 set -- "$name" --size "$size" --uhmm "$build/uhmm" --bin "$build/tests/stress"
 [ -z "$UHMM_FAULTS" ] || set -- "$@" --faults "$UHMM_FAULTS"
+[ -z "$UHMM_AS" ] || set -- "$@" --as "$UHMM_AS"
 if [ -z "$TEST_SECONDS" ] || ! grep -q SEED "$here/scenario/$name.sh"; then
 	exec "$here/run-one.sh" "$@" --tap
 fi

@@ -10,8 +10,9 @@ devices and back (churn_moves.c); every page says itself what it should hold. Wa
 
     thread   faults are delivered to a thread
     inline   and in the thread that has them
-    run      under `uhmm run`, with half of the memory that it needs
+    run      under `uhmm run --faults=thread`, with half of the memory that it needs
     guarded  the same, with system calls guarded (--faults=inline)
+    auto     guarded until the program makes a ring (io_uring), then as run
     nobody   the same, as an ordinary user
     cgroup   as thread, in a memory cgroup with less room than all want: somebody is
              killed there all the time, and the kernel has no page when asked for one
@@ -190,7 +191,11 @@ class Torture:
                 "--stats", *options, "--", *self.command("churn", seed, *churn)]
 
     def run(self, seed):
-        """Under `uhmm run`."""
+        """Under `uhmm run`, by thread."""
+        return self.judge(seed, self.go(self.under_uhmm(["--faults=thread"], seed)))
+
+    def auto(self, seed):
+        """Guarded until a ring is made: by thread from then on."""
         return self.judge(seed, self.go(self.under_uhmm([], seed)))
 
     def guarded(self, seed, **how):
@@ -242,7 +247,7 @@ class Torture:
         return self.judge(seed, self.go(command, **how), "-k", "-l")
 
 
-WAYS = ["thread", "inline", "run", "guarded", "nobody", "cgroup", "user"]
+WAYS = ["thread", "inline", "run", "guarded", "auto", "nobody", "cgroup", "user"]
 
 
 class Report:

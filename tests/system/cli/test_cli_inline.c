@@ -116,16 +116,28 @@ TEST(a_thread_that_answers_late_is_waited_for, .timeout_s = 60)
 
 /* ---- filters on system calls ------------------------------------------------------ */
 
-static void run_filtered(const char *faults, const char *when, const char *says)
+static void run_saying(const char *program, const char *faults, const char *what,
+		       const char *prints, const char *says)
 {
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", GIVEN, faults,
-		beside_tests("cli_filter"), NEEDS, when, NULL);
+		beside_tests(program), NEEDS, what, NULL);
 	if (WIFEXITED(cli.status) && WEXITSTATUS(cli.status) == 125 &&
 	    strstr(cli.err_text, "system calls cannot be guarded here:"))
 		SKIP("the kernel dispatches no system calls");
-	CHECK_STR(cli.out_text, "right\n");
+	CHECK_STR(cli.out_text, prints);
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	CHECK(strstr(cli.err_text, says), "%.500s", cli.err_text);
+}
+
+static void run_right(const char *program, const char *faults, const char *what,
+		      const char *says)
+{
+	run_saying(program, faults, what, "right\n", says);
+}
+
+static void run_filtered(const char *faults, const char *when, const char *says)
+{
+	run_right("cli_filter", faults, when, says);
 }
 
 TEST(a_filter_kills_nobody_for_what_we_do, .timeout_s = 120)
@@ -144,6 +156,64 @@ TEST(by_thread_a_filter_is_no_matter, .timeout_s = 120)
 	run_filtered("--faults=thread", "before", "");
 	run_filtered("--faults=thread", "after", "");
 	run_filtered("--faults=thread", "child", "");
+}
+
+/* ---- what others have ------------------------------------------------------------- */
+
+TEST(who_dispatches_calls_itself_is_let_be, .timeout_s = 120)
+{
+	run_right("cli_taken", "--faults=inline", "dispatch",
+		  "a process dispatches its system calls itself, and runs without a ");
+	run_right("cli_taken", "--faults=inline", "dispatch-by-number",
+		  "a process dispatches its system calls itself, and runs without a ");
+}
+
+TEST(who_is_traced_is_let_be, .timeout_s = 120)
+{
+	run_right("cli_taken", "--faults=inline", "tracer",
+		  "a process is traced, by a debugger or the like, which would see ");
+}
+
+TEST(without_permission_there_is_no_ring, .timeout_s = 120)
+{
+	run_saying("cli_taken", "--faults=inline", "ring", "no ring\n", "");
+}
+
+/*
+ * With it they are all migrated, by a thread. over: what was by then is brought first,
+ * which is more than there should be.
+ */
+static void run_by_thread(const char *program, const char *what, bool over)
+{
+	char *option;
+	cJSON *json;
+
+	CHECK(asprintf(&option, "--stats=json:%s/summary", cli_scratch()) > 0);
+	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", GIVEN, option,
+		beside_tests(program), NEEDS, what, NULL);
+	CHECK_STR(cli.out_text, "right\n");
+	CHECK(!cli.err_text[0] || (over && strstr(cli.err_text, "more memory than")),
+	      "%.500s", cli.err_text);
+	CHECK_EQ(cli_exit_status(&cli), 0);
+	json = cli_json(strchr(option, ':') + 1);
+	CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(json, "delivery")), "inline");
+	CHECK(cli_number(json, "processes_by_thread") >= 1, "%s", what);
+	CHECK_EQ((int)cli_number(json, "processes_unable"), 0);
+	CHECK(cli_number(json, "stored") > 10000, "%s", what);
+	cJSON_Delete(json);
+	free(option);
+	cli_scratch_remove();
+}
+
+TEST(who_cannot_be_guarded_goes_on_by_thread, .timeout_s = 240)
+{
+	if (geteuid())
+		SKIP("needs root");
+	run_by_thread("cli_taken", "dispatch", false);
+	run_by_thread("cli_taken", "tracer", false);
+	run_by_thread("cli_taken", "ring", true);
+	run_by_thread("cli_filter", "before", false);
+	run_by_thread("cli_filter", "after", true);
 }
 
 /* ---- while a process is taken over ------------------------------------------------- */
@@ -183,11 +253,13 @@ TEST(what_is_to_be_evicted_is, .timeout_s = 120)
 		run_evicted("--faults=thread");
 }
 
-TEST(there_are_two_ways)
+TEST(there_are_three_ways)
 {
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", "--faults=sideways",
 		"true", NULL);
-	cli_check_refused(&cli, 125, "'sideways' is neither 'thread' nor 'inline'");
+	cli_check_refused(&cli, 125,
+			  "'sideways' is none of 'auto', 'thread' and "
+			  "'inline'");
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", "64M", "--faults", NULL);
 	cli_check_refused(&cli, 125, "--faults");
 }

@@ -430,7 +430,7 @@ TEST(calls_that_sleep_are_not_interrupted, .timeout_s = 60)
 
 /* ---- signals ----------------------------------------------------------------------- */
 
-#define SIGNALS 2000
+#define SIGNALS_SENT 2000
 
 static void count_signal(int sig)
 {
@@ -453,16 +453,16 @@ TEST(no_signal_is_lost)
 
 	while (__atomic_load_n(&sh->ready, __ATOMIC_ACQUIRE) != 2)
 		sleep_ms(1);
-	for (int i = 0; i < SIGNALS; i++) {
+	for (int i = 0; i < SIGNALS_SENT; i++) {
 		while (sigqueue(pid, SIGRTMIN, (union sigval){ 0 }))
 			sleep_ms(1);
 		if (i % 10 == 0)
 			ring_once(pid);
 	}
-	while (__atomic_load_n(&sh->handled, __ATOMIC_RELAXED) < SIGNALS)
+	while (__atomic_load_n(&sh->handled, __ATOMIC_RELAXED) < SIGNALS_SENT)
 		sleep_ms(1);
 	end(pid);
-	CHECK_EQ(sh->handled, SIGNALS);
+	CHECK_EQ(sh->handled, SIGNALS_SENT);
 }
 
 /* A call that the program's own signal interrupts says so. */
