@@ -46,6 +46,15 @@ static const char *taken_already(void)
 	return NULL;
 }
 
+bool cannot_be_guarded(void)
+{
+	bool first = !self.looked;
+
+	self.looked = true;
+	return self.filtered || CTL_LOAD(&self.dispatches) ||
+	       (first && os_linux_tracer(os_pid()));
+}
+
 static const char has_filter[] =
 	"a process has a filter on its system calls (seccomp), and runs without a limit";
 

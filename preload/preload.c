@@ -268,6 +268,8 @@ static bool keep(bool due)
 
 	uhmm_lock(&self.lock);
 	ends = self.rest;
+	if (self_is_inline() && !self.space && !self.hopeless && cannot_be_guarded())
+		ends = go_by_thread();
 	if (due && !ends && !self.hopeless && !self.space) {
 		if (self_is_inline())
 			ends = begin_inline();
@@ -545,7 +547,7 @@ void self_begin(void)
 {
 	uint64_t signals = lock_self();
 
-	self.kept = self.rest = self.dispatches = false;
+	self.kept = self.rest = self.looked = self.dispatches = false;
 	if (self_is_inline())
 		os_linux_hide_files();
 	if (may_wait() && door_open(&self.door, CTL_LOAD(&self.slot->claim)))

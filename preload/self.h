@@ -32,11 +32,12 @@ struct self {
 	uint32_t pid;      /* whose threads these are: not those of a vfork() child */
 	struct os_thread keeper;
 	struct os_thread sampler; /* before there is a space, if faults are inline */
-	bool armed;    /* what it has come to: the lock is the keeper's then */
-	bool by_thread; /* it cannot be guarded, and need not be; under lock */
-	uint32_t bell; /* futex: the keeper's, while there is no space */
-	bool kept;     /* there is a keeper; under lock */
-	bool rest;     /* it shall end, or has; under lock */
+	bool armed;               /* what it has come to: the lock is the keeper's then */
+	bool looked;              /* whether it is traced, when it began */
+	bool by_thread;           /* it cannot be guarded, and need not be; under lock */
+	uint32_t bell;            /* futex: the keeper's, while there is no space */
+	bool kept;                /* there is a keeper; under lock */
+	bool rest;                /* it shall end, or has; under lock */
 	struct usage usage;
 	uint64_t device_look_ns;
 	bool hopeless;        /* a space cannot be created here */
@@ -62,6 +63,8 @@ bool self_is_inline(void);
  * not. Under lock; nothing is migrated.
  */
 bool go_by_thread(void);
+/* It is known already, before it is asked for: nothing is to be lost of the time then. */
+bool cannot_be_guarded(void);
 /* Why the process is not migrated, whoever would resolve faults; or NULL. */
 const char *obstacle(void);
 /* Takes it over; why it does not, or NULL: it has, or will *later. */

@@ -114,9 +114,11 @@ MUTANTS = [
 """),
     Mutant("filters_are_not_seen", "preload/guard.c",
            "a process that gets a filter on its system calls goes on being migrated", """
-	r = sets_filter(nr, arg) ? leave(is_of_all_threads(nr, arg)) : 0;
+	if (!sets_filter(nr, arg))
+		return 0;
 """, """
-	r = sets_filter(nr, arg) && nr < 0 ? leave(is_of_all_threads(nr, arg)) : 0;
+	if (!sets_filter(nr, arg) || nr > 0)
+		return 0;
 """),
     Mutant("filters_of_before", "preload/guard_arm.c",
            "a thread that has a filter on its system calls is armed", """
