@@ -296,12 +296,9 @@ static void print_run(const struct report *report)
 		       report->by_thread.why, report->by_thread.fix);
 	else
 		printf("\nuhmm run works here; faults are %s.\n",
-		       report->by_itself.why ? "delivered to a thread" :
 		       report->by_thread.why ? "resolved by the thread that has them" :
-					       "resolved by the thread that has them, "
-					       "or\ndelivered to another where system "
-					       "calls cannot be guarded");
-	if (runs(report))
+					       "delivered to a thread");
+	if (report->by_thread.why && runs(report))
 		print_delivery("thread", &report->by_thread);
 	print_delivery("inline", &report->by_itself);
 }

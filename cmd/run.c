@@ -36,8 +36,8 @@ static const char help[] =
 	"  --device SPEC      where the rest goes (default: lz4, compressed memory);\n"
 	"                     'uhmm devices' lists them\n"
 	"  --faults WHO       who resolves faults: 'thread', one of uhmm's; 'inline',\n"
-	"                     the one that faults, for any user; default: 'auto',\n"
-	"                     inline where the process allows it\n"
+	"                     the one that faults, for any user; 'either', inline, and\n"
+	"                     by thread what cannot be; default: thread, if permitted\n"
 	"  --stats            a summary on stderr at the end\n"
 	"  --stats=json:FILE  the same for programs, in FILE\n"
 	"  -h, --help         this text\n"
@@ -65,6 +65,7 @@ struct request {
 	const char *memory, *device;
 	const char *json; /* file for --stats=json; NULL: none */
 	bool stats, help;
+	bool faults_chosen; /* by the user */
 	enum ctl_faults faults;
 	char **program; /* and its arguments */
 };
@@ -74,7 +75,7 @@ static bool parse_faults(const char *who, enum ctl_faults *faults)
 	static const char *const name[] = {
 		[CTL_FAULTS_THREAD] = "thread",
 		[CTL_FAULTS_INLINE] = "inline",
-		[CTL_FAULTS_EITHER] = "auto",
+		[CTL_FAULTS_EITHER] = "either",
 	};
 
 	for (unsigned i = 0; i < sizeof(name) / sizeof(name[0]); i++)
@@ -82,7 +83,7 @@ static bool parse_faults(const char *who, enum ctl_faults *faults)
 			*faults = i;
 			return true;
 		}
-	complain("--faults: '%s' is none of 'auto', 'thread' and 'inline'", who);
+	complain("--faults: '%s' is none of 'thread', 'inline' and 'either'", who);
 	return false;
 }
 
@@ -90,8 +91,7 @@ static int parse(int argc, char **argv, struct request *request)
 {
 	int c;
 
-	*request = (struct request){ .device = DEVICE_DEFAULT,
-				     .faults = CTL_FAULTS_EITHER };
+	*request = (struct request){ .device = DEVICE_DEFAULT };
 	opterr = 0;
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "+:h", options, NULL)) != -1) {
@@ -103,6 +103,7 @@ static int parse(int argc, char **argv, struct request *request)
 			request->device = optarg;
 			break;
 		case OPTION_FAULTS:
+			request->faults_chosen = true;
 			if (!parse_faults(optarg, &request->faults))
 				return STATUS_REFUSED;
 			break;
@@ -167,8 +168,9 @@ static int check_memory(const char *memory, uint64_t *pages)
 }
 
 /*
- * If neither way works the user hears of what stands in that of a thread, or of what was
- * asked for.
+ * By thread where that is permitted: then system calls and other processes find all
+ * memory there, whatever they do. Else inline. If neither works the user hears of what
+ * stands in the way of the first, or of what was asked for.
  */
 static int check_machine(struct request *request)
 {
@@ -180,7 +182,8 @@ static int check_machine(struct request *request)
 	why_inline = probe_inline_obstacle(&probe, &fix_inline);
 	if (request->faults == CTL_FAULTS_EITHER && why_inline)
 		request->faults = CTL_FAULTS_THREAD;
-	else if (request->faults == CTL_FAULTS_EITHER && why)
+	else if ((request->faults == CTL_FAULTS_EITHER || !request->faults_chosen) &&
+		 why && !why_inline)
 		request->faults = CTL_FAULTS_INLINE;
 	if (request->faults == CTL_FAULTS_INLINE) {
 		why = why_inline;

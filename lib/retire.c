@@ -32,9 +32,7 @@ int retire_ask(struct uhmm_space *sp)
 static void let_go(struct uhmm_space *sp)
 {
 	__atomic_store_n(&sp->stop, STOP_BOTH, __ATOMIC_RELEASE);
-	reader_kick(sp);
-	os_thread_join(&sp->reader);
-	placement_stop(sp);
+	reader_stop(sp);
 	__atomic_store_n(&sp->unusable, true, __ATOMIC_RELEASE);
 	/* Who waits for a page, or for an event to be read, goes on with that. */
 	os_uffd_close(sp->uffd);
@@ -60,6 +58,16 @@ static int retire(struct uhmm_space *sp)
 	if (any)
 		reclaim_set_limit(sp, limit);
 	return any ? r : 0;
+}
+
+/*
+ * The stacks of threads may be one mapping with memory of the program. Where that is
+ * registered, and nobody reads, who unmaps them waits for ever.
+ */
+void retire_end(struct uhmm_space *sp)
+{
+	os_thread_join(&sp->reader);
+	placement_stop(sp);
 }
 
 void retire_serve(struct uhmm_space *sp)

@@ -16,6 +16,12 @@
  */
 int retire_ask(struct uhmm_space *sp);
 
+/*
+ * What is left then, when the userfaultfd is open nowhere any more, in no table of
+ * descriptors.
+ */
+void retire_end(struct uhmm_space *sp);
+
 /* The worker's, outside of the world. */
 bool retire_asked(const struct uhmm_space *sp);
 void retire_serve(struct uhmm_space *sp);

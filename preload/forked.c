@@ -75,12 +75,19 @@ bool preload_before_guarded_fork(uint64_t flags)
 	return true;
 }
 
+/* Rather than that a guarded process could not fork: it has no descriptors left. */
+static bool goes_by_thread(void)
+{
+	return preload_may_go_by_thread() && self.space && self.pid == os_pid() &&
+	       !os_linux_files_left(CHILD_FILES) && guard_leave(GUARD_LEAVES_FORK) == 0;
+}
+
 void preload_before_fork(void)
 {
 	bool foreign;
 
 	exec_bind();
-	if (__atomic_load_n(&self.guarded, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&self.guarded, __ATOMIC_RELAXED) && !goes_by_thread())
 		return;
 	foreign = self.pid != os_pid();
 	/* It may be in another pid namespace. */

@@ -10,6 +10,7 @@
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <linux/sched.h>
@@ -116,23 +117,16 @@ void guard_finish(void)
 						     .is_our_file = hooks.is_our_file });
 }
 
-/* A child of vfork() or the like. */
-static bool is_of_another(const struct guard_task *task)
-{
-	return task->signals == &task->own;
-}
-
 /*
  * What is armed stays so. After a filter, which may have the program killed for what it
  * does not know of, a handler of ours makes no call but rt_sigreturn().
  */
-static int leave(const struct guard_task *task, enum guard_leaves why)
+int guard_leave(enum guard_leaves why)
 {
 	HOOK(leave);
 	int r;
 
-	/* The process, whose this is, has not asked. */
-	if (!hook || is_of_another(task))
+	if (!hook)
 		return 0;
 	__atomic_store_n(&leaves, LEAVES, __ATOMIC_RELEASE);
 	r = hook(why);
@@ -293,6 +287,28 @@ static void transferred(struct guard_task *task, struct context *c)
 	context_transfer(c, task);
 }
 
+/* MADV_POPULATE_READ and the like, of much: it need not be there all at once. */
+static bool populate_call(struct guard_task *task, struct context *c, long nr,
+			  const uint64_t *arg)
+{
+	uint64_t at = arg[0], len = arg[1], n;
+	long r = 0;
+
+	if (nr != SYS_madvise || len <= GUARD_WINDOW || at >= CALL_USER_END ||
+	    len >= CALL_USER_END - at)
+		return false;
+	if ((int)arg[2] != MADV_POPULATE_READ && (int)arg[2] != MADV_POPULATE_WRITE)
+		return false;
+	for (; !r && len; at += n, len -= n) {
+		n = len < GUARD_WINDOW ? len : GUARD_WINDOW;
+		hold_piece(task, at, n);
+		r = sys3(nr, at, n, arg[2]);
+	}
+	hold_end(task);
+	context_return(c, r);
+	return true;
+}
+
 /* ---- EFAULT ------------------------------------------------------------------------ */
 
 /*
@@ -346,6 +362,12 @@ static bool sets_filter(long nr, const uint64_t *arg)
 		(arg[0] == SECCOMP_SET_MODE_STRICT || arg[0] == SECCOMP_SET_MODE_FILTER));
 }
 
+/* A child of vfork() or the like: the process, whose this is, has not asked. */
+static bool is_of_another(const struct guard_task *task)
+{
+	return task->signals == &task->own;
+}
+
 /* Before what cannot be had as long as calls are guarded; -errno: so it cannot. */
 static int make_way(const struct guard_task *task, long nr, const uint64_t *arg)
 {
@@ -355,11 +377,11 @@ static int make_way(const struct guard_task *task, long nr, const uint64_t *arg)
 	if (nr == SYS_io_uring_setup && guard_is_idle())
 		return 0;
 	if (nr == SYS_io_uring_setup)
-		return hook && !is_of_another(task) ? leave(task, GUARD_LEAVES_RING) :
+		return hook && !is_of_another(task) ? guard_leave(GUARD_LEAVES_RING) :
 						      -EPERM;
-	if (!sets_filter(nr, arg))
+	if (!sets_filter(nr, arg) || is_of_another(task))
 		return 0;
-	return leave(task, nr == SYS_seccomp && arg[1] & SECCOMP_FILTER_FLAG_TSYNC ?
+	return guard_leave(nr == SYS_seccomp && arg[1] & SECCOMP_FILTER_FLAG_TSYNC ?
 				   GUARD_LEAVES_FILTER_OF_ALL :
 				   GUARD_LEAVES_FILTER);
 }
@@ -384,7 +406,8 @@ void guard_call(struct guard_task *task, struct context *c)
 	}
 	idle = guard_is_idle();
 	if (signals_call(task, c, nr, arg) || files_call(c, nr, arg) ||
-	    (!idle && transfer_call(task, c, nr, arg)))
+	    (!idle &&
+	     (transfer_call(task, c, nr, arg) || populate_call(task, c, nr, arg))))
 		return;
 	if (!idle && !call_is_known(nr, arg))
 		guard_unknown();

@@ -188,6 +188,7 @@ static inline bool altstack_has(const stack_t *alt, uintptr_t sp)
 enum guard_leaves {
 	GUARD_LEAVES_FILTER, /* of its system calls (seccomp) */
 	GUARD_LEAVES_FILTER_OF_ALL,
+	GUARD_LEAVES_FORK, /* of which a child cannot open what it needs */
 	GUARD_LEAVES_RING, /* io_uring, by which the kernel uses memory at any time */
 };
 
@@ -225,6 +226,8 @@ struct guard_hooks {
 };
 
 void guard_set_hooks(const struct guard_hooks *hooks);
+/* What calls need is not asked for any more: see leave() of struct guard_hooks. */
+int guard_leave(enum guard_leaves why);
 /* Calls are only passed on from now on: nobody asks what they need any more. */
 void guard_finish(void);
 bool guard_is_ours(uint32_t tid);

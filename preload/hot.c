@@ -26,6 +26,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -37,6 +38,8 @@
 #include "preload/guard.h"
 #include "preload/guard_arch.h"
 #include "preload/hot.h"
+
+#undef fread_unlocked /* a macro of libc's */
 
 /* libc's, by a name that nobody defines anew. */
 ssize_t __read(int fd, void *buf, size_t len);
@@ -58,6 +61,8 @@ static struct {
 	__typeof__(recvmsg) *recvmsg;
 	__typeof__(sendmsg) *sendmsg;
 	__typeof__(poll) *poll;
+	__typeof__(fread) *fread;
+	__typeof__(fread_unlocked) *fread_unlocked;
 	__typeof__(epoll_wait) *epoll_wait;
 	__typeof__(pthread_cancel) *pthread_cancel;
 } next __attribute__((section(".data")));
@@ -82,6 +87,8 @@ void hot_bind(void)
 	NEXT(recvmsg);
 	NEXT(sendmsg);
 	NEXT(poll);
+	NEXT(fread);
+	NEXT(fread_unlocked);
 	NEXT(epoll_wait);
 	NEXT(pthread_cancel);
 	/* Nor a sanitizer's, which all have a read(). */
@@ -179,13 +186,30 @@ bool hot_named(long nr, const uint64_t arg[6], long *result)
 	return may_be_hot(0) && made(hot(nr, arg, ALL_NAMED), result);
 }
 
+/*
+ * What one call fills before calls are guarded nobody could take meanwhile. So whoever is
+ * about to read so much is guarded first, if it might be too much.
+ */
+static bool expects(size_t len)
+{
+	if (!preload_may_fill(len))
+		return false;
+	expect_begin(len);
+	return true;
+}
+
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
+	bool much;
 	long r;
 
 	if (hot_call(SYS_read, fd, (uintptr_t)buf, len, 0, len, &r))
 		return r;
-	return OR_NEXT(read)(fd, buf, len);
+	much = expects(len);
+	r = OR_NEXT(read)(fd, buf, len);
+	if (much)
+		expect_end(len);
+	return r;
 }
 
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
@@ -199,11 +223,16 @@ EXPORT ssize_t write(int fd, const void *buf, size_t len)
 
 static ssize_t pread_at(int fd, void *buf, size_t len, off64_t at)
 {
+	bool much;
 	long r;
 
 	if (hot_call(SYS_pread64, fd, (uintptr_t)buf, len, at, len, &r))
 		return r;
-	return OR_NEXT(pread64)(fd, buf, len, at);
+	much = expects(len);
+	r = OR_NEXT(pread64)(fd, buf, len, at);
+	if (much)
+		expect_end(len);
+	return r;
 }
 
 EXPORT ssize_t pread(int fd, void *buf, size_t len, off_t at)
@@ -275,6 +304,28 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout
 		     &r))
 		return (int)r;
 	return OR_NEXT(epoll_wait)(epfd, events, max, timeout);
+}
+
+/* It reads much at a time, into that memory itself. */
+static size_t fread_by(__typeof__(fread) *libc, void *to, size_t size, size_t nr, FILE *f)
+{
+	size_t len, done;
+	bool much = !__builtin_mul_overflow(size, nr, &len) && expects(len);
+
+	done = libc(to, size, nr, f);
+	if (much)
+		expect_end(len);
+	return done;
+}
+
+EXPORT size_t fread(void *restrict to, size_t size, size_t nr, FILE *restrict f)
+{
+	return fread_by(OR_NEXT(fread), to, size, nr, f);
+}
+
+EXPORT size_t fread_unlocked(void *restrict to, size_t size, size_t nr, FILE *restrict f)
+{
+	return fread_by(OR_NEXT(fread_unlocked), to, size, nr, f);
 }
 
 /* ---- more than one buffer -------------------------------------------------------- */

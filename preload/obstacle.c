@@ -17,6 +17,12 @@ bool self_is_inline(void)
 	return self.ctl->faults != CTL_FAULTS_THREAD && !self.by_thread;
 }
 
+bool preload_may_fill(size_t len)
+{
+	return self.ctl && !preload_guarded && !self.hopeless && self_is_inline() &&
+	       len / PAGE_SIZE >= ctl_tolerance_pages(self.ctl->budget_pages);
+}
+
 bool preload_may_go_by_thread(void)
 {
 	return self.ctl->faults == CTL_FAULTS_EITHER;
@@ -119,7 +125,7 @@ int preload_give_up(enum guard_leaves why)
 		/* Our threads are from before a filter, if it is not for all. */
 		changes = why != GUARD_LEAVES_FILTER_OF_ALL && go_by_thread();
 		self.hopeless = !changes;
-		if (why != GUARD_LEAVES_RING)
+		if (why == GUARD_LEAVES_FILTER || why == GUARD_LEAVES_FILTER_OF_ALL)
 			self.filtered = true;
 		self.guarded = false;
 		CTL_STORE(&self.slot->managed, changes ? 0 : 2);

@@ -49,6 +49,7 @@
 #include "lib/range.h"
 #include "lib/reader.h"
 #include "lib/reclaim.h"
+#include "lib/retire.h"
 #include "lib/space.h"
 #include "preload/guard.h"
 
@@ -281,8 +282,17 @@ static bool keep(bool due)
 	return !ends;
 }
 
+/* Who has asked for that closes what the program's threads had, with the lock. */
+static void end_retired(struct uhmm_space *sp)
+{
+	uhmm_lock(&self.lock);
+	uhmm_unlock(&self.lock);
+	retire_end(sp);
+}
+
 static void keeper_loop(void)
 {
+	struct uhmm_space *sp;
 	struct watermarks wm;
 	int64_t total, mine, more;
 	int code;
@@ -296,8 +306,11 @@ static void keeper_loop(void)
 		more = expect_pages();
 		if (!keep(space_is_due(total + more, mine + more, &wm)))
 			return;
-		if (self.space)
-			reclaim_main(self.space);
+		sp = self.space;
+		if (sp) {
+			reclaim_main(sp);
+			end_retired(sp);
+		}
 		if (more)
 			expect_looked();
 		if (os_threads_ended(&code))

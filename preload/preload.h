@@ -135,6 +135,8 @@ void preload_note_dispatch(void);
  * or by thread. -ENOMEM: it cannot.
  */
 int preload_give_up(enum guard_leaves why);
+/* So much at once might be too much, and calls are not guarded, but will be. */
+bool preload_may_fill(size_t len);
 /* A thread of ours may resolve the faults of who cannot be guarded. */
 bool preload_may_go_by_thread(void);
 

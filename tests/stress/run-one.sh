@@ -25,7 +25,7 @@ usage: run-one.sh NAME [OPTION VALUE]... [--tap] [--keep]
   --uhmm PATH        the command to test (default build/uhmm); none: plain twice
   --bin DIR          treerss and the test programs (default: tests/stress beside uhmm)
   --device SPEC      default lz4
-  --faults WHO       thread or inline; default: what uhmm run does
+  --faults WHO       thread, inline or either; default: what uhmm run does
   --as USER          both runs without privilege, as that user (needs root)
   --seed N           for the programs that take one (default 1)
   --plain DIR        keep the plain run there, and use it again next time

@@ -12,7 +12,7 @@ devices and back (churn_moves.c); every page says itself what it should hold. Wa
     inline   and in the thread that has them
     run      under `uhmm run --faults=thread`, with half of the memory that it needs
     guarded  the same, with system calls guarded (--faults=inline)
-    auto     guarded until the program makes a ring (io_uring), then as run
+    either   guarded until the program makes a ring (io_uring), then as run
     nobody   the same, as an ordinary user
     cgroup   as thread, in a memory cgroup with less room than all want: somebody is
              killed there all the time, and the kernel has no page when asked for one
@@ -194,9 +194,9 @@ class Torture:
         """Under `uhmm run`, by thread."""
         return self.judge(seed, self.go(self.under_uhmm(["--faults=thread"], seed)))
 
-    def auto(self, seed):
+    def either(self, seed):
         """Guarded until a ring is made: by thread from then on."""
-        return self.judge(seed, self.go(self.under_uhmm([], seed)))
+        return self.judge(seed, self.go(self.under_uhmm(["--faults=either"], seed)))
 
     def guarded(self, seed, **how):
         """With system calls guarded: then there is no io_uring."""
@@ -247,7 +247,7 @@ class Torture:
         return self.judge(seed, self.go(command, **how), "-k", "-l")
 
 
-WAYS = ["thread", "inline", "run", "guarded", "auto", "nobody", "cgroup", "user"]
+WAYS = ["thread", "inline", "run", "guarded", "either", "nobody", "cgroup", "user"]
 
 
 class Report:

@@ -114,10 +114,10 @@ MUTANTS = [
 """),
     Mutant("filters_are_not_seen", "preload/guard.c",
            "a process that gets a filter on its system calls goes on being migrated", """
-	if (!sets_filter(nr, arg))
+	if (!sets_filter(nr, arg) || is_of_another(task))
 		return 0;
 """, """
-	if (!sets_filter(nr, arg) || nr > 0)
+	if (!sets_filter(nr, arg) || is_of_another(task) || nr > 0)
 		return 0;
 """),
     Mutant("filters_of_before", "preload/guard_arm.c",

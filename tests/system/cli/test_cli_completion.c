@@ -105,7 +105,7 @@ TEST(verbs_and_options_are_completed)
 	check("uhmm run --memory 25", "uhmm run --memory 25% 256M ");
 	check("uhmm run --memory=25", "uhmm run --memory=25% 256M ");
 	check("uhmm run --fa", "uhmm run --faults ");
-	check("uhmm run --faults a", "uhmm run --faults auto ");
+	check("uhmm run --faults e", "uhmm run --faults either ");
 	check("uhmm run --faults in", "uhmm run --faults inline ");
 	check("uhmm run --faults=th", "uhmm run --faults=thread ");
 	check("uhmm run --st", "uhmm run --stats --stats=json: ");

@@ -360,14 +360,18 @@ TEST(without_permission_it_is_done_inline)
 	cli_run(&cli, become_nobody, uhmm, "doctor", NULL);
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	CHECK(strstr(cli.out_text, "faults are resolved by the thread that has them"));
-	/* With it as well; a thread is for what cannot be guarded, or who wants it. */
-	cli_run(&cli, NULL, uhmm, "run", "--memory", "64M", option, "true", NULL);
+	cli_run(&cli, become_nobody, uhmm, "run", "--memory", "64M", "--faults=either",
+		option, "true", NULL);
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	check_delivery(strchr(option, ':') + 1, "inline");
-	cli_run(&cli, NULL, uhmm, "run", "--memory", "64M", "--faults=thread", option,
-		"true", NULL);
+	/* Who has it keeps what he has. */
+	cli_run(&cli, NULL, uhmm, "run", "--memory", "64M", option, "true", NULL);
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	check_delivery(strchr(option, ':') + 1, "thread");
+	cli_run(&cli, NULL, uhmm, "run", "--memory", "64M", "--faults=either", option,
+		"true", NULL);
+	CHECK_EQ(cli_exit_status(&cli), 0);
+	check_delivery(strchr(option, ':') + 1, "inline");
 	free(uhmm);
 	cli_scratch_remove();
 }
