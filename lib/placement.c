@@ -324,10 +324,16 @@ void placement_heed(struct uhmm_space *sp)
 		os_thread_await(&p->warden);
 }
 
-void placement_stop(struct uhmm_space *sp)
+void placement_leave(struct uhmm_space *sp)
 {
 	__atomic_fetch_add(&sp->placement.watch, 1, __ATOMIC_SEQ_CST);
 	os_wake(&sp->placement.watch, INT_MAX);
+	os_thread_wait(&sp->placement.warden);
+}
+
+void placement_stop(struct uhmm_space *sp)
+{
+	placement_leave(sp);
 	os_thread_join(&sp->placement.warden);
 }
 

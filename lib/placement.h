@@ -59,7 +59,9 @@ void placement_heed(struct uhmm_space *sp);
  */
 void placement_give_way(struct uhmm_space *sp);
 
-/* Ends the warden; uhmm_space.stop says so already. */
+/* As os_thread_wait(), of the warden; uhmm_space.stop says so already. */
+void placement_leave(struct uhmm_space *sp);
+/* Ends it. */
 void placement_stop(struct uhmm_space *sp);
 /* In a forked child, before it has threads. */
 void placement_after_fork(struct uhmm_space *sp);

@@ -215,16 +215,11 @@ void reader_leave(struct uhmm_space *sp)
 	os_wake(&sp->reading, 1);
 }
 
-void reader_stop(struct uhmm_space *sp)
+void reader_end(struct uhmm_space *sp)
 {
 	reader_kick(sp);
 	while (__atomic_load_n(&sp->reading, __ATOMIC_ACQUIRE))
 		os_wait(&sp->reading, 1, -1);
-}
-
-void reader_end(struct uhmm_space *sp)
-{
-	reader_stop(sp);
 	if (sp->uffd >= 0)
 		os_uffd_close(sp->uffd);
 	sp->uffd = -1;

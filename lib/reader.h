@@ -14,8 +14,6 @@ void reader_main(void *arg);
 int reader_start(struct uhmm_space *sp, void (*fn)(void *arg));
 /* By fn: it reads no more. */
 void reader_leave(struct uhmm_space *sp);
-/* Tells it to, and waits for that. sp->stop says so before. */
-void reader_stop(struct uhmm_space *sp);
 /*
  * Ends it, and closes the userfaultfd first: libc, or a sanitizer, may give memory back
  * in a thread that ends, and if it is registered that would wait for itself to read.

@@ -32,7 +32,10 @@ int retire_ask(struct uhmm_space *sp)
 static void let_go(struct uhmm_space *sp)
 {
 	__atomic_store_n(&sp->stop, STOP_BOTH, __ATOMIC_RELEASE);
-	reader_stop(sp);
+	/* They have it open as well. */
+	reader_kick(sp);
+	os_thread_wait(&sp->reader);
+	placement_leave(sp);
 	__atomic_store_n(&sp->unusable, true, __ATOMIC_RELEASE);
 	/* Who waits for a page, or for an event to be read, goes on with that. */
 	os_uffd_close(sp->uffd);

@@ -95,6 +95,9 @@ bool guard_is_ours(uint32_t tid)
 
 /* Begun first, for others may have faults from before that are not looked at yet. */
 static enum { LEAVES_NOT, LEAVES, HAS_LEFT } leaves __attribute__((section(".data")));
+static uint64_t left_ns __attribute__((section(".data")));
+/* So long a fault may be of what has been left. */
+#define LEFT_NS UINT64_C(200000000)
 
 bool guard_is_idle(void)
 {
@@ -103,15 +106,27 @@ bool guard_is_idle(void)
 
 bool guard_try_again(struct guard_task *task, uintptr_t addr)
 {
-	if (__atomic_load_n(&leaves, __ATOMIC_ACQUIRE) == LEAVES_NOT ||
-	    task->missed == addr)
+	switch (__atomic_load_n(&leaves, __ATOMIC_ACQUIRE)) {
+	case LEAVES:
+		/* What was never filled is missing until the very end. */
+		os_yield();
+		return true;
+	case HAS_LEFT:
+		/* A child that was just forked may have a userfaultfd open. */
+		if (os_now_ns() - left_ns < LEFT_NS)
+			return true;
+		if (task->missed == addr)
+			return false;
+		task->missed = addr;
+		return true;
+	default:
 		return false;
-	task->missed = addr;
-	return true;
+	}
 }
 
 void guard_finish(void)
 {
+	left_ns = os_now_ns();
 	__atomic_store_n(&leaves, HAS_LEFT, __ATOMIC_RELEASE);
 	guard_set_hooks(&(const struct guard_hooks){ .is_ours = hooks.is_ours,
 						     .is_our_file = hooks.is_our_file });

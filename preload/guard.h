@@ -241,8 +241,8 @@ bool guard_has_filter(uint32_t tid);
 /* Nothing will be taken again: threads that are made are not armed. */
 bool guard_is_idle(void);
 /*
- * That was so when a thread found something missing: it touches it again. false: it has
- * done so already.
+ * That was about to be so when a thread found something missing: it touches it again.
+ * false: it has done so already.
  */
 bool guard_try_again(struct guard_task *task, uintptr_t addr);
 /* The thread that this handler runs on; NULL: it is not armed. */
@@ -269,10 +269,10 @@ int guard_start(const struct guard_hooks *hooks);
 void guard_go_on(void);
 void guard_wait_for_all(void);
 /*
- * By a thread that has the program's descriptors: 1, one of them is a ring (io_uring); or
+ * 1: one of the descriptors of that thread, 0 is the caller, is a ring (io_uring); or
  * -errno. The kernel uses what was given to a ring when nobody knows.
  */
-int guard_sees_ring(void);
+int guard_sees_ring(uint32_t tid);
 /* Arms the thread that has been interrupted; false: nobody has asked for that. */
 bool guard_recruit(const siginfo_t *info, struct context *c);
 void guard_answer(struct guard_task *task, enum recruit_state state);

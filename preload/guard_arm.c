@@ -368,19 +368,18 @@ static int is_ring(void *ctx, uint32_t fd)
 	struct os_path path;
 	long len;
 
-	(void)ctx;
-	os_linux_path_of(&path, 0, "fd/");
+	os_linux_path_of(&path, *(const uint32_t *)ctx, "fd/");
 	os_linux_path_add_number(&path, fd);
 	len = sys4(SYS_readlinkat, AT_FDCWD, path.text, link, sizeof(link));
 	return len == sizeof(ring) - 1 && !memcmp(link, ring, sizeof(ring) - 1);
 }
 
-int guard_sees_ring(void)
+int guard_sees_ring(uint32_t tid)
 {
 	struct os_path path;
 
-	os_linux_path_of(&path, 0, "fd");
-	return os_linux_for_each_number(path.text, is_ring, NULL);
+	os_linux_path_of(&path, tid, "fd");
+	return os_linux_for_each_number(path.text, is_ring, &tid);
 }
 
 int guard_start(const struct guard_hooks *hooks)

@@ -61,6 +61,7 @@ bool cannot_be_guarded(void)
 	       (first && os_linux_tracer(os_pid()));
 }
 
+const char has_ring[] = "a process uses io_uring, and runs without a limit";
 static const char has_filter[] =
 	"a process has a filter on its system calls (seccomp), and runs without a limit";
 
@@ -80,6 +81,9 @@ const char *inline_obstacle(bool *later)
 
 	if (why)
 		return why;
+	/* The kernel's threads that serve it would not answer, either. */
+	if (guard_sees_ring(os_pid()) > 0)
+		return has_ring;
 	r = guarded_start();
 	*later = r == -EAGAIN;
 	if (!r || *later)

@@ -360,14 +360,14 @@ static bool sample_first(void)
 /* With the sampler's lock, while the program waits. */
 static void create_inline(void)
 {
-	int rings = guard_sees_ring();
+	int rings = guard_sees_ring(0);
 	bool changes = rings > 0 && go_by_thread();
 
 	self.armed = false;
 	if (changes)
 		;
 	else if (rings > 0)
-		say(NULL, "a process uses io_uring, and runs without a limit");
+		say(NULL, has_ring);
 	else if (rings < 0 || os_attach())
 		say(NULL, "a process may not look at itself in /proc, or has no "
 			  "descriptors left, and runs without a limit");

@@ -67,6 +67,7 @@ bool go_by_thread(void);
 bool cannot_be_guarded(void);
 /* Why the process is not migrated, whoever would resolve faults; or NULL. */
 const char *obstacle(void);
+extern const char has_ring[];
 /* Takes it over; why it does not, or NULL: it has, or will *later. */
 const char *inline_obstacle(bool *later);
 /* self.slot: NULL, there is none left. */

@@ -318,6 +318,11 @@ int os_thread_start(struct os_thread *thread, void (*fn)(void *arg), void *arg,
 		    const char *name);
 void os_thread_join(struct os_thread *thread);
 /*
+ * Returns when a hidden thread has ended, and its table of descriptors with it;
+ * os_thread_join() is to follow, which unmaps its stack.
+ */
+void os_thread_wait(struct os_thread *thread);
+/*
  * Returns when a thread that was started runs our code. Until then it is in the code of
  * libc, or of a sanitizer's runtime, and may hold a lock of an allocator there that takes
  * no heed of fork(): a child that is made meanwhile would wait for that lock for ever.

@@ -41,7 +41,7 @@ bool os_linux_files_are_parted(void);
 /* As if nothing of this had been: the program's threads use nothing of ours any more. */
 void os_linux_show_files(void);
 /* The same for the calling thread, one of ours. What it has opened before stays. */
-void os_linux_leave_files(void);
+bool os_linux_leave_files(void);
 /* One thread has none of those, and what it opens is nobody else's. */
 void os_linux_stay_apart(bool apart);
 /*

@@ -133,20 +133,21 @@ void os_linux_stay_apart(bool apart)
 	files.apart = apart ? os_tid() : 0;
 }
 
-void os_linux_leave_files(void)
+bool os_linux_leave_files(void)
 {
 	uint64_t used = __atomic_load_n(&files.used, __ATOMIC_RELAXED);
 	uint32_t at;
 
 	if (!files.base)
-		return;
+		return false;
 	/* Since Linux 6.12 those are not copied, so they are not open for longer. */
 	if (sys3(SYS_close_range, 0, files.base - 1, CLOSE_RANGE_UNSHARE))
-		return;
+		return false;
 	for (at = 0; at < FILES_MAX; at++)
 		if (!(used & UINT64_C(1) << at))
 			sys1(SYS_close, files.base + at);
 	sys3(SYS_close_range, files.base + FILES_MAX, ~0U, 0);
+	return true;
 }
 
 uint64_t os_linux_files_of_program(void)

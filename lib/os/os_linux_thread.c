@@ -127,17 +127,22 @@ static void hurry_scheduler(void)
 
 static void __attribute__((used)) hidden_main(struct launch *launch)
 {
+	bool apart = false;
+
 	name_thread(launch->name);
 	hurry_scheduler();
 	sys1(SYS_chdir, "/"); /* what the program works in can be unmounted */
 	if (launch->parts) {
-		os_linux_leave_files();
+		apart = os_linux_leave_files();
 		__atomic_store_n(launch->parted, 1, __ATOMIC_RELEASE);
 		os_wake(launch->parted, 1);
 	}
 	os_linux_thread_begins();
 	launch->fn(launch->arg);
 	os_linux_thread_ends();
+	/* The kernel says that a thread has ended before it closes these. */
+	if (apart)
+		sys3(SYS_close_range, 0, ~0U, 0);
 }
 
 /* Returns the tid in the parent; the child calls hidden_main(launch) and exits. */
@@ -339,18 +344,23 @@ int os_linux_thread_start(struct os_thread *thread, void (*fn)(void *arg), void 
 	return start(thread, fn, arg, name, false);
 }
 
-void os_thread_join(struct os_thread *thread)
+void os_thread_wait(struct os_thread *thread)
 {
 	uint32_t tid;
 
+	while (hidden && thread->impl &&
+	       (tid = __atomic_load_n(&thread->tid, __ATOMIC_ACQUIRE)))
+		os_wait(&thread->tid, tid, -1);
+}
+
+void os_thread_join(struct os_thread *thread)
+{
 	if (!thread->impl)
 		return;
-	if (hidden) {
-		while ((tid = __atomic_load_n(&thread->tid, __ATOMIC_ACQUIRE)))
-			os_wait(&thread->tid, tid, -1);
-	} else {
+	if (hidden)
+		os_thread_wait(thread);
+	else
 		pthread_join(((struct ordinary *)thread->impl)->handle, NULL);
-	}
 	os_thread_forget(thread);
 }
 

@@ -455,14 +455,17 @@ int os_thread_start(struct os_thread *t, void (*fn)(void *arg), void *arg,
 	return 0;
 }
 
-void os_thread_join(struct os_thread *t)
+void os_thread_wait(struct os_thread *t)
 {
 	uint32_t tid;
 
-	if (!t->impl)
-		return;
-	while ((tid = t->tid))
+	while (t->impl && (tid = t->tid))
 		os_wait(&t->tid, tid, -1);
+}
+
+void os_thread_join(struct os_thread *t)
+{
+	os_thread_wait(t);
 	t->impl = NULL;
 }
 
