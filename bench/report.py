@@ -12,16 +12,34 @@ import time
 MIB = 1 << 20
 
 
+COLUMNS = 90
+
+
 def say(text):
     """At once: a run takes long."""
     print(text, file=sys.stderr, flush=True)
 
 
 def dense(value):
-    """As JSON, the numbers of all rounds on a line."""
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]",
+    """As JSON, with as much on a line as there is room for."""
+    text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]",
                   lambda numbers: "[" + " ".join(numbers[1].split()) + "]",
                   json.dumps(value, indent=1))
+    return re.sub(r"^( *)(.*)\{\n([^{}]*?)\n\s*\}", fill, text, flags=re.MULTILINE)
+
+
+def fill(found):
+    """An object in which there is no other, on one line or on as few as it takes."""
+    members = [line.strip() for line in found[3].split("\n")]
+    line = f"{found[1]}{found[2]}{{{' '.join(members)}}}"
+    if len(line) < COLUMNS:
+        return line
+    lines = [f"{found[1]}{found[2]}{{", found[1]]
+    for member in members:
+        if len(lines[-1]) + len(member) + 1 > COLUMNS and lines[-1].strip():
+            lines.append(found[1])
+        lines[-1] += " " + member
+    return "\n".join(lines) + "}"
 
 
 def machine():
