@@ -132,4 +132,22 @@ MUTANTS = [
 """, """
 	if (!self.far_children && !self.far)
 """),
+    Mutant("rings_are_harmless", "preload/guard.c",
+           "a guarded process makes a ring, and the kernel uses memory at any time", """
+		return hook && !is_of_another(task) ? guard_leave(GUARD_LEAVES_RING) :
+""", """
+		return !hook || !is_of_another(task) ? 0 :
+"""),
+    Mutant("dispatch_is_not_noted", "preload/obstacle.c",
+           "a process that dispatches system calls itself is guarded", """
+	CTL_STORE(&self.dispatches, true);
+""", """
+	CTL_STORE(&self.dispatches, false);
+"""),
+    Mutant("tracers_are_not_seen", "lib/os/os_linux_status.c",
+           "a process that is traced is guarded, and its tracer sees it", """
+	return tracer ? os_linux_number(tracer) : 0;
+""", """
+	return tracer ? 0 : 0;
+"""),
 ]
