@@ -115,12 +115,18 @@ void preload_note_dispatch(void)
 
 int preload_give_up(enum guard_leaves why)
 {
-	uint64_t signals = lock_self();
-	struct uhmm_space *sp = self.pid == os_pid() ? self.space : NULL;
-	uint64_t files = os_linux_files_of_program();
+	uint64_t signals, files;
+	struct uhmm_space *sp;
 	bool changes = false;
-	int r = sp ? retire_ask(sp) : 0;
+	int r;
 
+	/* A child of vfork() or the like: this is another process's. */
+	if (self.pid != os_pid())
+		return 0;
+	signals = lock_self();
+	sp = self.space;
+	files = os_linux_files_of_program();
+	r = sp ? retire_ask(sp) : 0;
 	if (r == 0) {
 		/* Who waits for an event to be read goes on with that. */
 		if (sp)
