@@ -100,12 +100,13 @@ bool preload_has_filter(uint32_t tid)
 
 void preload_note_filter(bool all)
 {
+	/* First: a keeper that starts now need not find out. */
+	self.filtered = true;
 	/* Who is there by then has no filter, if it is not for all. */
 	if (all && preload_give_up(GUARD_LEAVES_FILTER_OF_ALL) == 0)
 		preload_rest();
 	else
 		preload_keep();
-	self.filtered = true;
 }
 
 void preload_note_dispatch(void)

@@ -387,6 +387,10 @@ static void keeper_main(void *arg)
 	/* Most processes of a build or a shell script are gone by then. */
 	if (!arg)
 		os_wait(&self.bell, 0, START_NS);
+	uhmm_lock(&self.lock);
+	if (self_is_inline() && cannot_be_guarded())
+		go_by_thread();
+	uhmm_unlock(&self.lock);
 	sampled = self_is_inline() && sample_first();
 	if (self.armed)
 		create_inline();

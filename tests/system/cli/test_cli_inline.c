@@ -5,8 +5,6 @@
  */
 #include "cli.h"
 
-#include "tests/stress/stalls.h"
-
 #include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -16,15 +14,12 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define NOBODY 65534
 /* What cli_hungry fills, and what it is given. */
 #define NEEDS "96"
 #define GIVEN "48M"
-/* Of a processor: that long, and memory may be filled that nobody looks at. */
-#define STOOD_MS 15
 
 static struct cli cli;
 
@@ -51,32 +46,6 @@ static void become_nobody(void)
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-/*
- * Nothing was said, or that the budget was exceeded, while a processor of the machine
- * stood still: nobody could have held it then. False: that was it.
- */
-static bool held_the_budget(uint64_t since_ms)
-{
-	uint64_t stood_ms = stalls_longest_ms(since_ms, now_ms());
-	const char *line = strchr(cli.err_text, '\n');
-
-	if (!cli.err_text[0])
-		return true;
-	CHECK(strstr(cli.err_text, "more memory than --memory") && line && !line[1] &&
-		      stood_ms >= STOOD_MS,
-	      "%.400s (stood still for %llu ms)", cli.err_text,
-	      (unsigned long long)stood_ms);
-	return false;
-}
-
 /* how: what more cli_hungry is told, or NULL; last: what it says when all went well. */
 static void run(cli_prepare *prepare, const char *faults, const char *how,
 		const char *last)
@@ -85,9 +54,7 @@ static void run(cli_prepare *prepare, const char *faults, const char *how,
 	char *hungry = cli_copy(beside_tests("cli_hungry"), "hungry", 0755);
 	char *uhmm = cli_public_uhmm();
 	char summary[PATH_MAX], stats[PATH_MAX + 32];
-	uint64_t since_ms = now_ms();
 	cJSON *json;
-	bool held;
 	int fd;
 
 	snprintf(summary, sizeof(summary), "%s/summary", cli_scratch());
@@ -95,14 +62,13 @@ static void run(cli_prepare *prepare, const char *faults, const char *how,
 	fd = open(summary, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 	CHECK(fd >= 0 && fchmod(fd, 0666) == 0);
 	close(fd);
-	stalls_watch();
 	cli_run(&cli, prepare, uhmm, "run", "--memory", GIVEN, faults, stats, hungry,
 		NEEDS, how, NULL);
 	/* Refused, before anything was run: the kernel cannot do it. */
 	if (WIFEXITED(cli.status) && WEXITSTATUS(cli.status) == 125 &&
 	    strstr(cli.err_text, "system calls cannot be guarded here:"))
 		SKIP("the kernel dispatches no system calls");
-	held = held_the_budget(since_ms);
+	CHECK_STR(cli.err_text, "");
 	CHECK(!strstr(cli.out_text, "WRONG"));
 	CHECK(strstr(cli.out_text, last));
 	CHECK_EQ(cli_exit_status(&cli), 0);
@@ -113,13 +79,11 @@ static void run(cli_prepare *prepare, const char *faults, const char *how,
 	CHECK_EQ((int)cli_number(json, "processes_unable"), 0);
 	CHECK_EQ((int)cli_number(json, "call_unknown"),
 		 !how && !strcmp(delivery, "inline"));
-	CHECK(!held || cli_number(json, "over_bytes") == 0);
+	CHECK_EQ((long)cli_number(json, "over_bytes"), 0);
 	cJSON_Delete(json);
 	free(hungry);
 	free(uhmm);
 	cli_scratch_remove();
-	if (!held)
-		SKIP("a processor stood still, and the budget was exceeded");
 }
 
 TEST(nobody_runs_a_program_in_half_of_its_memory, .timeout_s = 120)
@@ -216,10 +180,10 @@ TEST(without_permission_there_is_no_ring, .timeout_s = 120)
 }
 
 /*
- * With it they are all migrated, by a thread. How well the budget is held is for others:
- * what was migrated by then is brought first, and the program fills memory meanwhile.
+ * With it they are all migrated, by a thread. over: what was migrated by then is brought
+ * first, which is more than there should be, and is told.
  */
-static void run_by_thread(const char *program, const char *what)
+static void run_by_thread(const char *program, const char *what, bool over)
 {
 	char *option;
 	cJSON *json;
@@ -228,8 +192,8 @@ static void run_by_thread(const char *program, const char *what)
 	cli_run(&cli, NULL, cli_uhmm(), "run", "--memory", GIVEN, "--faults=either",
 		option, beside_tests(program), NEEDS, what, NULL);
 	CHECK_STR(cli.out_text, "right\n");
-	CHECK(!cli.err_text[0] || strstr(cli.err_text, "more memory than"), "%.500s",
-	      cli.err_text);
+	CHECK(!cli.err_text[0] || (over && strstr(cli.err_text, "more memory than")),
+	      "%.500s", cli.err_text);
 	CHECK_EQ(cli_exit_status(&cli), 0);
 	json = cli_json(strchr(option, ':') + 1);
 	CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(json, "delivery")), "inline");
@@ -245,11 +209,12 @@ TEST(who_cannot_be_guarded_goes_on_by_thread, .timeout_s = 240)
 {
 	if (geteuid())
 		SKIP("needs root");
-	run_by_thread("cli_taken", "dispatch");
-	run_by_thread("cli_taken", "tracer");
-	run_by_thread("cli_taken", "ring");
-	run_by_thread("cli_filter", "before");
-	run_by_thread("cli_filter", "after");
+	run_by_thread("cli_taken", "dispatch", false);
+	run_by_thread("cli_taken", "tracer", false);
+	run_by_thread("cli_taken", "ring", true);
+	/* Under MALLOC_PERTURB_ it is malloc() that fills, before there is a filter. */
+	run_by_thread("cli_filter", "before", true);
+	run_by_thread("cli_filter", "after", true);
 }
 
 /* ---- while a process is taken over ------------------------------------------------- */
