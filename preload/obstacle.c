@@ -52,13 +52,17 @@ static const char *taken_already(void)
 	return NULL;
 }
 
+bool is_told_already(void)
+{
+	return self.filtered || CTL_LOAD(&self.dispatches);
+}
+
 bool cannot_be_guarded(void)
 {
 	bool first = !self.looked;
 
 	self.looked = true;
-	return self.filtered || CTL_LOAD(&self.dispatches) ||
-	       (first && os_linux_tracer(os_pid()));
+	return is_told_already() || (first && os_linux_tracer(os_pid()));
 }
 
 const char has_ring[] = "a process uses io_uring, and runs without a limit";

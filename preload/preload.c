@@ -388,7 +388,7 @@ static void keeper_main(void *arg)
 	if (!arg)
 		os_wait(&self.bell, 0, START_NS);
 	uhmm_lock(&self.lock);
-	if (self_is_inline() && cannot_be_guarded())
+	if (self_is_inline() && is_told_already())
 		go_by_thread();
 	uhmm_unlock(&self.lock);
 	sampled = self_is_inline() && sample_first();

@@ -65,6 +65,8 @@ bool self_is_inline(void);
 bool go_by_thread(void);
 /* It is known already, before it is asked for: nothing is to be lost of the time then. */
 bool cannot_be_guarded(void);
+/* The same without opening a file: for who has the program's descriptors. */
+bool is_told_already(void);
 /* Why the process is not migrated, whoever would resolve faults; or NULL. */
 const char *obstacle(void);
 extern const char has_ring[];
