@@ -213,9 +213,10 @@ static bool grew_again(struct uhmm_space *sp, uint32_t i, const struct os_event 
 }
 
 /*
- * Moves away from what an UNMAP frees, said after it, happened before it: somebody has
- * mapped where something had just been moved away, and unmapped that with what was beside
- * it. Not so where a mapping was shrunk, has grown again, and was moved.
+ * Moves away from what an UNMAP frees, or from there on, said after it, happened before
+ * it: somebody has mapped where something had just been moved away, and unmapped that
+ * with what was beside it. Not so where a mapping was shrunk, has grown again, and was
+ * moved: which may always be where it begins before what the UNMAP frees.
  */
 static void apply_moves_before(struct uhmm_space *sp, uint32_t unmap)
 {
@@ -229,7 +230,7 @@ static void apply_moves_before(struct uhmm_space *sp, uint32_t unmap)
 		const struct os_event move = b->event[i];
 
 		if (!b->applied[i] && move.kind == OS_EVENT_REMAP &&
-		    move.from >= ev.from && move.from + move.len <= ev.end &&
+		    move.from >= ev.from && move.from < ev.end &&
 		    !arrived(b, move.from, move.from + move.len) &&
 		    !grew_again(sp, unmap, &move))
 			apply_one(sp, i);

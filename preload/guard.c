@@ -99,7 +99,7 @@ static uint64_t left_ns __attribute__((section(".data")));
 /* So long a fault may be of what has been left. */
 #define LEFT_NS UINT64_C(200000000)
 
-bool guard_is_idle(void)
+NO_TLS bool guard_is_idle(void)
 {
 	return __atomic_load_n(&leaves, __ATOMIC_ACQUIRE) == HAS_LEFT;
 }
@@ -115,13 +115,28 @@ bool guard_try_again(struct guard_task *task, uintptr_t addr)
 		/* A child that was just forked may have a userfaultfd open. */
 		if (os_now_ns() - left_ns < LEFT_NS)
 			return true;
-		if (task->missed == addr)
+		if (!task || task->missed == addr)
 			return false;
 		task->missed = addr;
 		return true;
 	default:
 		return false;
 	}
+}
+
+/* Nobody may ask the kernel for what that may not know of. */
+static bool has_filter __attribute__((section(".data")));
+
+bool guard_arms(void)
+{
+	return !__atomic_load_n(&has_filter, __ATOMIC_ACQUIRE);
+}
+
+void guard_after_fork(void)
+{
+	/* Who was about to is not here. */
+	if (leaves == LEAVES)
+		leaves = LEAVES_NOT;
 }
 
 void guard_finish(void)
@@ -139,16 +154,18 @@ void guard_finish(void)
 int guard_leave(enum guard_leaves why)
 {
 	HOOK(leave);
-	int r;
+	int r = 0;
 
-	if (!hook)
-		return 0;
-	__atomic_store_n(&leaves, LEAVES, __ATOMIC_RELEASE);
-	r = hook(why);
+	if (hook) {
+		__atomic_store_n(&leaves, LEAVES, __ATOMIC_RELEASE);
+		r = hook(why);
+	}
 	if (r)
 		__atomic_store_n(&leaves, LEAVES_NOT, __ATOMIC_RELEASE);
-	else
+	else if (hook)
 		guard_finish();
+	if (!r && (why == GUARD_LEAVES_FILTER || why == GUARD_LEAVES_FILTER_OF_ALL))
+		__atomic_store_n(&has_filter, true, __ATOMIC_RELEASE);
 	return r;
 }
 

@@ -135,6 +135,7 @@ struct guard_task {
 	uint32_t hold;
 	uint32_t tid;
 	bool lent; /* to a child of vfork(), which has this thread's storage */
+	bool free; /* its thread is not armed, and goes on with what the program sees */
 	bool hot;  /* atomic: in a hot call, or on its way */
 	bool poked;
 	uintptr_t missed; /* see guard_try_again() */
@@ -238,11 +239,18 @@ void guard_fork_end(long pid);
 bool guard_fork_refused(void);
 void guard_unknown(void);
 bool guard_has_filter(uint32_t tid);
-/* Nothing will be taken again: threads that are made are not armed. */
+/* Nothing will be taken again. */
 bool guard_is_idle(void);
 /*
- * That was about to be so when a thread found something missing: it touches it again.
- * false: it has done so already.
+ * Threads that are made are armed: also in an idle process, whose handlers are of what
+ * is. But not where the program has a filter by now.
+ */
+bool guard_arms(void);
+/* In the child of fork. */
+void guard_after_fork(void);
+/*
+ * The process was about to be idle when a thread, which may not be armed, found something
+ * missing: it touches it again. false: it has done so already.
  */
 bool guard_try_again(struct guard_task *task, uintptr_t addr);
 /* The thread that this handler runs on; NULL: it is not armed. */
@@ -374,6 +382,8 @@ bool signals_wait(struct guard_task *task, struct context *c, long nr,
 		  const uint64_t *arg, int *i, const void **value);
 /* Whom the process's threads share their handlers by. */
 struct guard_signals *signals_of_process(void);
+/* The kernel has the program's handlers, by the only thread. */
+void signals_give_back(const struct guard_signals *signals);
 /* In a process of its own: as CLONE_CLEAR_SIGHAND does. */
 void signals_clear(struct guard_signals *signals);
 

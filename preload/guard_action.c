@@ -165,6 +165,16 @@ void signals_reinstall(void)
 			install(sig, NULL, NULL);
 }
 
+void signals_give_back(const struct guard_signals *signals)
+{
+	int sig;
+
+	for (sig = 1; sig <= SIGNALS; sig++)
+		if (!(SIGNAL_BIT(sig) & UNBLOCKABLE) &&
+		    is_replaced(sig, &signals->action[sig - 1]))
+			kernel_action(sig, &signals->action[sig - 1], NULL);
+}
+
 void signals_clear(struct guard_signals *signals)
 {
 	int sig;

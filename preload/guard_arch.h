@@ -96,8 +96,14 @@ long guard_spawn(struct context *c, struct guard_task *child, uintptr_t sp, long
  * stack, and then on as c says.
  */
 void guard_enlist(struct context *c, struct guard_task *task);
-/* By a thread that begins to be guarded, on its task's stack. */
-void guard_child(struct guard_task *task);
+/*
+ * Sends a thread that a handler of ours has interrupted on as c says, by way of a second
+ * return, which is made on its own stack: on a stack for signals the kernel does not
+ * change which that is (x86: since Linux 6.12).
+ */
+void context_return_twice(struct context *c);
+/* By a thread that begins to be guarded, on its task's stack; c: what it goes on with. */
+void guard_child(struct guard_task *task, struct context *c);
 
 /*
  * Handlers begin, and children do, where nobody may look at thread-local storage yet.

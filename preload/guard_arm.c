@@ -73,6 +73,7 @@ bool guard_recruit(const siginfo_t *info, struct context *c)
 	hold_note(task, KEPT_AREA, task->program_tls, KEPT_AREA_SIZE);
 	task->alt = *alt;
 	task->alt.ss_flags &= (int)SS_AUTODISARM | SS_DISABLE;
+	task->free = !guard_arms();
 	*mask = signals_real(task, *mask);
 	if (context_interrupted(c, recruit->at, recruit->sp))
 		context_again(c, recruit->nr);

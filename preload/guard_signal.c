@@ -224,6 +224,11 @@ static bool was_sent(const siginfo_t *info)
 	return info->si_code <= 0;
 }
 
+static bool is_missing(int sig, const siginfo_t *info)
+{
+	return sig == SIGBUS && info->si_code == BUS_ADRERR;
+}
+
 /* Of the program, and not ours to resolve. */
 static void fault_of_program(struct guard_task *task, struct context *c, int sig,
 			     const siginfo_t *info)
@@ -283,7 +288,7 @@ static void fault_came(struct guard_task *task, struct context *c, int sig,
 			signals_end(task);
 			return;
 		}
-		if (sig == SIGBUS && info->si_code == BUS_ADRERR &&
+		if (is_missing(sig, info) &&
 		    (guard_fault((uintptr_t)info->si_addr) ||
 		     guard_try_again(task, (uintptr_t)info->si_addr)))
 			return;
@@ -321,7 +326,9 @@ NO_TLS static void enter(int sig, siginfo_t *info, struct context *c,
 	uintptr_t tls;
 
 	if (!task) {
-		if (sig != SIGARM || !guard_recruit(info, c))
+		if ((sig != SIGARM || !guard_recruit(info, c)) &&
+		    !(is_missing(sig, info) &&
+		      guard_try_again(NULL, (uintptr_t)info->si_addr)))
 			call_directly(sig, info, c);
 		return;
 	}

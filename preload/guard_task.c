@@ -192,10 +192,21 @@ uint64_t tasks_calls(void)
 	return calls;
 }
 
+/* What it goes on with is what the program has asked for. */
+static void set_free(const struct guard_task *task, struct context *c)
+{
+	uint64_t *mask = context_mask(c);
+
+	*mask = signals_seen(task, *mask);
+	*context_altstack(c) = task->alt;
+}
+
 void tasks_after_fork(struct guard_task *mine)
 {
 	memset(tasks.tid, 0, tasks.limit * sizeof(*tasks.tid));
 	tasks.next = 0;
+	mine->sent = 0;
+	guard_after_fork();
 	if (!guard_is_idle())
 		task_arm(mine);
 }
@@ -203,7 +214,7 @@ void tasks_after_fork(struct guard_task *mine)
 /* ---- children -------------------------------------------------------------------- */
 
 /* By the child, on its task's stack, with its parent's blocked signals. */
-NO_TLS void guard_child(struct guard_task *task)
+NO_TLS void guard_child(struct guard_task *task, struct context *c)
 {
 	/* By CLONE_SETTLS, or its parent's handler's. */
 	uintptr_t tls = task->program_tls ? task->program_tls : tls_current();
@@ -213,7 +224,8 @@ NO_TLS void guard_child(struct guard_task *task)
 	tls_enter(task);
 	if (task->signals == &task->own)
 		signals_reinstall();
-	if (guard_is_idle()) {
+	if (task->free) {
+		set_free(task, c);
 		tls_leave(tls);
 		return;
 	}
@@ -262,6 +274,15 @@ static bool child_of(long nr, const uint64_t *arg, struct child *child)
 	}
 }
 
+/* It is not armed, and goes on as if its parent had never been. */
+static void child_of_idle(const struct guard_task *task, struct context *c)
+{
+	signals_give_back(task->signals);
+	set_free(task, c);
+	context_return(c, 0);
+	context_return_twice(c);
+}
+
 /*
  * It has memory of its own: what it begins with is a copy of this handler. A stack of its
  * own it gets when it leaves that. The stack protector looks where CLONE_SETTLS leads.
@@ -270,7 +291,7 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 			     const uint64_t *arg, const struct child *child)
 {
 	struct clone_args args = { 0 };
-	bool heard;
+	bool heard, free = false;
 	long r;
 
 	heard = guard_fork_begin(child->flags);
@@ -296,18 +317,22 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 		if (child->flags & CLONE_CHILD_CLEARTID)
 			hold_keep(task, KEPT_TID, child->tid, sizeof(uint32_t));
 		tasks_after_fork(task);
+		free = guard_is_idle();
 		if (child->sp)
 			context_set_stack(c, child->sp);
 	}
 	if (heard)
 		guard_fork_end(r);
+	/* Now that the program's memory can be had, which that needs. */
+	if (free)
+		child_of_idle(task, c);
 	return r;
 }
 
 static long spawn(struct guard_task *task, struct context *c, long nr,
 		  const uint64_t *arg, const struct child *child)
 {
-	bool own = !(child->flags & CLONE_SIGHAND);
+	bool own = !(child->flags & CLONE_SIGHAND), arms = guard_arms();
 	struct guard_task *new = task_new(task->signals);
 	uint64_t args[6];
 	long r;
@@ -316,6 +341,7 @@ static long spawn(struct guard_task *task, struct context *c, long nr,
 		return -EAGAIN;
 	memcpy(args, arg, sizeof(args));
 	new->blocked = task->blocked;
+	new->free = !arms;
 	if (!(child->flags & CLONE_SETTLS))
 		new->program_tls = task->program_tls;
 	if (child->flags & CLONE_CHILD_CLEARTID)
@@ -345,7 +371,8 @@ static long spawn(struct guard_task *task, struct context *c, long nr,
 		__atomic_store_n(&tasks.tls_shared, true, __ATOMIC_RELAXED);
 	r = guard_spawn(c, new, child->sp, nr, args);
 	task->lent = false;
-	if (r > 0 && guard_is_idle())
+	/* Who will not be armed does not say it. */
+	if (r > 0 && !arms)
 		__atomic_store_n(&tasks.tid[index_of(new)], (uint32_t)r,
 				 __ATOMIC_RELEASE);
 	/* Who waited for it has seen it leave: by exec, or for good. */

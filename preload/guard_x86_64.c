@@ -27,10 +27,7 @@
 
 #include "preload/guard_arch.h"
 
-#include <asm/prctl.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/auxvec.h>
 #include <linux/sched.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -231,6 +228,7 @@ __asm__(".text\n"
 	"	movq	%rsp, %rbx\n"
 	"	movq	%rsp, %rdi\n"
 	"	andq	$-65536, %rdi\n" /* GUARD_STACK */
+	"	leaq	8(%rsp), %rsi\n" /* the frame's context */
 	"	andq	$-16, %rsp\n"
 	"	call	guard_child\n"
 	"	leaq	8(%rbx), %rsp\n"
@@ -241,6 +239,7 @@ __asm__(".text\n"
 _Static_assert(GUARD_STACK == 65536, "guard_clone knows it");
 _Static_assert(offsetof(struct guard_task, busy) == 0, "guard_passage knows it");
 _Static_assert(offsetof(struct guard_task, hold) == 4, "guard_hot knows it");
+_Static_assert(offsetof(struct frame, c) == 8, "guard_enlisted knows it");
 
 static bool is_at(const struct context *c, const char *where)
 {
@@ -572,52 +571,6 @@ bool context_sigreturn(struct context *c, uint64_t *mask, stack_t *alt)
 
 /* ---- threads --------------------------------------------------------------------- */
 
-#define HWCAP2_FSGSBASE 2u
-
-static bool fsgsbase __attribute__((section(".data"))); /* is there */
-
-void tls_init(void)
-{
-	uint64_t pair[2];
-	long fd = sys4(SYS_openat, AT_FDCWD, "/proc/self/auxv", O_RDONLY | O_CLOEXEC, 0);
-
-	if (fd < 0)
-		return;
-	while (sys3(SYS_read, fd, pair, sizeof(pair)) == sizeof(pair))
-		if (pair[0] == AT_HWCAP2)
-			fsgsbase = pair[1] & HWCAP2_FSGSBASE;
-	sys1(SYS_close, fd);
-}
-
-NO_TLS uintptr_t tls_current(void)
-{
-	uintptr_t tls = 0;
-
-	if (fsgsbase)
-		__asm__ volatile("rdfsbase %0" : "=r"(tls));
-	else
-		sys2(SYS_arch_prctl, ARCH_GET_FS, &tls);
-	return tls;
-}
-
-NO_TLS void tls_leave(uintptr_t tls)
-{
-	if (fsgsbase)
-		__asm__ volatile("wrfsbase %0" ::"r"(tls) : "memory");
-	else
-		sys2(SYS_arch_prctl, ARCH_SET_FS, tls);
-}
-
-NO_TLS uintptr_t tls_enter(struct guard_task *task)
-{
-	uintptr_t tls = tls_current();
-
-	/* The thread pointer points to itself: the ABI. */
-	task->tls[0] = task->tls[2] = (uintptr_t)task->tls;
-	tls_leave((uintptr_t)task->tls);
-	return tls;
-}
-
 /* All of this library: what the program calls of it makes calls of its own. */
 extern const char __ehdr_start[] HIDDEN, etext[] HIDDEN;
 
@@ -625,6 +578,23 @@ void guard_range(uintptr_t *start, size_t *len)
 {
 	*start = (uintptr_t)__ehdr_start;
 	*len = (uintptr_t)etext - *start;
+}
+
+void context_return_twice(struct context *c)
+{
+	size_t size = c->fp ? fp_size(c->fp) : 0;
+	uintptr_t fp = (c->rsp - RED_ZONE - size) & ~(uintptr_t)63;
+	uintptr_t at = (fp - sizeof(*c)) & ~(uintptr_t)15;
+	struct context second = *c;
+
+	second.fp = c->fp ? (struct fpstate *)fp : NULL;
+	if ((size && guard_copy((void *)fp, c->fp, size)) ||
+	    guard_copy((void *)at, &second, sizeof(second)))
+		return;
+	c->mask = ~SIGNALS_OURS;
+	c->rsp = at;
+	c->rip = (uintptr_t)guard_return;
+	c->eflags &= ~(FLAG_TRAP | FLAG_DIRECTION | FLAG_RESUME);
 }
 
 /* What a thread goes on with, on its task's stack: as it is in c. */
@@ -640,8 +610,7 @@ static struct frame *frame_on(struct guard_task *task, const struct context *c)
 		memcpy(fp, c->fp, size);
 	frame->c = *c;
 	frame->c.fp = c->fp ? fp : NULL;
-	frame->c.stack = guard_is_idle() ? (stack_t){ .ss_flags = SS_DISABLE } :
-					   task_stack(task);
+	frame->c.stack = task_stack(task);
 	return frame;
 }
 

@@ -68,8 +68,8 @@ int os_keep_now(void *addr);
 int os_prefer_huge(void *addr, size_t size_bytes);
 
 /*
- * For about as long as it takes to change the protection of [addr, addr+size), 0.5 ms for
- * 64 MiB, no thread of the process can change a mapping or discard registered memory;
+ * For about as long as it takes to change the protection of [addr, addr+size), 0.3 ms for
+ * 256 MiB, no thread of the process can change a mapping or discard registered memory;
  * pages can be filled meanwhile. Memory of our own, committed, that nobody uses: it takes
  * page tables. os_hold_prepare() makes those, again in each forked child.
  */

@@ -217,6 +217,15 @@ TEST(who_cannot_be_guarded_goes_on_by_thread, .timeout_s = 240)
 	run_by_thread("cli_filter", "after", true);
 }
 
+/* Threads and children that are started then, too, have signals as without uhmm. */
+TEST(signals_are_right_when_a_process_goes_on_by_thread, .timeout_s = 240)
+{
+	if (geteuid())
+		SKIP("needs root");
+	run_by_thread("cli_left", "ring", true);
+	run_by_thread("cli_left", "filter", true);
+}
+
 /* ---- while a process is taken over ------------------------------------------------- */
 
 TEST(signals_and_programs_change_while_a_process_is_taken_over, .timeout_s = 120)
