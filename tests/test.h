@@ -45,6 +45,8 @@ void test_register(struct test *test);
 const void *test_arg(void);
 /* What watches this process's every access ("valgrind", "a sanitizer"), or NULL. */
 const char *test_instrument(void);
+/* Memory that is only read takes none: the kernel has a page of zeros for everybody. */
+bool test_has_zero_page(void);
 /* 'F': the running test has failed, 'S': it is skipped. Any thread, any fork. */
 void test_report(char kind, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -106,6 +106,7 @@ API_TEST(what_was_never_written_is_put_on_the_device_directly)
 	char *p = api_map(NR);
 	struct steps s;
 	volatile char *v = p;
+	bool zero = test_has_zero_page();
 	size_t i;
 
 	CHECK_EQ(v[PAGE] + v[2 * PAGE], 0); /* the zero page */
@@ -113,7 +114,8 @@ API_TEST(what_was_never_written_is_put_on_the_device_directly)
 	CHECK_EQ(steps_setup(&s, b, p, NR, UHMM_SELECT_SYSTEM), 0);
 	CHECK_EQ(s.m.cpages, NR);
 	for (i = 0; i < NR; i++)
-		CHECK_EQ(uhmm_pfn_is_valid(s.src[i]), i == 3);
+		CHECK_EQ(uhmm_pfn_is_valid(s.src[i]),
+			 i == 3 || (!zero && (i == 1 || i == 2)));
 	steps_copy(&s, false);
 	/* The device may write to it before the program has seen it. */
 	memset(board_bytes(b, s.dst[5]), 5, PAGE);
