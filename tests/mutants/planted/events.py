@@ -125,6 +125,12 @@ MUTANTS = [
 """, """
 	bool hidden = false;
 """),
+    Mutant("moves_reach_no_further", "lib/event.c",
+           "what was moved before an UNMAP of its beginning, and told after it, is lost", """
+		    move.from >= ev.from && move.from < ev.end &&
+""", """
+		    move.from >= ev.from && move.from + move.len <= ev.end &&
+"""),
     Mutant("moved_before_it_grew_again", "lib/event.c",
            "what has grown again and is moved has the bytes of what was unmapped", """
 		    !grew_again(sp, unmap, &move))

@@ -47,9 +47,9 @@ MUTANTS = [
     Mutant("children_come_unguarded", "preload/guard_task.c",
            "the child of a fork makes its calls unguarded", """
 		tasks_after_fork(task);
-		if (child->sp)
+		free = guard_is_idle();
 """, """
-		if (child->sp)
+		free = guard_is_idle();
 """),
     Mutant("a_window_is_all", "preload/guard.c",
            "of a long transfer the first window is made, and that is said", """
@@ -137,6 +137,24 @@ MUTANTS = [
 		return hook && !is_of_another(task) ? guard_leave(GUARD_LEAVES_RING) :
 """, """
 		return !hook || !is_of_another(task) ? 0 :
+"""),
+    Mutant("idle_threads_are_half_armed", "preload/guard_task.c",
+           "a thread made while its process leaves has another's stack for signals", """
+	if (task->free) {
+		set_free(task, c);
+""", """
+	if (guard_is_idle()) {
+		(void)c;
+"""),
+    Mutant("an_idle_parents_handlers_stay", "preload/guard_task.c",
+           "the child of a process that has left is told of handlers of ours", """
+	signals_give_back(task->signals);
+""", """
+"""),
+    Mutant("a_child_returns_once", "preload/guard_task.c",
+           "the child of a process that has left has our stack for signals", """
+	context_return_twice(c);
+""", """
 """),
     Mutant("dispatch_is_not_noted", "preload/obstacle.c",
            "a process that dispatches system calls itself is guarded", """

@@ -5,10 +5,12 @@ Not who must: where it does not see it any more the layers are tried in their or
 is not named here some early seed of the simulated machine sees.
 """
 SEEN = {
+    "a_child_returns_once": "test_cli_inline",
     "a_mask_for_good": "test_signals_guarded",
     "a_page_is_brought": "test_cli_inline",
     "a_window_is_all": "test_cli_inline",
     "all_of_the_makers_name": "test_os_maps",
+    "an_idle_parents_handlers_stay": "test_cli_inline",
     "another_mapping": "orders",
     "another_pages_bytes": "fuzz_store",
     "batch_outlives_a_fork": "orders",
@@ -57,6 +59,7 @@ SEEN = {
     "hand_over_too_early": "orders",
     "hidden_children_are_waited_for": "orders_small",
     "holds_nothing": "test_cli_inline",
+    "idle_threads_are_half_armed": "test_cli_inline",
     "isolate_while_discarding": "orders",
     "keeping_is_waited_for": "test_os_memory",
     "late_children_are_given_up": "orders_small",
@@ -70,6 +73,7 @@ SEEN = {
     "made_twice": "test_calls_guarded",
     "migration_is_not_told": "test_api_coherent",
     "moved_before_it_grew_again": "orders",
+    "moves_reach_no_further": "fuzz_api",
     "mremap_tells_half": "test_api_notifier",
     "name_is_let_go_first": "test_fork_unlisted",
     "never_trusts_again": "test_stream",
