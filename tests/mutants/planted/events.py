@@ -126,7 +126,7 @@ MUTANTS = [
 	bool hidden = false;
 """),
     Mutant("moves_reach_no_further", "lib/event.c",
-           "what was moved before an UNMAP of its beginning, and told after it, is lost", """
+           "what was moved before an UNMAP of where it begins, told later, is lost", """
 		    move.from >= ev.from && move.from < ev.end &&
 """, """
 		    move.from >= ev.from && move.from + move.len <= ev.end &&
