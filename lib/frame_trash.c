@@ -20,7 +20,16 @@ static void discard_trash(struct frames *f, bool executable)
 	if (f->trash_used[executable])
 		os_discard(trash_for(f, executable),
 			   (size_t)f->trash_used[executable] * GROUP_SIZE);
-	f->trash_used[executable] = 0;
+	__atomic_store_n(&f->trash_used[executable], 0, __ATOMIC_RELAXED);
+}
+
+int64_t trash_held(struct uhmm_space *sp)
+{
+	const struct frames *f = &sp->frames;
+
+	return (int64_t)GROUP_PAGES *
+	       (__atomic_load_n(&f->trash_used[false], __ATOMIC_RELAXED) +
+		__atomic_load_n(&f->trash_used[true], __ATOMIC_RELAXED));
 }
 
 void frame_empty_trash(struct uhmm_space *sp)
@@ -86,7 +95,9 @@ void trash_pages(struct uhmm_space *sp, uintptr_t start, uint64_t mask, bool exe
 	if (f->trash_used[executable] == BLOCK_GROUPS)
 		discard_trash(f, executable);
 	trash = (uintptr_t)trash_for(f, executable) +
-		(size_t)f->trash_used[executable]++ * GROUP_SIZE;
+		(size_t)f->trash_used[executable] * GROUP_SIZE;
+	__atomic_store_n(&f->trash_used[executable], f->trash_used[executable] + 1,
+			 __ATOMIC_RELAXED);
 	while (mask) {
 		unsigned from = (unsigned)__builtin_ctzll(mask);
 		uint64_t rest = ~(mask >> from);

@@ -20,6 +20,8 @@
 int trash_open(struct uhmm_space *sp);
 /* Drops those of the GROUP_PAGES pages from start on that are in mask, not 0. */
 void trash_pages(struct uhmm_space *sp, uintptr_t start, uint64_t mask, bool executable);
+/* Pages that are in it, about: others may be at it. */
+int64_t trash_held(struct uhmm_space *sp);
 /* Drops what there is of the folio at start. */
 void trash_folio(struct uhmm_space *sp, uintptr_t start);
 

@@ -44,7 +44,7 @@
 #define NOTICE_MIB 64
 #define MIB(n) ((int64_t)(n) << (20 - PAGE_SHIFT))
 #define SPARE 24
-#define LEFT 32
+#define LEFT 24
 #define SHARE_MIN 8
 #define SHARE_MAX 48
 #define SHARE_START 48

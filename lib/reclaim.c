@@ -33,10 +33,12 @@
 #include "lib/fault.h"
 #include "lib/fence.h"
 #include "lib/frame.h"
+#include "lib/frame_trash.h"
 #include "lib/gate.h"
 #include "lib/hand.h"
 #include "lib/host_pages.h"
 #include "lib/migrate.h"
+#include "lib/page.h"
 #include "lib/placement.h"
 #include "lib/policy.h"
 #include "lib/range.h"
@@ -177,6 +179,12 @@ static void look_at_device(struct uhmm_space *sp, const struct watermarks *wm,
 	}
 }
 
+/* Pages of ours that are counted as the program's: they cannot be taken from it. */
+static int64_t own_pages(struct uhmm_space *sp)
+{
+	return (int64_t)(page_table_bytes(sp) / PAGE_SIZE) + trash_held(sp);
+}
+
 /* Whether there is more in memory than the program should have whatever it costs. */
 static bool worthwhile(struct uhmm_space *sp, const struct watermarks *wm)
 {
@@ -188,7 +196,7 @@ static bool worthwhile(struct uhmm_space *sp, const struct watermarks *wm)
 		return false;
 	if (now >= v->looked_ns + LOOK_NS)
 		look_at_device(sp, wm, device, now);
-	return sp->budget.usage_pages - v->stored >=
+	return sp->budget.usage_pages - v->stored - own_pages(sp) >=
 	       v->left + (sp->w->reclaiming ? 0 : v->left / 8);
 }
 

@@ -231,7 +231,7 @@ struct frames {
 	uint64_t spare_pages;                    /* in both; atomic */
 	/* registered on trash_uffd: what is moved there is dropped */
 	char *trash;
-	/* groups moved there since the last drop, by executable */
+	/* groups moved there since the last drop, by executable; atomic */
 	uint32_t trash_used[2];
 	struct uhmm_lock trash_lock;
 	int trash_uffd;
