@@ -39,7 +39,7 @@
 /* Who asked looks for itself after that; the reader may have other things to do. */
 #define ASK_NS UINT64_C(100000000)
 
-/* Addresses whose protection takes a third of a millisecond to change. */
+/* Addresses whose protection takes some tenths of a millisecond to change. */
 #define BALLAST_SIZE ((size_t)256 << 20)
 
 /* Pages of one device in a row, loaded into reader_buf, their entries unchanged. */

@@ -291,7 +291,7 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 			     const uint64_t *arg, const struct child *child)
 {
 	struct clone_args args = { 0 };
-	bool heard, free = false;
+	bool heard, idle = false;
 	long r;
 
 	heard = guard_fork_begin(child->flags);
@@ -317,14 +317,14 @@ NO_TLS static long fork_here(struct guard_task *task, struct context *c, long nr
 		if (child->flags & CLONE_CHILD_CLEARTID)
 			hold_keep(task, KEPT_TID, child->tid, sizeof(uint32_t));
 		tasks_after_fork(task);
-		free = guard_is_idle();
+		idle = guard_is_idle();
 		if (child->sp)
 			context_set_stack(c, child->sp);
 	}
 	if (heard)
 		guard_fork_end(r);
 	/* Now that the program's memory can be had, which that needs. */
-	if (free)
+	if (idle)
 		child_of_idle(task, c);
 	return r;
 }

@@ -68,10 +68,11 @@ int os_keep_now(void *addr);
 int os_prefer_huge(void *addr, size_t size_bytes);
 
 /*
- * For about as long as it takes to change the protection of [addr, addr+size), 0.3 ms for
- * 256 MiB, no thread of the process can change a mapping or discard registered memory;
- * pages can be filled meanwhile. Memory of our own, committed, that nobody uses: it takes
- * page tables. os_hold_prepare() makes those, again in each forked child.
+ * For about as long as it takes to change the protection of [addr, addr+size), some
+ * tenths of a millisecond for 256 MiB, no thread of the process can change a mapping or
+ * discard registered memory; pages can be filled meanwhile. Memory of our own, committed,
+ * that nobody uses: it takes page tables. os_hold_prepare() makes those, again in each
+ * forked child.
  */
 void os_hold_prepare(void *addr, size_t size_bytes);
 void os_hold_mappings(void *addr, size_t size_bytes);

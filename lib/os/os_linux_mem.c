@@ -202,9 +202,9 @@ int os_keep_now(void *addr)
 /*
  * mprotect() holds the address space's lock for writing while it visits each entry of a
  * page table: so there must be some. UFFDIO_COPY and UFFDIO_MOVE are content with the
- * lock of the mapping they fill (Linux 6.9). Guards take no memory (6.13). The zero page
- * takes four times as long to visit; and not all kernels have it for everybody: where
- * they have not it is memory.
+ * lock of the mapping they fill (Linux 6.9). Guards take no memory (6.13). A page takes
+ * longer to visit, so there are fewer of them; and not all kernels have a page of zeros
+ * for everybody: where they have not it is memory.
  */
 void os_hold_prepare(void *addr, size_t size_bytes)
 {

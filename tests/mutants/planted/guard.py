@@ -47,9 +47,9 @@ MUTANTS = [
     Mutant("children_come_unguarded", "preload/guard_task.c",
            "the child of a fork makes its calls unguarded", """
 		tasks_after_fork(task);
-		free = guard_is_idle();
+		idle = guard_is_idle();
 """, """
-		free = guard_is_idle();
+		idle = guard_is_idle();
 """),
     Mutant("a_window_is_all", "preload/guard.c",
            "of a long transfer the first window is made, and that is said", """
