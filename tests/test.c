@@ -7,6 +7,7 @@
  * the test's body returned. It dies with its tests: they are killed when it is.
  */
 #define _GNU_SOURCE
+#include "pace.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -307,10 +308,15 @@ static void print_result(const struct test *test, int nr, enum result result,
 	fflush(stdout);
 }
 
-int main(int argc, char **argv)
+int test_stretch(void)
 {
 	const char *factor = getenv("TEST_TIMEOUT_FACTOR");
-	int stretch = factor && atoi(factor) > 0 ? atoi(factor) : 1;
+
+	return (factor && atoi(factor) > 0 ? atoi(factor) : 1) * (int)test_pace();
+}
+
+int main(int argc, char **argv)
+{
 	bool list = argc > 1 && !strcmp(argv[1], "-l");
 	static char text[TEXT_MAX];
 	int nr = 0, failed = 0;
@@ -330,7 +336,8 @@ int main(int argc, char **argv)
 		printf("TAP version 13\n1..%d\n", nr);
 	nr = 0;
 	for (struct test *t = tests; t; t = t->next) {
-		int timeout_ms = (t->timeout_s ? t->timeout_s : 30) * 1000 * stretch;
+		int timeout_ms = (t->timeout_s ? t->timeout_s : 30) * 1000 *
+				 test_stretch();
 		int64_t start = now_ms();
 		enum result result = PASSED;
 

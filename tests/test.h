@@ -16,7 +16,8 @@
  * SKIP("why") ends a test that cannot run here; to exit 77 without a reason is to fail.
  * Output is TAP; the child's stdout goes to stderr. Arguments choose tests by a part of
  * their name; -l lists them; -n runs them in this process, for a debugger.
- * TEST_TIMEOUT_FACTOR in the environment stretches the timeouts (valgrind, sanitizers).
+ * TEST_TIMEOUT_FACTOR in the environment stretches the timeouts (valgrind, sanitizers),
+ * and so does a slow machine (pace.h).
  */
 #ifndef TEST_H
 #define TEST_H
@@ -45,6 +46,8 @@ void test_register(struct test *test);
 const void *test_arg(void);
 /* What watches this process's every access ("valgrind", "a sanitizer"), or NULL. */
 const char *test_instrument(void);
+/* How many times longer than elsewhere one may have to wait here: for limits on hangs. */
+int test_stretch(void);
 /* Memory that is only read takes none: the kernel has a page of zeros for everybody. */
 bool test_has_zero_page(void);
 /* 'F': the running test has failed, 'S': it is skipped. Any thread, any fork. */

@@ -322,7 +322,8 @@ void image_reserve(uintptr_t start, size_t len)
 	/* Once: what lies there from then on is somebody's. */
 	if (end <= NEIGHBOUR && start + len > NEIGHBOUR)
 		munmap((void *)NEIGHBOUR, SIM_PAGE);
-	end = start + len;
+	if (end < start + len)
+		end = start + len;
 	if (!several)
 		map_memory((void *)start, len, PROT_NONE, MAP_FIXED_NOREPLACE);
 	else if (span() > several)

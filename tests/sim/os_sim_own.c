@@ -16,6 +16,13 @@
 #include "tests/sim/world.h"
 
 #define MAX_RESERVATIONS 512
+/*
+ * What is larger than this lies behind the room for what is not, of which there is enough
+ * for a test. So what is used of all of them is in one GiB, as a rule: the host moves an
+ * image by its tables, one for each GiB.
+ */
+#define SMALL_MAX ((size_t)256 << 20)
+#define SMALL_SPAN ((size_t)512 << 20)
 /* Chunks of our own memory whose pages are tracked, of one process. */
 #define MAX_OWN_CHUNKS 4096
 /* What a parent shares with its child: above all images. */
@@ -28,7 +35,7 @@ static struct {
 	unsigned owners; /* a bit for each process */
 } reserved[MAX_RESERVATIONS], shared[MAX_SHARED];
 static unsigned nr_reserved, nr_shared;
-static uintptr_t next_own, next_shared;
+static uintptr_t next_small, next_large, next_shared;
 
 static struct tracked {
 	struct chunk **chunk;          /* OWN_SPAN / SIM_HUGE */
@@ -36,15 +43,33 @@ static struct tracked {
 	unsigned nr;
 } tracked[MAX_MMS];
 
+/* Chunks that nobody uses: where pages are dear it is faster to wipe them. */
+static struct spare {
+	struct spare *next;
+} * spares;
+
 /* Not from malloc(): a table of them that a leak checker does not look at has them. */
 static struct chunk *chunk_new(void)
 {
-	void *chunk = mmap(NULL, sizeof(struct chunk), PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *chunk = spares;
 
+	if (chunk) {
+		spares = spares->next;
+		return memset(chunk, 0, sizeof(struct chunk));
+	}
+	chunk = mmap(NULL, sizeof(struct chunk), PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (chunk == MAP_FAILED)
 		sim_fail("the host has no memory for chunks");
 	return chunk;
+}
+
+static void chunk_put(struct chunk *chunk)
+{
+	struct spare *spare = (struct spare *)(void *)chunk;
+
+	spare->next = spares;
+	spares = spare;
 }
 
 static struct chunk **table_new(void)
@@ -61,7 +86,7 @@ static struct chunk **table_new(void)
 static void tracked_forget(struct tracked *t)
 {
 	while (t->nr) {
-		munmap(t->chunk[t->used[--t->nr]], sizeof(struct chunk));
+		chunk_put(t->chunk[t->used[--t->nr]]);
 		t->chunk[t->used[t->nr]] = NULL;
 	}
 }
@@ -107,7 +132,8 @@ void own_reset(void)
 	if (next_shared > SHARED_BASE)
 		munmap((void *)SHARED_BASE, next_shared - SHARED_BASE);
 	nr_reserved = nr_shared = 0;
-	next_own = OWN_BASE;
+	next_small = OWN_BASE;
+	next_large = OWN_BASE + SMALL_SPAN;
 	next_shared = SHARED_BASE;
 }
 
@@ -218,20 +244,32 @@ void own_share(struct mm *mm)
 
 /* ---- lib/os/os.h: memory of our own ---------------------------------------------- */
 
+/* Where there is room for len bytes, behind a page of nothing. */
+static uintptr_t place(size_t len)
+{
+	bool small = len <= SMALL_MAX &&
+		     next_small + SIM_HUGE + len <= OWN_BASE + SMALL_SPAN;
+	uintptr_t *next = small ? &next_small : &next_large, start = *next + SIM_HUGE;
+
+	if (start + len > OWN_BASE + OWN_SPAN)
+		return 0;
+	*next = start + len;
+	return start;
+}
+
 void *os_reserve(size_t size_bytes)
 {
 	size_t len = (size_bytes + SIM_HUGE - 1) & ~(SIM_HUGE - 1);
 	uintptr_t start;
 
 	sim_point();
-	start = next_own + SIM_HUGE;
 	if (nr_reserved == MAX_RESERVATIONS)
 		sim_fail("more than %d reservations", MAX_RESERVATIONS);
-	if (start + len > OWN_BASE + OWN_SPAN || world_fails())
+	start = world_fails() ? 0 : place(len);
+	if (!start)
 		return NULL;
 	image_check_mapped(here());
 	image_reserve(start, len);
-	next_own = start + len;
 	reserved[nr_reserved].start = start;
 	reserved[nr_reserved].owners = 1u << here()->index;
 	reserved[nr_reserved++].len = len;

@@ -26,13 +26,16 @@ static uint32_t next_pid;
 
 static void *map_host(void *at, size_t len)
 {
-	void *p = mmap(at, len, PROT_READ | PROT_WRITE,
+	char *p = mmap(at, at ? len : len + SIM_HUGE, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
 			       (at ? MAP_FIXED_NOREPLACE : 0),
 		       -1, 0);
 
 	if (p == MAP_FAILED || (at && p != at))
 		sim_fail("the host has no memory for the arena");
+	/* All of it will be written. */
+	p += -(uintptr_t)p & (SIM_HUGE - 1);
+	madvise(p, len, MADV_HUGEPAGE);
 	return p;
 }
 

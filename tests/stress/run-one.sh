@@ -29,7 +29,7 @@ usage: run-one.sh NAME [OPTION VALUE]... [--tap] [--keep]
   --as USER          both runs without privilege, as that user (needs root)
   --seed N           for the programs that take one (default 1)
   --plain DIR        keep the plain run there, and use it again next time
-  --timeout SECONDS  for each run (default 120, full 1800)
+  --timeout SECONDS  for each run (default 120, full 1800; more on a slow machine)
   --tap              one TAP test instead of a line
   --keep             keep the logs of a passing run too
 exit status: 0 pass, 1 fail, 77 skip, 2 usage
@@ -70,11 +70,11 @@ case $size in small|full) ;; *) usage ;; esac
 [ -f "$SRC/scenario/$name.sh" ] || { echo "run-one.sh: no scenario $name" >&2; exit 2; }
 case $uhmm in none|/*) ;; *) uhmm=$PWD/$uhmm ;; esac
 : "${BIN:=$(dirname "$uhmm")/tests/stress}"
-: "${limit_s:=$([ $size = full ] && echo 1800 || echo 120)}"
 BIN=$(cd "$BIN" 2>/dev/null && pwd) || {
 	echo "run-one.sh: no directory for --bin" >&2
 	exit 2
 }
+: "${limit_s:=$(($([ $size = full ] && echo 1800 || echo 120) * $("$BIN/pace")))}"
 
 pick() {
 	[ "$size" = full ] && echo "$2" || echo "$1"

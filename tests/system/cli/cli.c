@@ -117,7 +117,7 @@ static bool take_any(struct cli *cli)
 
 	if (cli->out < 0 && cli->err < 0)
 		return false;
-	CHECK(poll(fds, 2, PATIENCE_MS) > 0,
+	CHECK(poll(fds, 2, PATIENCE_MS * test_stretch()) > 0,
 	      "nothing came; stdout: %.200s stderr: %.200s", cli->out_text,
 	      cli->err_text);
 	if (fds[0].revents)

@@ -25,7 +25,8 @@ static const char *await(const char *text)
 	ssize_t n;
 
 	while (!(found = strstr(screen, text))) {
-		CHECK(poll(&p, 1, PATIENCE_MS) > 0, "no '%s' but: %.300s", text, screen);
+		CHECK(poll(&p, 1, PATIENCE_MS * test_stretch()) > 0,
+		      "no '%s' but: %.300s", text, screen);
 		n = read(terminal, screen + screen_len, sizeof(screen) - 1 - screen_len);
 		CHECK(n > 0, "no '%s' but: %.300s", text, screen);
 		screen_len += (size_t)n;

@@ -106,7 +106,8 @@ static void await(int fd, char *buf, size_t size, size_t *len, const char *text)
 	ssize_t n;
 
 	while (!(found = strstr(buf, text))) {
-		CHECK(poll(&p, 1, PATIENCE_MS) > 0, "no '%s' but: %.300s", text, buf);
+		CHECK(poll(&p, 1, PATIENCE_MS * test_stretch()) > 0,
+		      "no '%s' but: %.300s", text, buf);
 		n = read(fd, buf + *len, size - 1 - *len);
 		CHECK(n > 0, "no '%s' but: %.300s", text, buf);
 		*len += (size_t)n;
