@@ -28,6 +28,7 @@ packages()
 		pkgconf pkg-config
 		scdoc scdoc
 		liblz4-dev =liblz4
+		libzstd-dev =libzstd
 		libxxhash-dev =libxxhash
 		libcjson-dev =libcjson
 		END

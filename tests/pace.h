@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* How slow this machine is: for limits that are there to end what hangs. */
 #ifndef TEST_PACE_H
 #define TEST_PACE_H
 

@@ -12,7 +12,7 @@
 
 #include "uhmm/device.h"
 
-extern const struct uhmm_driver uhmm_driver_lz4, uhmm_driver_ram;
+extern const struct uhmm_driver uhmm_driver_lz4, uhmm_driver_ram, uhmm_driver_zstd;
 
 /* Memory that one stored page has to itself. */
 struct kept {
@@ -24,9 +24,9 @@ struct kept {
  * part: of a driver that keeps a page in several places. changed: what is there is not to
  * be believed any more.
  */
-struct kept kept_lz4(void *impl, uint64_t page, unsigned part, bool changed);
+struct kept kept_packed(void *impl, uint64_t page, unsigned part, bool changed);
 struct kept kept_ram(void *impl, uint64_t page, unsigned part, bool changed);
 
-struct uhmm_store *kept_lz4_store(void *impl);
+struct uhmm_store *kept_packed_store(void *impl);
 
 #endif

@@ -51,6 +51,7 @@ static void open_device(unsigned which)
 		{ &uhmm_driver_lz4, { { 0 }, { .number = 1 } } },
 		{ &uhmm_driver_lz4, { { .number = 4 << 20 }, { .number = 1 } } },
 		{ &uhmm_driver_lz4, { { 0 }, { .number = 65537 } } },
+		{ &uhmm_driver_zstd, { { 0 }, { .number = 1 } } },
 	};
 	struct uhmm_device_args args = { .size = sizeof(args) };
 	const char *error = NULL;
@@ -65,7 +66,7 @@ static void open_device(unsigned which)
 
 static struct uhmm_store *packed(void)
 {
-	return model.driver == &uhmm_driver_lz4 ? kept_lz4_store(model.impl) : NULL;
+	return model.driver != &uhmm_driver_ram ? kept_packed_store(model.impl) : NULL;
 }
 
 /* ---- what is stored --------------------------------------------------------------- */
@@ -168,7 +169,7 @@ static void drop(struct stored *s)
 
 static struct kept kept_of(const struct stored *s, unsigned part)
 {
-	return (packed() ? kept_lz4 : kept_ram)(model.impl, s->page, part, s->changed);
+	return (packed() ? kept_packed : kept_ram)(model.impl, s->page, part, s->changed);
 }
 
 static void flip(struct fuzz_bytes *in, struct kept k)

@@ -25,7 +25,8 @@ __environ __errno_location __isoc23_strtol environ fdopen lseek lseek64 memfd_cr
 pthread_self read snprintf strrchr strstr strtol write
 """.split()
 # Never reached: threads of pthread_create(), what page maps do that are shared with
-# forked processes (there are none), LZ4's own allocation, a smashed stack.
+# forked processes (there are none), LZ4's and Zstandard's own allocation, a smashed
+# stack.
 UNUSED = """
 __stack_chk_fail calloc free malloc pthread_attr_destroy pthread_attr_init
 pthread_attr_setstack pthread_create pthread_join pthread_mutex_consistent

@@ -77,21 +77,21 @@ MUTANTS = [
 """, """
 	       what->owner != NULL;
 """),
-    Mutant("lz4_does_not_compare", "devices/lz4/lz4.c",
+    Mutant("packed_does_not_compare", "devices/packed.c",
            "a compressed page whose bytes have changed is handed out", """
 	if (!r && check_of(io->buf, io->len) != view.check)
 		r = -EIO;
 """, """
 """),
-    Mutant("lz4_almost_the_same", "devices/lz4/lz4.c",
+    Mutant("packed_almost_the_same", "devices/packed.c",
            "a page whose last words differ is kept as one repeated word", """
 	for (i = 0; i < nr; i += 8) {
 		differs""", """
 	for (i = 0; i < nr - 8; i += 8) {
 		differs"""),
-    Mutant("lz4_keeps_what_is_freed", "devices/lz4/lz4.c",
+    Mutant("packed_keeps_what_is_freed", "devices/packed.c",
            "compressed pages are counted as freed, and stay", """
-		uhmm_store_free(lz4->store, io->page);
+		uhmm_store_free(p->store, io->page);
 		io->result = 0;
 """, """
 		io->result = 0;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The driver lz4, and where it keeps a page: an object of the packed store with its
- * header, or a slot that is the page's word.
+ * What the compressing drivers are made of, and where it keeps a page: an object of the
+ * packed store with its header, or a slot that is the page's word.
  */
 #include "tests/fuzz/kept.h"
 
-#include "devices/lz4/lz4.c"
+#include "devices/packed.c"
 #include "lib/store_internal.h"
 
-struct uhmm_store *kept_lz4_store(void *impl)
+struct uhmm_store *kept_packed_store(void *impl)
 {
-	return ((struct lz4 *)impl)->store;
+	return ((struct packed *)impl)->store;
 }
 
-struct kept kept_lz4(void *impl, uint64_t page, unsigned part, bool changed)
+struct kept kept_packed(void *impl, uint64_t page, unsigned part, bool changed)
 {
-	struct uhmm_store *store = kept_lz4_store(impl);
+	struct uhmm_store *store = kept_packed_store(impl);
 	uint64_t *slot = slot_at(store, page >> HANDLE_INDEX_SHIFT);
 	struct store_object *object = slot_object(*slot);
 
