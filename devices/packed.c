@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pages in fewer bytes: see packed.h. */
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 
+#include "devices/count.h"
 #include "devices/packed.h"
-
-/* Sets of working memory, and of counters, at most. */
-#define SHARDS 64u
+#include "devices/work.h"
 
 /*
  * What compressing must spare, to be worth decompressing: a sixteenth, and not nothing,
@@ -24,43 +22,12 @@
  */
 #define WORD_LEN ((uint32_t)sizeof(uint64_t))
 
-/* Relaxed atomics: differences, since a page is often freed on another CPU. */
-struct counters {
-	int64_t pages, same, raw, bytes_in;
-	int64_t stores, loads, frees, store_failures, load_failures;
-} __attribute__((aligned(128)));
-
-/* The lock of a set of working memory; under it, whether work_init() was called. */
-struct owner {
-	struct uhmm_lock lock;
-	bool ready;
-} __attribute__((aligned(64)));
-
 struct packed {
 	struct uhmm_store *store;
 	struct packed_codec codec;
-	/* A set: a page for what is packed, and the codec's; whole pages. */
-	size_t work_size;
-	char *work;        /* SHARDS sets: memory only as they are used */
-	uint32_t nr_works; /* atomic: sets in use */
-	struct owner owner[SHARDS];
-	struct counters counters[SHARDS];
+	struct work work; /* a set: a page for what is packed, and the codec's memory */
+	struct count count;
 };
-
-static struct counters *counters(struct packed *p)
-{
-	return &p->counters[uhmm_host_cpu() % SHARDS];
-}
-
-static void add(int64_t *counter, int64_t n)
-{
-	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
-}
-
-static size_t whole_pages(size_t size)
-{
-	return (size + UHMM_PAGE_SIZE - 1) / UHMM_PAGE_SIZE * UHMM_PAGE_SIZE;
-}
 
 /* ---- open, close --------------------------------------------------------------- */
 
@@ -69,8 +36,7 @@ void packed_close(void *dev)
 	struct packed *p = dev;
 
 	uhmm_store_destroy(p->store);
-	if (p->work)
-		uhmm_host_unmap(p->work, SHARDS * p->work_size);
+	work_close(&p->work);
 	uhmm_host_unmap(p, sizeof(*p));
 }
 
@@ -82,9 +48,7 @@ int packed_open(const struct packed_codec *codec, uint64_t limit_bytes, void **d
 
 	if (p) {
 		p->codec = *codec;
-		p->work_size = whole_pages(UHMM_PAGE_SIZE + codec->work_size);
-		p->work = uhmm_host_map(SHARDS * p->work_size);
-		if (p->work)
+		if (work_open(&p->work, UHMM_PAGE_SIZE + codec->work_size))
 			r = uhmm_store_create(limit_bytes, &p->store);
 	}
 	if (r) {
@@ -136,46 +100,22 @@ static uint64_t check_of(const void *buf, uint32_t len)
 
 /* ---- working memory -------------------------------------------------------------- */
 
-/* The number of a set of working memory that is ours until work_give(). */
-static uint32_t work_take(struct packed *p)
-{
-	uint32_t cpu = uhmm_host_cpu(), nr, i;
-
-	for (;;) {
-		nr = __atomic_load_n(&p->nr_works, __ATOMIC_RELAXED);
-		for (i = 0; i < nr; i++)
-			if (uhmm_trylock(&p->owner[(cpu + i) % nr].lock))
-				return (cpu + i) % nr;
-		if (nr == SHARDS)
-			break;
-		__atomic_compare_exchange_n(&p->nr_works, &nr, nr + 1, 0,
-					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-	}
-	uhmm_lock(&p->owner[cpu % SHARDS].lock);
-	return cpu % SHARDS;
-}
-
-static void work_give(struct packed *p, uint32_t i)
-{
-	uhmm_unlock(&p->owner[i].lock);
-}
-
 /* What is packed goes to its beginning, the codec's memory lies behind that. */
 static char *work_of(struct packed *p, uint32_t i)
 {
-	char *work = p->work + i * p->work_size;
+	char *work = work_at(&p->work, i);
 
-	if (!p->owner[i].ready) {
+	if (!p->work.owner[i].ready) {
 		if (p->codec.work_init)
 			p->codec.work_init(&p->codec, work + UHMM_PAGE_SIZE);
-		p->owner[i].ready = true;
+		p->work.owner[i].ready = true;
 	}
 	return work;
 }
 
 /* ---- storing --------------------------------------------------------------------- */
 
-static int store_word(struct packed *p, struct counters *c, struct uhmm_io *io)
+static int store_word(struct packed *p, struct counts *c, struct uhmm_io *io)
 {
 	uint64_t word = *(uint64_t *)io->buf;
 	int r;
@@ -186,7 +126,7 @@ static int store_word(struct packed *p, struct counters *c, struct uhmm_io *io)
 		r = uhmm_store_put(p->store, &word, WORD_LEN, check_of(io->buf, io->len),
 				   &io->page);
 	if (!r)
-		add(&c->same, 1);
+		count_add(&c->same, 1);
 	return r;
 }
 
@@ -202,8 +142,7 @@ static uint32_t pack(struct packed *p, void *out, const struct uhmm_io *io)
 	return n == WORD_LEN && io->len == UHMM_PAGE_SIZE ? 0 : n;
 }
 
-static int store_page(struct packed *p, void *work, struct counters *c,
-		      struct uhmm_io *io)
+static int store_page(struct packed *p, void *work, struct counts *c, struct uhmm_io *io)
 {
 	uint64_t check;
 	uint32_t n;
@@ -216,16 +155,17 @@ static int store_page(struct packed *p, void *work, struct counters *c,
 	r = uhmm_store_put(p->store, n ? work : io->buf, n ? n : io->len, check,
 			   &io->page);
 	if (!r && !n)
-		add(&c->raw, 1);
+		count_add(&c->raw, 1);
 	return r;
 }
 
 static void store(struct packed *p, struct uhmm_batch *batch)
 {
-	struct counters *c = counters(p);
-	uint32_t set = work_take(p), i;
+	struct counts *c = count_here(&p->count);
+	uint32_t set = work_take(&p->work), i;
 	void *work = work_of(p, set);
-	int64_t bytes = 0, stored = 0;
+	uint32_t stored = 0;
+	int64_t bytes = 0;
 
 	for (i = 0; i < batch->nr; i++) {
 		batch->io[i].result = store_page(p, work, c, &batch->io[i]);
@@ -234,12 +174,8 @@ static void store(struct packed *p, struct uhmm_batch *batch)
 			stored++;
 		}
 	}
-	work_give(p, set);
-	add(&c->pages, stored);
-	add(&c->bytes_in, bytes);
-	add(&c->stores, stored);
-	if (stored < batch->nr)
-		add(&c->store_failures, batch->nr - stored);
+	work_give(&p->work, set);
+	count_stored(c, batch->nr, stored, bytes);
 }
 
 /* ---- loading --------------------------------------------------------------------- */
@@ -295,7 +231,7 @@ static int load_page(struct packed *p, struct uhmm_io *io, void *work, bool froz
 static uint32_t load_pages(struct packed *p, struct uhmm_batch *batch)
 {
 	bool frozen = batch->flags & UHMM_BATCH_FROZEN, works = p->codec.work_to_load;
-	uint32_t set = works && !frozen ? work_take(p) : 0, failed = 0, i;
+	uint32_t set = works && !frozen ? work_take(&p->work) : 0, failed = 0, i;
 	void *work = works ? work_of(p, set) + UHMM_PAGE_SIZE : NULL;
 
 	for (i = 0; i < batch->nr; i++) {
@@ -303,18 +239,15 @@ static uint32_t load_pages(struct packed *p, struct uhmm_batch *batch)
 		failed += batch->io[i].result != 0;
 	}
 	if (works && !frozen)
-		work_give(p, set);
+		work_give(&p->work, set);
 	return failed;
 }
 
 static void load(struct packed *p, struct uhmm_batch *batch)
 {
-	struct counters *c = counters(p);
 	uint32_t failed = load_pages(p, batch);
 
-	add(&c->loads, batch->nr - failed);
-	if (failed)
-		add(&c->load_failures, failed);
+	count_loaded(count_here(&p->count), batch->nr, batch->nr - failed);
 }
 
 /* ---- forgetting ------------------------------------------------------------------ */
@@ -337,7 +270,7 @@ static int view_kind(void *ctx, const void *data, uint32_t len, uint64_t check)
 
 static void free_pages(struct packed *p, struct uhmm_batch *batch)
 {
-	struct counters *c = counters(p);
+	struct counts *c = count_here(&p->count);
 	int64_t bytes = 0, same = 0, raw = 0;
 	uint64_t word;
 	uint32_t i;
@@ -356,13 +289,9 @@ static void free_pages(struct packed *p, struct uhmm_batch *batch)
 		uhmm_store_free(p->store, io->page);
 		io->result = 0;
 	}
-	add(&c->pages, -(int64_t)batch->nr);
-	add(&c->bytes_in, -bytes);
-	add(&c->frees, batch->nr);
-	if (same)
-		add(&c->same, -same);
-	if (raw)
-		add(&c->raw, -raw);
+	count_freed(c, batch->nr, bytes);
+	count_add(&c->same, -same);
+	count_add(&c->raw, -raw);
 }
 
 int packed_submit(void *dev, struct uhmm_batch *batch)
@@ -384,38 +313,17 @@ int packed_submit(void *dev, struct uhmm_batch *batch)
 
 /* ---- statistics ---------------------------------------------------------------- */
 
-static uint64_t sum(struct packed *p, size_t member)
-{
-	int64_t total = 0;
-	uint32_t i;
-
-	for (i = 0; i < SHARDS; i++)
-		total += __atomic_load_n((int64_t *)((char *)&p->counters[i] + member),
-					 __ATOMIC_RELAXED);
-	/* Seen between a free and the store it undoes. */
-	return total > 0 ? (uint64_t)total : 0;
-}
-
-#define SUM(packed_, member_) sum(packed_, offsetof(struct counters, member_))
-
 void packed_stat(void *dev, struct uhmm_device_stat *stat)
 {
 	struct packed *p = dev;
 	struct uhmm_store_stat s;
-	uint64_t own = whole_pages(sizeof(*p)) +
-		       __atomic_load_n(&p->nr_works, __ATOMIC_RELAXED) * p->work_size;
+	uint64_t own = (sizeof(*p) + UHMM_PAGE_SIZE - 1) / UHMM_PAGE_SIZE *
+			       UHMM_PAGE_SIZE +
+		       work_bytes(&p->work);
 
 	uhmm_store_stat(p->store, &s);
-	stat->pages = SUM(p, pages);
-	stat->pages_same = SUM(p, same);
-	stat->pages_raw = SUM(p, raw);
-	stat->bytes_in = SUM(p, bytes_in);
+	count_stat(&p->count, stat);
 	stat->bytes_stored = s.bytes_requested;
 	stat->bytes_resident = s.bytes_resident + own;
 	stat->bytes_metadata = s.bytes_metadata + own;
-	stat->stores = SUM(p, stores);
-	stat->loads = SUM(p, loads);
-	stat->frees = SUM(p, frees);
-	stat->store_failures = SUM(p, store_failures);
-	stat->load_failures = SUM(p, load_failures);
 }

@@ -132,8 +132,10 @@ uint32_t device_flags(const struct uhmm_device *dev)
 {
 	uint32_t flags = dev->driver->flags;
 
-	for (; dev->next; dev = dev->next)
+	for (; dev->next; dev = dev->next) {
 		flags &= ~UHMM_DRIVER_RECLAIM_SAFE | dev->next->driver->flags;
+		flags |= dev->next->driver->flags & UHMM_DRIVER_SECRET;
+	}
 	/* Who is at the bottom keeps the pages. */
 	flags &= ~UHMM_DRIVER_MEMORY;
 	return flags | (dev->driver->flags & UHMM_DRIVER_MEMORY);

@@ -20,10 +20,15 @@
 
 #define HIDDEN __attribute__((visibility("hidden"), used))
 
+/* explicit_bzero() of whoever checks sizes. */
+void __explicit_bzero_chk(void *to, size_t n, size_t size);
+
 /* As in meson.build. bcmp() is what clang makes of a memcmp() that is compared to 0. */
 #define EACH(X)                                                                          \
+	X(__explicit_bzero_chk)                                                          \
 	X(bcmp)                                                                          \
 	X(clock_gettime)                                                                 \
+	X(explicit_bzero)                                                                \
 	X(getcpu)                                                                        \
 	X(memchr) X(memcmp) X(memcpy) X(memmove) X(memset) X(strchr) X(strcmp) X(strlen) \
 		X(strncmp)
@@ -70,6 +75,11 @@ void libc_bind(void)
 	EACH(LIBC)
 }
 
+HIDDEN void __wrap___explicit_bzero_chk(void *to, size_t n, size_t size)
+{
+	libc.__explicit_bzero_chk(to, n, size);
+}
+
 HIDDEN int __wrap_bcmp(const void *a, const void *b, size_t n)
 {
 	return libc.bcmp(a, b, n);
@@ -78,6 +88,11 @@ HIDDEN int __wrap_bcmp(const void *a, const void *b, size_t n)
 HIDDEN int __wrap_clock_gettime(clockid_t clock, struct timespec *now)
 {
 	return libc.clock_gettime(clock, now);
+}
+
+HIDDEN void __wrap_explicit_bzero(void *to, size_t n)
+{
+	libc.explicit_bzero(to, n);
 }
 
 HIDDEN int __wrap_getcpu(unsigned *cpu, unsigned *node)

@@ -29,6 +29,7 @@ packages()
 		scdoc scdoc
 		liblz4-dev =liblz4
 		libzstd-dev =libzstd
+		libsodium-dev =libsodium
 		libxxhash-dev =libxxhash
 		libcjson-dev =libcjson
 		END

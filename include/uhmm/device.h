@@ -133,6 +133,7 @@ struct uhmm_device_args {
 #define UHMM_DRIVER_LAYER 0x2u        /* needs a device below: `name+...` */
 #define UHMM_DRIVER_MAY_LAYER 0x4u    /* can stand alone or on a device below */
 #define UHMM_DRIVER_MEMORY 0x8u       /* keeps pages in RAM of this process */
+#define UHMM_DRIVER_SECRET 0x10u      /* nobody below sees what a page holds */
 
 enum uhmm_thread_model {
 	UHMM_THREAD_SERIALIZE = 0, /* one submit at a time, the core sees to it */
@@ -207,6 +208,19 @@ uint64_t uhmm_checksum(const void *buf, size_t len);
  * time. Since 0.1.
  */
 uint32_t uhmm_host_cpu(void);
+
+/* Bytes that nobody can guess. 0, or -errno. Any thread. Since 0.1. */
+int uhmm_host_random(void *buf, size_t len);
+
+/*
+ * Memory for keys: zeroed, never written to swap nor to a core dump, and wiped when it is
+ * unmapped. NULL where there is none, or RLIMIT_MEMLOCK does not permit to lock it. A
+ * forked child has a copy that may be swapped: after_fork() locks it again, 0 or -errno.
+ * Any thread. Since 0.1.
+ */
+void *uhmm_host_secret_map(size_t size_bytes);
+void uhmm_host_secret_unmap(void *addr, size_t size_bytes);
+int uhmm_host_secret_lock(void *addr, size_t size_bytes);
 
 /*
  * A lock that may be taken on any thread, also while a fault is being resolved, with

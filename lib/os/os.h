@@ -43,6 +43,11 @@ int os_set_executable(void *addr, size_t size_bytes, bool executable);
  * with events: that would wait for our own reader.
  */
 int os_discard(void *addr, size_t size_bytes);
+/*
+ * A whole reservation, committed, is in memory now and never written to swap. Until it is
+ * released; not in a forked child. 0, or -errno: not permitted (RLIMIT_MEMLOCK).
+ */
+int os_lock(void *addr, size_t size_bytes);
 /* What was committed is zeros in a forked child, however that is made. */
 void os_wipe_on_fork(void *addr, size_t size_bytes);
 /* After an mlockall() of the program's: then pages are there that were not asked for. */
@@ -414,6 +419,8 @@ void os_wake(uint32_t *word, int nr);
 
 uint64_t os_now_ns(void); /* monotonic */
 uint64_t os_random(void);
+/* Bytes that nobody can guess: for keys. 0, or -errno, and buf holds anything. */
+int os_random_bytes(void *buf, size_t len);
 
 /*
  * Has the program just one thread, of this process, at this moment? False also where the

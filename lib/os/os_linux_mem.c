@@ -29,6 +29,7 @@
 static struct {
 	uintptr_t start;
 	size_t len;
+	bool locked; /* atomic: by os_lock() */
 } reserved[RESERVATIONS];
 static unsigned nr_reserved;
 
@@ -43,6 +44,7 @@ static bool remember(uintptr_t start, size_t len)
 						 __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			continue;
 		reserved[i].len = len;
+		__atomic_store_n(&reserved[i].locked, false, __ATOMIC_RELAXED);
 		__atomic_store_n(&reserved[i].start, start, __ATOMIC_RELEASE);
 		while (1) {
 			unsigned n = __atomic_load_n(&nr_reserved, __ATOMIC_RELAXED);
@@ -130,6 +132,18 @@ void os_unlock(void *addr, size_t size_bytes)
 	sys2(SYS_munlock, addr, size_bytes);
 }
 
+int os_lock(void *addr, size_t size_bytes)
+{
+	unsigned i, n = __atomic_load_n(&nr_reserved, __ATOMIC_ACQUIRE);
+	int r = (int)sys2(SYS_mlock, addr, size_bytes);
+
+	for (i = 0; !r && i < n; i++)
+		if (__atomic_load_n(&reserved[i].start, __ATOMIC_RELAXED) ==
+		    (uintptr_t)addr)
+			__atomic_store_n(&reserved[i].locked, true, __ATOMIC_RELAXED);
+	return r;
+}
+
 void os_linux_unlock_all(void)
 {
 	unsigned i, n = __atomic_load_n(&nr_reserved, __ATOMIC_ACQUIRE);
@@ -137,7 +151,7 @@ void os_linux_unlock_all(void)
 	for (i = 0; i < n; i++) {
 		uintptr_t start = __atomic_load_n(&reserved[i].start, __ATOMIC_ACQUIRE);
 
-		if (start > 1)
+		if (start > 1 && !__atomic_load_n(&reserved[i].locked, __ATOMIC_RELAXED))
 			sys2(SYS_munlock, start - MARGIN,
 			     reservation_len(reserved[i].len) - MARGIN);
 	}

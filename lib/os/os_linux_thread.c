@@ -462,6 +462,20 @@ uint64_t os_random(void)
 	return v;
 }
 
+int os_random_bytes(void *buf, size_t len)
+{
+	size_t at = 0;
+
+	while (at < len) {
+		long n = sys3(SYS_getrandom, (char *)buf + at, len - at, 0);
+
+		if (n < 0 && n != -EINTR)
+			return (int)n;
+		at += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
 void os_die(const char *message)
 {
 	size_t n = 0;

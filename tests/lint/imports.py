@@ -10,12 +10,13 @@ import sys
 
 # On any thread, if they are libc's.
 BOUND = """
-bcmp clock_gettime getcpu memchr memcmp memcpy memmove memset strchr strcmp strlen strncmp
+__explicit_bzero_chk bcmp clock_gettime explicit_bzero getcpu memchr memcmp memcpy memmove
+memset strchr strcmp strlen strncmp
 """.split()
 # Before the program starts.
 START = """
 __register_atfork close dl_iterate_phdr dlopen dlsym fcntl64 fcntl fstat64 fstat getenv
-getpid munmap open open64 stat stat64
+getpid getrandom munmap open open64 stat stat64 sysconf
 """.split()
 # In functions of libc that the preload wraps (alone.c, clone.c, exec.c, expect.c, hot.c,
 # leave.c, threads.c, wrap.c).
@@ -25,14 +26,14 @@ __environ __errno_location __isoc23_strtol environ fdopen lseek lseek64 memfd_cr
 pthread_self read snprintf strrchr strstr strtol write
 """.split()
 # Never reached: threads of pthread_create(), what page maps do that are shared with
-# forked processes (there are none), LZ4's and Zstandard's own allocation, a smashed
-# stack.
+# forked processes (there are none), LZ4's, Zstandard's and libsodium's own allocation,
+# what libsodium does where it is called wrongly, a smashed stack.
 UNUSED = """
-__stack_chk_fail calloc free malloc pthread_attr_destroy pthread_attr_init
-pthread_attr_setstack pthread_create pthread_join pthread_mutex_consistent
-pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock pthread_mutex_unlock
-pthread_mutexattr_destroy pthread_mutexattr_init pthread_mutexattr_setpshared
-pthread_mutexattr_setrobust
+__assert_fail __stack_chk_fail abort calloc free malloc mprotect munlock
+pthread_attr_destroy pthread_attr_init pthread_attr_setstack pthread_create pthread_join
+pthread_mutex_consistent pthread_mutex_init pthread_mutex_lock pthread_mutex_trylock
+pthread_mutex_unlock pthread_mutexattr_destroy pthread_mutexattr_init
+pthread_mutexattr_setpshared pthread_mutexattr_setrobust raise
 """.split()
 # Weak: may be missing.
 WEAK = """

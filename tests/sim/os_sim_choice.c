@@ -61,6 +61,15 @@ uint64_t os_random(void)
 	return mix(&rng[1]);
 }
 
+int os_random_bytes(void *buf, size_t len)
+{
+	unsigned char *byte = buf;
+
+	while (len--)
+		*byte++ = (unsigned char)mix(&rng[1]);
+	return 0;
+}
+
 /* ---- the program's ---------------------------------------------------------------- */
 
 uint64_t sim_random(void)

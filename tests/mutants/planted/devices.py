@@ -28,6 +28,40 @@ MUTANTS = [
 """, """
 	for (done = 0; done < nr; done++)
 """),
+    # ---- encryption -------------------------------------------------------------------
+    Mutant("crypt_child_keeps_its_nonces", "devices/crypt/cipher.c",
+           "a forked child encrypts with the nonces that its parent uses", """
+	return draw_process(cipher);
+}
+
+/* ---- pages""", """
+	return 0;
+}
+
+/* ---- pages"""),
+    Mutant("crypt_believes_everybody", "devices/crypt/cipher.c",
+           "what was changed below is decrypted and handed out", """
+	if (memcmp(nonce->process, cipher->process, sizeof(nonce->process)) != 0)
+		return aes_decrypt_older(cipher, &about, buf, nonce, tag);
+	return aes_decrypt(&cipher->aes, &about, buf, nonce, tag);
+""", """
+	if (memcmp(nonce->process, cipher->process, sizeof(nonce->process)) != 0)
+		return aes_decrypt_older(cipher, &about, buf, nonce, tag);
+	aes_decrypt(&cipher->aes, &about, buf, nonce, tag);
+	return true;
+"""),
+    Mutant("crypt_counts_not", "devices/crypt/cipher.c",
+           "each page is encrypted with the same nonce", """
+	nonce->counter = __atomic_add_fetch(&cipher->counter, 1, __ATOMIC_RELAXED);
+""", """
+	nonce->counter = 1;
+"""),
+    Mutant("crypt_key_can_be_swapped", "lib/host_secret.c",
+           "memory for keys is not locked", """
+	if (os_commit(addr, size) || os_lock(addr, size)) {
+""", """
+	if (os_commit(addr, size)) {
+"""),
     # ---- the kernel's test device -----------------------------------------------------
     Mutant("dmirror_ignores_the_sequence", "compat/dmirror/migrate.c",
            "the device's table gets pages that were discarded during the migration", """
