@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Devices that keep pages in fewer bytes, in memory of this process: all but the codec.
+ * Devices that keep pages in fewer bytes: all but the codec. In memory of this process,
+ * in the packed store (see <uhmm/device.h>), or on another device.
  *
  * A page that consists of one 64-bit word over and over is kept as that word, one of
  * zeros in no bytes at all; one that the codec cannot make smaller by a sixteenth is kept
- * as it is; all others are kept as the codec made them. Objects lie in the packed store
- * (see <uhmm/device.h>).
+ * as it is; all others are kept as the codec made them.
  *
- * A checksum of the page, taken before it was compressed, is kept with each object. What
- * a load returns has been compared with it, so an error of memory, of the codec or of the
- * store is -EIO and never data. Zeros are the one value (as the store calls it) that is
- * put: seven bits of check are not enough for any other.
+ * A checksum of the page, taken before it was compressed, is kept with each. What a load
+ * returns has been compared with it, so an error of memory, of the codec or of the device
+ * below is -EIO and never data. (Zeros are the one value, as the store calls it, that is
+ * put there: seven bits of check are not enough for any other.)
  *
- * Any thread. A codec may have working memory; there are as many sets of it as threads
- * were ever seen to use one at once, 64 at most. Nothing is allocated after packed_open()
- * but by the store.
+ * Any thread. A codec may have working memory: devices/work.h. Nothing is allocated after
+ * packed_open() but by the store, and chunks of a table.
  */
 #ifndef UHMM_DEVICES_PACKED_H
 #define UHMM_DEVICES_PACKED_H
@@ -38,9 +37,12 @@ struct packed_codec {
 		       uint32_t n, void *buf, uint32_t len);
 };
 
-/* limit_bytes: of the store; 0: no limit. 0, or -errno and *error set. */
-int packed_open(const struct packed_codec *codec, uint64_t limit_bytes, void **dev,
-		const char **error);
+/*
+ * limit_bytes: of the store; 0: no limit. next: the device below, which has no limit of
+ * ours, or NULL. 0, or -errno and *error set.
+ */
+int packed_open(const struct packed_codec *codec, uint64_t limit_bytes,
+		struct uhmm_device *next, void **dev, const char **error);
 /* The members of a driver. */
 void packed_close(void *dev);
 int packed_submit(void *dev, struct uhmm_batch *batch);

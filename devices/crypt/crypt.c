@@ -13,14 +13,15 @@
  * layer that compresses belongs above this one.
  *
  * A batch goes below in parts, each of which is waited for. Any thread. After open()
- * nothing is allocated but chunks of the table (sealed.h).
+ * nothing is allocated but chunks of the table (devices/table.h).
  */
 #include <errno.h>
 #include <string.h>
 
+#include "devices/below.h"
 #include "devices/count.h"
 #include "devices/crypt/cipher.h"
-#include "devices/crypt/sealed.h"
+#include "devices/table.h"
 #include "devices/work.h"
 
 /* Pages of a part: what is encrypted of it is a set of working memory. */
@@ -29,17 +30,30 @@
 struct crypt {
 	struct uhmm_device *next;
 	struct cipher *cipher;
-	struct sealed_table table;
+	struct table table;
 	struct work work;
 	struct count count;
+};
+
+/* What is remembered of a page. */
+struct sealed {
+	uint64_t below; /* what it is called there */
+	struct nonce nonce;
+	uint8_t tag[TAG_SIZE];
+	uint32_t len; /* bytes */
 };
 
 /* A part of a batch, as the device below is given it. */
 struct part {
 	struct uhmm_batch batch;
 	struct uhmm_io io[PART];
-	uint64_t sealed[PART];
+	uint64_t page[PART]; /* of ours */
 };
+
+static struct sealed *sealed_at(const struct crypt *c, uint64_t page)
+{
+	return table_at(&c->table, page);
+}
 
 /* ---- open, close ------------------------------------------------------------------ */
 
@@ -78,7 +92,7 @@ static void crypt_close(void *dev)
 	struct crypt *c = dev;
 
 	cipher_destroy(c->cipher);
-	sealed_close(&c->table);
+	table_close(&c->table);
 	work_close(&c->work);
 	uhmm_host_unmap(c, sizeof(*c));
 }
@@ -96,7 +110,8 @@ static int crypt_open(const struct uhmm_device_args *args, void **dev, const cha
 	if (!c)
 		return -ENOMEM;
 	c->next = args->next;
-	if (!sealed_open(&c->table) || !work_open(&c->work, PART * UHMM_PAGE_SIZE)) {
+	if (!table_open(&c->table, sizeof(struct sealed)) ||
+	    !work_open(&c->work, PART * UHMM_PAGE_SIZE)) {
 		crypt_close(c);
 		return -ENOMEM;
 	}
@@ -118,45 +133,23 @@ static int crypt_after_fork(void *dev)
 	return cipher_after_fork(c->cipher);
 }
 
-/* ---- the device below ------------------------------------------------------------- */
-
-static void part_complete(struct uhmm_batch *batch)
-{
-	uhmm_unlock(batch->cookie);
-}
-
-/* What is waited for is unlocked by whoever completes it. */
-static void part_run(struct crypt *c, struct part *part)
-{
-	struct uhmm_lock in_flight = { 0 };
-
-	if (!part->batch.nr)
-		return;
-	part->batch.io = part->io;
-	part->batch.complete = part_complete;
-	part->batch.cookie = &in_flight;
-	uhmm_lock(&in_flight);
-	uhmm_device_submit(c->next, &part->batch);
-	uhmm_lock(&in_flight);
-}
-
 /* ---- storing ---------------------------------------------------------------------- */
 
 static bool encrypt(struct crypt *c, struct part *part, char *out,
 		    const struct uhmm_io *io)
 {
-	uint64_t nr = sealed_take(&c->table);
+	uint64_t nr = table_take(&c->table);
 	struct sealed *sealed;
 	uint32_t at;
 
 	if (nr == UINT64_MAX)
 		return false;
-	sealed = sealed_at(&c->table, nr);
+	sealed = sealed_at(c, nr);
 	sealed->len = io->len;
 	at = part->batch.nr++;
 	out += at * UHMM_PAGE_SIZE;
 	cipher_encrypt(c->cipher, nr, io->buf, io->len, out, &sealed->nonce, sealed->tag);
-	part->sealed[at] = nr;
+	part->page[at] = nr;
 	part->io[at] = (struct uhmm_io){ .buf = out, .len = io->len };
 	return true;
 }
@@ -171,11 +164,11 @@ static uint32_t take_up(struct crypt *c, struct part *part, struct uhmm_io *io,
 		if (io[i].result)
 			continue;
 		io[i].result = part->io[at].result;
-		io[i].page = part->sealed[at];
+		io[i].page = part->page[at];
 		if (io[i].result) {
-			sealed_give(&c->table, part->sealed[at]);
+			table_give(&c->table, part->page[at]);
 		} else {
-			sealed_at(&c->table, part->sealed[at])->below = part->io[at].page;
+			sealed_at(c, part->page[at])->below = part->io[at].page;
 			*bytes += io[i].len;
 			stored++;
 		}
@@ -187,14 +180,16 @@ static uint32_t take_up(struct crypt *c, struct part *part, struct uhmm_io *io,
 static void store_part(struct crypt *c, struct uhmm_batch *batch, struct uhmm_io *io,
 		       uint32_t nr)
 {
-	struct part part = { .batch = { .op = UHMM_OP_STORE, .flags = batch->flags } };
+	struct part part = {
+		.batch = { .op = UHMM_OP_STORE, .io = part.io, .flags = batch->flags }
+	};
 	uint32_t set = work_take(&c->work), i, stored;
 	char *out = work_at(&c->work, set);
 	int64_t bytes = 0;
 
 	for (i = 0; i < nr; i++)
 		io[i].result = encrypt(c, &part, out, &io[i]) ? 0 : -ENOMEM;
-	part_run(c, &part);
+	below_run(c->next, &part.batch);
 	stored = take_up(c, &part, io, nr, &bytes);
 	work_give(&c->work, set);
 	count_stored(count_here(&c->count), nr, stored, bytes);
@@ -211,20 +206,22 @@ static void part_name(struct crypt *c, struct part *part, const struct uhmm_io *
 	part->batch.nr = nr;
 	for (i = 0; i < nr; i++) {
 		part->io[i] = io[i];
-		part->io[i].page = sealed_at(&c->table, io[i].page)->below;
+		part->io[i].page = sealed_at(c, io[i].page)->below;
 	}
 }
 
 static void load_part(struct crypt *c, struct uhmm_batch *batch, struct uhmm_io *io,
 		      uint32_t nr)
 {
-	struct part part = { .batch = { .op = UHMM_OP_LOAD, .flags = batch->flags } };
+	struct part part = {
+		.batch = { .op = UHMM_OP_LOAD, .io = part.io, .flags = batch->flags }
+	};
 	uint32_t i, loaded = 0;
 
 	part_name(c, &part, io, nr);
-	part_run(c, &part);
+	below_run(c->next, &part.batch);
 	for (i = 0; i < nr; i++) {
-		const struct sealed *sealed = sealed_at(&c->table, io[i].page);
+		const struct sealed *sealed = sealed_at(c, io[i].page);
 
 		io[i].result = part.io[i].result;
 		if (!io[i].result &&
@@ -239,15 +236,17 @@ static void load_part(struct crypt *c, struct uhmm_batch *batch, struct uhmm_io 
 static void free_part(struct crypt *c, struct uhmm_batch *batch, struct uhmm_io *io,
 		      uint32_t nr)
 {
-	struct part part = { .batch = { .op = UHMM_OP_FREE, .flags = batch->flags } };
+	struct part part = {
+		.batch = { .op = UHMM_OP_FREE, .io = part.io, .flags = batch->flags }
+	};
 	int64_t bytes = 0;
 	uint32_t i;
 
 	part_name(c, &part, io, nr);
-	part_run(c, &part);
+	below_run(c->next, &part.batch);
 	for (i = 0; i < nr; i++) {
-		bytes += sealed_at(&c->table, io[i].page)->len;
-		sealed_give(&c->table, io[i].page);
+		bytes += sealed_at(c, io[i].page)->len;
+		table_give(&c->table, io[i].page);
 		io[i].result = 0;
 	}
 	count_freed(count_here(&c->count), nr, bytes);
@@ -280,7 +279,7 @@ static void crypt_stat(void *dev, struct uhmm_device_stat *stat)
 		       UHMM_PAGE_SIZE;
 
 	count_stat(&c->count, stat);
-	stat->bytes_resident = own + sealed_bytes(&c->table) + work_bytes(&c->work) +
+	stat->bytes_resident = own + table_bytes(&c->table) + work_bytes(&c->work) +
 			       UHMM_PAGE_SIZE;
 	stat->bytes_metadata = stat->bytes_resident;
 }

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "devices/below.h"
 #include "uhmm/device.h"
 
 /* In the order of the options. */
@@ -116,23 +117,6 @@ static uint64_t which_fail(struct error *e, const struct uhmm_batch *batch)
 
 /* ---- batches ---------------------------------------------------------------------- */
 
-/* What is waited for is unlocked by whoever completes it. */
-static void others_complete(struct uhmm_batch *others)
-{
-	uhmm_unlock(others->cookie);
-}
-
-static void run_others(struct error *e, struct uhmm_batch *others)
-{
-	struct uhmm_lock in_flight = { 0 };
-
-	others->complete = others_complete;
-	others->cookie = &in_flight;
-	uhmm_lock(&in_flight);
-	uhmm_device_submit(e->next, others);
-	uhmm_lock(&in_flight);
-}
-
 static void fail_some(struct error *e, struct uhmm_batch *batch, uint64_t failing)
 {
 	struct uhmm_io io[UHMM_BATCH_MAX];
@@ -142,8 +126,7 @@ static void fail_some(struct error *e, struct uhmm_batch *batch, uint64_t failin
 	for (i = 0; i < batch->nr; i++)
 		if (!(failing >> i & 1))
 			io[others.nr++] = batch->io[i];
-	if (others.nr)
-		run_others(e, &others);
+	below_run(e->next, &others);
 	for (i = 0; i < batch->nr; i++)
 		if (!(failing >> i & 1))
 			batch->io[i] = io[n++];

@@ -47,7 +47,7 @@ static int lz4_open(const struct uhmm_device_args *args, void **dev, const char 
 		.unpack = lz4_unpack,
 	};
 
-	return packed_open(&codec, args->values[0].number, dev, error);
+	return packed_open(&codec, args->values[0].number, args->next, dev, error);
 }
 
 const struct uhmm_driver uhmm_driver_lz4 = {
@@ -55,7 +55,7 @@ const struct uhmm_driver uhmm_driver_lz4 = {
 	.name = "lz4",
 	.summary = "memory compressed with LZ4",
 	.options = lz4_options,
-	.flags = UHMM_DRIVER_RECLAIM_SAFE | UHMM_DRIVER_MEMORY,
+	.flags = UHMM_DRIVER_RECLAIM_SAFE | UHMM_DRIVER_MAY_LAYER | UHMM_DRIVER_MEMORY,
 	.thread_model = UHMM_THREAD_PARALLEL,
 	.batch = BATCH,
 	.open = lz4_open,

@@ -144,7 +144,7 @@ static int zstd_open(const struct uhmm_device_args *args, void **dev, const char
 
 	codec.work_size = sizeof(struct contexts) + pack_size(codec.level) +
 			  unpack_size();
-	return packed_open(&codec, args->values[0].number, dev, error);
+	return packed_open(&codec, args->values[0].number, args->next, dev, error);
 }
 
 const struct uhmm_driver uhmm_driver_zstd = {
@@ -152,7 +152,7 @@ const struct uhmm_driver uhmm_driver_zstd = {
 	.name = "zstd",
 	.summary = "memory compressed with Zstandard: smaller than lz4, and slower",
 	.options = zstd_options,
-	.flags = UHMM_DRIVER_RECLAIM_SAFE | UHMM_DRIVER_MEMORY,
+	.flags = UHMM_DRIVER_RECLAIM_SAFE | UHMM_DRIVER_MAY_LAYER | UHMM_DRIVER_MEMORY,
 	.thread_model = UHMM_THREAD_PARALLEL,
 	.batch = BATCH,
 	.open = zstd_open,

@@ -176,16 +176,34 @@ static void subject_add(const struct uhmm_driver *driver, const char *below)
 	}
 }
 
+static bool can_be_above(const struct uhmm_driver *driver)
+{
+	return driver->flags & (UHMM_DRIVER_LAYER | UHMM_DRIVER_MAY_LAYER);
+}
+
+/* The next one that stands on another; behind the last one is the first. */
+static const struct uhmm_driver *next_layer(const struct uhmm_driver *driver)
+{
+	do
+		driver = device_driver_next(driver);
+	while (!driver || !can_be_above(driver));
+	return driver;
+}
+
+/* Alone, if it can be, and on others: one that keeps pages, and a layer. */
 __attribute__((constructor)) static void find_drivers(void)
 {
 	const struct uhmm_driver *driver = NULL;
+	char below[64];
 
 	while ((driver = device_driver_next(driver))) {
 		if (!(driver->flags & UHMM_DRIVER_LAYER))
 			subject_add(driver, "");
-		if (driver->flags & (UHMM_DRIVER_LAYER | UHMM_DRIVER_MAY_LAYER)) {
-			subject_add(driver, "+ram");
-			subject_add(driver, "+lz4");
-		}
+		if (!can_be_above(driver))
+			continue;
+		subject_add(driver, "+ram");
+		subject_add(driver, "+lz4");
+		snprintf(below, sizeof(below), "+%s+ram", next_layer(driver)->name);
+		subject_add(driver, below);
 	}
 }

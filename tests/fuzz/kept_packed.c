@@ -5,7 +5,7 @@
  */
 #include "tests/fuzz/kept.h"
 
-#include "devices/packed.c"
+#include "devices/packed_store.c"
 #include "lib/store_internal.h"
 
 struct uhmm_store *kept_packed_store(void *impl)

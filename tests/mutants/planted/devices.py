@@ -111,7 +111,7 @@ MUTANTS = [
 """, """
 	       what->owner != NULL;
 """),
-    Mutant("packed_does_not_compare", "devices/packed.c",
+    Mutant("packed_does_not_compare", "devices/packed_store.c",
            "a compressed page whose bytes have changed is handed out", """
 	if (!r && check_of(io->buf, io->len) != view.check)
 		r = -EIO;
@@ -123,7 +123,7 @@ MUTANTS = [
 		differs""", """
 	for (i = 0; i < nr - 8; i += 8) {
 		differs"""),
-    Mutant("packed_keeps_what_is_freed", "devices/packed.c",
+    Mutant("packed_keeps_what_is_freed", "devices/packed_store.c",
            "compressed pages are counted as freed, and stay", """
 		uhmm_store_free(p->store, io->page);
 		io->result = 0;
