@@ -63,11 +63,18 @@ static void make_small_shape(struct program *p)
 
 static void start_library(struct program *p)
 {
-	static const char *const specs[] = {
-		"ram",       "lz4",       "ram",
-		"lz4",       "delay+lz4", "error+ram",
-		"error+lz4", "delay+ram", "error+delay+lz4"
-	};
+	static const char *const specs[] = { "ram",
+					     "lz4",
+					     "ram",
+					     "lz4",
+					     "delay+lz4",
+					     "error+ram",
+					     "error+lz4",
+					     "delay+ram",
+					     "error+delay+lz4",
+					     "zstd",
+					     "lz4+crypt+delay+lz4",
+					     "crypt+error+ram" };
 	const unsigned nr_specs = sizeof(specs) / sizeof(specs[0]);
 	struct uhmm_stats stats = { .size = sizeof(stats) };
 	unsigned i, first = sim_below(nr_specs);
