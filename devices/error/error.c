@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "devices/below.h"
+#include "devices/mix.h"
 #include "uhmm/device.h"
 
 /* In the order of the options. */
@@ -83,21 +84,10 @@ static void error_close(void *dev)
 
 /* ---- which ------------------------------------------------------------------------ */
 
-/* The finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). */
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 30;
-	x *= UINT64_C(0xbf58476d1ce4e5b9);
-	x ^= x >> 27;
-	x *= UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
-}
-
 /* nr: of the page, from 1. */
 static bool fails(const struct error *e, uint64_t nr)
 {
-	return (e->every && nr % e->every == 0) ||
-	       mix(e->seed * UINT64_C(0x9e3779b97f4a7c15) + nr) % MILLION < e->ppm;
+	return (e->every && nr % e->every == 0) || mix(e->seed, nr) % MILLION < e->ppm;
 }
 
 /* A bit for each page of a batch. */

@@ -209,6 +209,11 @@ uint64_t uhmm_checksum(const void *buf, size_t len);
  */
 uint32_t uhmm_host_cpu(void);
 
+/* Nanoseconds, of a clock that only goes forward. Any thread. Since 0.1. */
+uint64_t uhmm_host_now_ns(void);
+/* Not in a frozen batch, nor with a lock that somebody waits for. Since 0.1. */
+void uhmm_host_sleep_ns(uint64_t ns);
+
 /* Bytes that nobody can guess. 0, or -errno. Any thread. Since 0.1. */
 int uhmm_host_random(void *buf, size_t len);
 
