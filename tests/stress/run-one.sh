@@ -15,7 +15,8 @@
 # exist), percent and budget, define prepare (once, in $INPUT), and defines run (in an
 # empty directory), which puts $WRAP before the program to be judged and returns its
 # status. budget=told: the contents cannot be compressed enough; over the budget is
-# accepted if uhmm says so on stderr. pick SMALL FULL prints one of the two.
+# accepted if uhmm says so on stderr. pick SMALL FULL prints one of the two, and so does
+# times SMALL FULL of how often something is done, less on a slow machine.
 usage() {
 	cat <<'END'
 usage: run-one.sh NAME [OPTION VALUE]... [--tap] [--keep]
@@ -74,10 +75,16 @@ BIN=$(cd "$BIN" 2>/dev/null && pwd) || {
 	echo "run-one.sh: no directory for --bin" >&2
 	exit 2
 }
-: "${limit_s:=$(($([ $size = full ] && echo 1800 || echo 120) * $("$BIN/pace")))}"
+pace=$("$BIN/pace")
+: "${limit_s:=$(($([ $size = full ] && echo 1800 || echo 120) * pace))}"
 
 pick() {
 	[ "$size" = full ] && echo "$2" || echo "$1"
+}
+
+# How often something is done, of as much memory: less on a slow machine, if it is small.
+times() {
+	[ "$size" = full ] && echo "$2" || echo $((($1 + pace - 1) / pace))
 }
 
 # result STATUS WORD TEXT: the one line, and the end.

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dict of N entries: built, read at random, changed, scanned. Prints checksums."""
+"""cpython.py N [READS]: a dict of N entries: built, N times read at random, changed,
+scanned. Prints checksums."""
 import random
 import sys
 import zlib
 
 
-def main(nr):
+def main(nr, reads):
     table = {}
     for i in range(nr):
         table[f"key-{i:08d}"] = (i, f"value {i} of {nr}")
@@ -18,12 +19,12 @@ def main(nr):
         return draw.randrange(hot if draw.randrange(16) else nr)
 
     crc = 0
-    for _ in range(nr):
+    for _ in range(reads):
         i, text = table[f"key-{pick():08d}"]
         crc = zlib.crc32(text.encode(), crc ^ i & 0xFFFFFFFF)
     print("random reads", crc)
 
-    for _ in range(nr // 4):
+    for _ in range(reads // 4):
         key = f"key-{pick():08d}"
         if draw.random() < 0.5:
             table.pop(key, None)
@@ -40,4 +41,4 @@ def main(nr):
     print("sorted", zlib.crc32("".join(ordered).encode()))
 
 
-main(int(sys.argv[1]))
+main(int(sys.argv[1]), int(sys.argv[-1]))

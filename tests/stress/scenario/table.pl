@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# table.pl N: a hash of N entries. Prints checksums.
+# table.pl N [READS]: a hash of N entries, N times read. Prints checksums.
 use strict;
 use warnings;
 use integer;
 
 my $nr = shift;
+my $reads = shift // $nr;
 my (%table, $sum);
 my $state = 12345;
 
@@ -22,13 +23,13 @@ $table{"key-$_"} = [$_, "value $_ of $nr", [1 .. $_ % 8]] for 0 .. $nr - 1;
 print "entries ", scalar(keys %table), "\n";
 
 $sum = 0;
-for (1 .. $nr) {
+for (1 .. $reads) {
 	my $entry = $table{"key-" . pick()};
 	$sum = ($sum * 31 + $entry->[0] + length($entry->[1]) + @{$entry->[2]}) & 0xffffffff;
 }
 print "random reads $sum\n";
 
-for (1 .. $nr / 4) {
+for (1 .. $reads / 4) {
 	my $key = "key-" . pick();
 	if (draw(2)) { delete $table{$key} }
 	else { $table{$key} = [draw($nr), "changed $key" x 2, []] }
