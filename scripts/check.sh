@@ -14,9 +14,9 @@
 # failure. What was skipped is listed with the reason that the test gave.
 #
 # On a machine that is three times slower than others or more (tests/pace.h) the check of
-# all would take hours. There it leaves out what other tests do as well: suite system with
-# clang, which ThreadSanitizer's build is made with too; suite sim with clang and
-# ThreadSanitizer; of real programs those ways to run them that another includes. Each
+# all would take hours. There it leaves out what other tests do as well: suites device and
+# system with clang, which ThreadSanitizer's build is made with too; suite sim with clang
+# and ThreadSanitizer; of real programs those ways to run them that another includes. Each
 # test that was left out is told as skipped.
 # CHECK_ALL=1 in the environment: none is.
 #
@@ -204,8 +204,8 @@ check)
 		fi
 		if wanted clang && build clang clang $werror; then
 			if slow; then
-				run clang clang "unit device fuzz dmirror"
-				left_out clang-left clang sim system
+				run clang clang "unit fuzz dmirror"
+				left_out clang-left clang device sim system
 			else
 				run clang clang "unit device sim fuzz system dmirror"
 			fi
