@@ -16,7 +16,7 @@
 # empty directory), which puts $WRAP before the program to be judged and returns its
 # status. budget=told: the contents cannot be compressed enough; over the budget is
 # accepted if uhmm says so on stderr. pick SMALL FULL prints one of the two, and so does
-# times SMALL FULL of how often something is done, less on a slow machine.
+# often SMALL FULL of how often something is done, less on a slow machine.
 usage() {
 	cat <<'END'
 usage: run-one.sh NAME [OPTION VALUE]... [--tap] [--keep]
@@ -83,7 +83,7 @@ pick() {
 }
 
 # How often something is done, of as much memory: less on a slow machine, if it is small.
-times() {
+often() {
 	[ "$size" = full ] && echo "$2" || echo $((($1 + pace - 1) / pace))
 }
 

@@ -6,6 +6,6 @@ budget=told
 without=
 [ "$faults" != inline ] || without="-x uring"
 run() {
-	$WRAP "$BIN/churn" -t 3 -m "$(pick 160 640)" -n "$(times 3000 40000)" -s "$SEED" \
+	$WRAP "$BIN/churn" -t 3 -m "$(pick 160 640)" -n "$(often 3000 40000)" -s "$SEED" \
 		$without
 }

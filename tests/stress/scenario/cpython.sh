@@ -4,5 +4,5 @@ needs=/usr/bin/python3
 
 run() {
 	PYTHONHASHSEED=0 $WRAP /usr/bin/python3 "$SRC/scenario/cpython.py" \
-		"$(pick 500000 2000000)" "$(times 500000 2000000)"
+		"$(pick 500000 2000000)" "$(often 500000 2000000)"
 }

@@ -9,7 +9,7 @@ run() {
 	status=0
 	for words in 16 14 12; do
 		$WRAP taskset -c "$cpu" "$BIN/noise" -m "$(pick 128 1024)" -w $words \
-			-n "$(times 400000 2000000)" || status=$?
+			-n "$(often 400000 2000000)" || status=$?
 	done
 	return $status
 }

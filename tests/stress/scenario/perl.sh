@@ -8,5 +8,5 @@ needs=/usr/bin/perl
 run() {
 	PERL_HASH_SEED=0 PERL_PERTURB_KEYS=0 \
 		$WRAP /usr/bin/perl "$SRC/scenario/table.pl" "$(pick 200000 1200000)" \
-		"$(times 200000 1200000)"
+		"$(often 200000 1200000)"
 }

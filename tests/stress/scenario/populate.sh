@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # Memory that is filled at once, or read before it is written.
 run() {
-	$WRAP "$BIN/populate" -m "$(pick 96 512)" -n "$(times 6 12)"
+	$WRAP "$BIN/populate" -m "$(pick 96 512)" -n "$(often 6 12)"
 }
