@@ -38,7 +38,8 @@ struct packed_codec {
 };
 
 /*
- * limit_bytes: of the store; 0: no limit. next: the device below, which has no limit of
+ * limit_bytes: of the store and one thread's working memory, and more than that alone; 0:
+ * no limit. next: the device below, which has no limit of
  * ours, or NULL. 0, or -errno and *error set.
  */
 int packed_open(const struct packed_codec *codec, uint64_t limit_bytes,

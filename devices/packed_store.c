@@ -267,8 +267,12 @@ int packed_store_open(const struct packed_codec *codec, uint64_t limit_bytes, vo
 	*error = "not enough memory";
 	if (!p)
 		return r;
-	if (packed_head_open(&p->head, &packed_in_store, codec, 1))
+	if (packed_head_open(&p->head, &packed_in_store, codec, 1)) {
+		/* One thread's working memory is part of what was allowed. */
+		if (limit_bytes)
+			limit_bytes -= p->head.work.size;
 		r = uhmm_store_create(limit_bytes, &p->store);
+	}
 	if (r)
 		store_close(p);
 	else

@@ -131,7 +131,10 @@ run()
 measure_pace()
 {
 	[ -z "$pace" ] || return 0
-	pace=$("$dir/$1/tests/stress/pace")
+	if ! pace=$("$dir/$1/tests/stress/pace"); then
+		broken "$1-pace"
+		return 1
+	fi
 	export TEST_PACE=$pace
 	[ "$pace" = 1 ] || echo "== a slow machine: limits are $pace times longer" >&2
 }
@@ -159,6 +162,7 @@ for line in sys.stdin:
     print(json.dumps({"name": name, "result": "SKIP",
                       "stdout": "1..1\nok 1 - all # SKIP %s\n" % why}))
 ' >"$results/$name.json"
+	[ -s "$results/$name.json" ] || broken "$name"
 }
 
 # fuzz SECONDS: scripts/fuzz.sh, as a test program whose points are targets.

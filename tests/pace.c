@@ -2,11 +2,10 @@
 /*
  * How slow this machine is at what the tests do most: faults on fresh memory.
  *
- * A fault takes half a microsecond to one and a half where the processor does it, also in
- * a virtual machine with hardware for it (Linux 6.1 to 6.18), and twelve under PVM (Linux
- * 6.18), which does in software what page tables need. Everything that migrates, forks or
- * starts programs is as much slower there, and a limit that is there to end what hangs
- * has to be as much longer.
+ * Where the processor helps with page tables that is below USUAL_NS; under PVM (Linux
+ * 6.18), which does them in software, it is 12 us and more. Everything that migrates,
+ * forks or starts programs is as much slower there, and a limit that is there to end what
+ * hangs has to be as much longer.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -118,7 +118,7 @@ static int crypt_open(const struct uhmm_device_args *args, void **dev, const cha
 	c->cipher = cipher_create(kind);
 	if (!c->cipher) {
 		crypt_close(c);
-		*error = "the key cannot be kept from swap: permit to lock 8 KiB of "
+		*error = "the key cannot be kept from swap: permit to lock 4 KiB of "
 			 "memory (ulimit -l)";
 		return -EPERM;
 	}

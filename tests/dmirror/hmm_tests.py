@@ -48,7 +48,7 @@ SOURCES = {"7.2": ["vm_util.c", "hugepage_settings.c"]}
 NEEDS_HUGETLB = ("anon_write_hugetlbfs", "compound")
 NEEDS_GUP_TEST = ("hmm_gup_test",)
 # What a test says that read a page that was never written, and found another there.
-WANTS_ZERO_PAGE = "== HMM_DMIRROR_PROT_ZERO"
+WANTS_ZERO_PAGE = "Expected m[2] (1) == HMM_DMIRROR_PROT_ZERO"
 GUP_TEST = "/sys/kernel/debug/gup_test"
 NR_HUGEPAGES = "/proc/sys/vm/nr_hugepages"
 # What the two tests ask for, a few times over: another test may have some.
