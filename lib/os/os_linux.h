@@ -81,7 +81,7 @@ void os_linux_thread_ends(void);
 /* Threads of ours; not those that are about to begin, or have not quite ended. */
 uint32_t os_linux_threads(void);
 
-/* What mlockall() has locked of all that os_reserve() returned is unlocked. */
+/* Unlocks what mlockall() has locked of all reservations, not what os_lock() has. */
 void os_linux_unlock_all(void);
 
 /* Is addr inside something os_reserve() returned? */

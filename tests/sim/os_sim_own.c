@@ -44,9 +44,10 @@ static struct tracked {
 } tracked[MAX_MMS];
 
 /* Chunks that nobody uses: where pages are dear it is faster to wipe them. */
-static struct spare {
+struct spare {
 	struct spare *next;
-} * spares;
+};
+static struct spare *spares;
 
 /* Not from malloc(): a table of them that a leak checker does not look at has them. */
 static struct chunk *chunk_new(void)
