@@ -36,7 +36,10 @@ void *table_at(const struct table *table, uint64_t nr)
 	return chunk + (nr & (CHUNK_PLACES - 1)) * table->record_size;
 }
 
-/* In a free place: the next one that is, as in a list's head. */
+/*
+ * In a free place: the next one that is, as in a list's head. Atomic: a driver may look at
+ * a place that it has given.
+ */
 static uint64_t *next_of(const struct table *table, uint64_t nr)
 {
 	return table_at(table, nr);
@@ -52,7 +55,9 @@ static bool list_pop(struct table *table, struct table_list *list, uint64_t *nr)
 	first = list->first;
 	if (first) {
 		*nr = first - 1;
-		__atomic_store_n(&list->first, *next_of(table, *nr), __ATOMIC_RELAXED);
+		__atomic_store_n(&list->first,
+				 __atomic_load_n(next_of(table, *nr), __ATOMIC_RELAXED),
+				 __ATOMIC_RELAXED);
 	}
 	uhmm_unlock(&list->lock);
 	return first;
@@ -96,7 +101,7 @@ void table_give(struct table *table, uint64_t nr)
 	struct table_list *list = &table->list[uhmm_host_cpu() % TABLE_LISTS];
 
 	uhmm_lock(&list->lock);
-	*next_of(table, nr) = list->first;
+	__atomic_store_n(next_of(table, nr), list->first, __ATOMIC_RELAXED);
 	__atomic_store_n(&list->first, nr + 1, __ATOMIC_RELAXED);
 	uhmm_unlock(&list->lock);
 }

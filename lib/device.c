@@ -237,6 +237,27 @@ int device_flush(struct uhmm_device *dev)
 	return r;
 }
 
+bool device_is_shared(const struct uhmm_device *dev)
+{
+	while (dev && !DRIVER_HAS(dev->driver, before_fork))
+		dev = dev->next;
+	return dev;
+}
+
+void device_before_fork(struct uhmm_device *dev)
+{
+	for (; dev; dev = dev->next)
+		if (DRIVER_HAS(dev->driver, before_fork))
+			dev->driver->before_fork(dev->impl);
+}
+
+void device_fork_failed(struct uhmm_device *dev)
+{
+	for (; dev; dev = dev->next)
+		if (DRIVER_HAS(dev->driver, fork_failed))
+			dev->driver->fork_failed(dev->impl);
+}
+
 /* The lowest layer first: those above may use it. */
 int device_after_fork(struct uhmm_device *dev)
 {

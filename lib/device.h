@@ -9,6 +9,7 @@
 #ifndef UHMM_LIB_DEVICE_H
 #define UHMM_LIB_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +56,11 @@ int device_peek(struct uhmm_device *dev, struct uhmm_io *io);
 
 /* 0 or -errno of the first layer that failed. */
 int device_flush(struct uhmm_device *dev);
+/* Are there pages that a forked child does not have a copy of? */
+bool device_is_shared(const struct uhmm_device *dev);
+/* Of all layers, as <uhmm/device.h> has it. */
+void device_before_fork(struct uhmm_device *dev);
+void device_fork_failed(struct uhmm_device *dev);
 /* In a forked child, before anything else, with no batch in flight. */
 int device_after_fork(struct uhmm_device *dev);
 /*

@@ -9,6 +9,7 @@
 #include <limits.h>
 
 #include "lib/coherent.h"
+#include "lib/device.h"
 #include "lib/event.h"
 #include "lib/exclusive.h"
 #include "lib/fault.h"
@@ -16,6 +17,7 @@
 #include "lib/frozen.h"
 #include "lib/gate.h"
 #include "lib/grown.h"
+#include "lib/host_file.h"
 #include "lib/landed.h"
 #include "lib/message.h"
 #include "lib/migrate.h"
@@ -63,6 +65,26 @@ static bool share(struct fork_state *fs)
 	return fs->shared;
 }
 
+static void for_devices(struct uhmm_space *sp, void (*fn)(struct uhmm_device *dev))
+{
+	unsigned i;
+
+	for (i = 1; i <= sp->nr_devices; i++)
+		if (sp->device[i])
+			fn(sp->device[i]);
+}
+
+/* Has the child pages that are not memory of this process? */
+static bool devices_share(struct uhmm_space *sp)
+{
+	unsigned i;
+
+	for (i = 1; i <= sp->nr_devices; i++)
+		if (sp->device[i] && device_is_shared(sp->device[i]))
+			return true;
+	return map_shares_any(sp);
+}
+
 bool fork_prepare(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
@@ -95,6 +117,7 @@ bool fork_prepare(struct uhmm_space *sp)
 	frames_drop_spares(sp);
 	/* Nobody changes an entry now. */
 	map_shares_claim(sp);
+	for_devices(sp, device_before_fork);
 	coherent_forked(sp);
 	return true;
 }
@@ -106,7 +129,7 @@ static void wait_for_child(struct uhmm_space *sp)
 	uint32_t *outcome = &fs->shared->outcome;
 
 	os_close(fs->lifeline[1]);
-	while ((sp->fork_events || map_shares_any(sp)) &&
+	while ((sp->fork_events || devices_share(sp)) &&
 	       __atomic_load_n(outcome, __ATOMIC_ACQUIRE) == FORK_PENDING)
 		if (os_wait_fds(fs->lifeline, 1, LOOK_NS) > 0)
 			break;
@@ -124,8 +147,10 @@ void fork_parent(struct uhmm_space *sp)
 		return;
 	__atomic_store_n(&fs->returned, 1, __ATOMIC_RELEASE);
 	wait_for_child(sp);
-	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN)
+	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN) {
 		map_shares_disclaim(sp);
+		for_devices(sp, device_fork_failed);
+	}
 	ask(sp, FORK_OVER);
 	wait_while(sp, FORK_OVER);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
@@ -171,9 +196,8 @@ bool fork_frozen_inline(struct uhmm_space *sp, uintptr_t addr)
 	if (fs->copied != os_thread_copied())
 		return false;
 	/* The child, before its handler ran: take the userfaultfd now. */
-	if (fs->early_uffd < 0)
-		fs->early_uffd = os_handover_receive(&fs->shared->name);
-	if (fs->early_uffd < 0)
+	if (fs->early_uffd < 0 &&
+	    os_handover_receive(&fs->shared->name, &fs->early_uffd, 1))
 		os_die("a forked child could not get its userfaultfd");
 	frozen_fault(sp, fs->early_uffd, &fs->shared->child, addr, fs->frozen_page);
 	return true;
@@ -444,10 +468,15 @@ static void read_child(struct uhmm_space *sp)
 static void hand_over(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
+	int fds[OS_HANDOVER_MAX];
+	unsigned nr = 1;
 
 	gather(sp);
 	fill_later(sp);
-	if (os_handover_send(fs->listener, fs->child_uffd) == 0 && fs->child_uffd >= 0) {
+	fds[0] = fs->child_uffd;
+	if (sp->private_files)
+		nr += host_files(fds + 1);
+	if (os_handover_send(fs->listener, fds, nr) == 0 && fs->child_uffd >= 0) {
 		os_uffd_close(fs->child_uffd);
 		fs->child_uffd = -1;
 		count(sp, COUNT_FORK_HANDOVER, 1);

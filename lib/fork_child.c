@@ -14,6 +14,7 @@
 #include "lib/frame.h"
 #include "lib/frozen.h"
 #include "lib/gate.h"
+#include "lib/host_file.h"
 #include "lib/huge.h"
 #include "lib/migration.h"
 #include "lib/notifier.h"
@@ -63,19 +64,27 @@ static int open_anew(struct uhmm_space *sp)
 	return 0;
 }
 
+/* With the files of devices, where there are none in the child's table. */
 static int receive(struct uhmm_space *sp)
 {
-	int fd;
+	int fds[OS_HANDOVER_MAX];
+	unsigned nr = 1;
+	int r;
 
 	if (!sp->fork_events)
 		return open_anew(sp);
-	fd = sp->fork.early_uffd;
-	if (fd < 0)
-		fd = os_handover_receive(&sp->fork.shared->name);
-	if (fd < 0)
-		return fd;
+	fds[0] = sp->fork.early_uffd;
+	if (sp->private_files)
+		nr += host_files(fds + 1);
+	if (fds[0] < 0) {
+		r = os_handover_receive(&sp->fork.shared->name, fds, nr);
+		if (r)
+			return r;
+	}
+	if (sp->private_files)
+		host_files_replace(fds + 1);
 	/* A fault of the forking thread uses it too, meanwhile. */
-	sp->fork.early_uffd = sp->uffd = fd;
+	sp->fork.early_uffd = sp->uffd = fds[0];
 	return 0;
 }
 
@@ -97,15 +106,15 @@ static int take_over(struct uhmm_space *sp)
 	if (!r)
 		r = frames_after_fork(sp);
 	huge_after_fork(sp);
+	for (i = 1; !r && i <= sp->nr_devices; i++)
+		r = sp->device[i] ? device_after_fork(sp->device[i]) : 0;
 	/* Last of what may fail: with that we are on our own. */
 	if (!r)
 		r = receive(sp);
-	if (!r)
-		migration_after_fork(sp);
-	for (i = 1; !r && i <= sp->nr_devices; i++)
-		r = sp->device[i] ? device_after_fork(sp->device[i]) : 0;
 	if (r)
 		return r;
+	migration_after_fork(sp);
+	os_files_after_fork(!sp->private_files && !sp->fork.shares_files);
 	frozen_apply(sp, fs->log, &wiped);
 	frozen_apply(sp, &fs->shared->child, NULL);
 	frozen_settle(sp, &fs->shared->suspect, &wiped);

@@ -190,6 +190,8 @@ static void after_fork_child(void)
 		self.slot = &self_nowhere;
 	CTL_STORE(&self.slot->forks, 1);
 	if (!self.space || !take_over()) {
+		/* It may have files, which nobody has handed over. */
+		self.device = NULL;
 		if (self.kept)
 			os_thread_forget(&self.keeper);
 		os_thread_forget(&self.sampler);

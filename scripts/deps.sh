@@ -30,6 +30,7 @@ packages()
 		liblz4-dev =liblz4
 		libzstd-dev =libzstd
 		libsodium-dev =libsodium
+		liburing-dev =liburing
 		libxxhash-dev =libxxhash
 		libcjson-dev =libcjson
 		END
@@ -45,7 +46,6 @@ packages()
 		libclang-rt-dev
 		valgrind valgrind
 		python3 python3
-		liburing-dev =liburing
 		redis-tools redis-check-rdb
 		sqlite3 sqlite3
 		stress-ng stress-ng

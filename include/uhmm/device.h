@@ -173,6 +173,13 @@ struct uhmm_driver {
 	 * bytes_metadata alone: what is stored is counted below. May be NULL.
 	 */
 	void (*stat)(void *dev, struct uhmm_device_stat *stat);
+	/*
+	 * For a driver whose pages are not memory of this process: before fork(), with no
+	 * batch in flight, and in the parent if no child has come of it that uses the
+	 * device. May be NULL. If the child cannot use the pages its after_fork() fails.
+	 */
+	void (*before_fork)(void *dev);
+	void (*fork_failed)(void *dev);
 };
 
 /* ---- what a driver may use -------------------------------------------------- */
@@ -239,6 +246,75 @@ void uhmm_lock(struct uhmm_lock *lock);
 /* 1: taken; 0: somebody has it. Since 0.1. */
 int uhmm_trylock(struct uhmm_lock *lock);
 void uhmm_unlock(struct uhmm_lock *lock);
+
+/*
+ * Memory that a forked child shares, zeroed; NULL where there is none. Any thread. Since
+ * 0.1.
+ */
+void *uhmm_host_shared_map(size_t size_bytes);
+void uhmm_host_shared_unmap(void *addr, size_t size_bytes);
+/* This process; and whether another one is known to be over. Any thread. Since 0.1. */
+uint32_t uhmm_host_process(void);
+int uhmm_host_process_is_over(uint32_t process);
+
+/*
+ * A file that pages are kept in: nobody else's, and gone when all processes that have it
+ * are. What was written is in the hands of the kernel. Descriptors are where faults are
+ * resolved, also in a forked child when it has its own space.
+ *
+ * path: of a directory, or a name in one: the file has no name there. Of an empty file, or
+ * of a block device that holds a swap area or nothing: it is locked.
+ */
+struct uhmm_file;
+
+enum uhmm_file_direct {
+	UHMM_FILE_BUFFERED = 0, /* by way of the kernel's cache */
+	UHMM_FILE_DIRECT = 1,   /* not by way of it, or not at all */
+	UHMM_FILE_EITHER = 2,   /* not by way of it where that is possible */
+};
+
+/* Where it is direct, all of these are whole blocks, of UHMM_FILE_BLOCK bytes. */
+#define UHMM_FILE_BLOCK 4096u
+
+/* As struct iovec. */
+struct uhmm_file_part {
+	void *buf;
+	size_t len;
+};
+
+#define UHMM_FILE_PARTS 64u
+
+struct uhmm_file_read {
+	const struct uhmm_file_part *part; /* where it goes, one after the other */
+	uint32_t nr;                       /* 1..UHMM_FILE_PARTS */
+	int32_t result; /* out: 0, or -errno; -EIO: there is less in the file */
+	uint64_t offset;
+};
+
+/*
+ * On an ordinary thread: 0, or -errno and *error set to a static line. 8 files of a
+ * process at most. Since 0.1.
+ */
+int uhmm_host_file_open(const char *path, enum uhmm_file_direct direct,
+			struct uhmm_file **file, const char **error);
+void uhmm_host_file_close(struct uhmm_file *file);
+/* The first byte that may be used, and the one after the last. Since 0.1. */
+void uhmm_host_file_bounds(const struct uhmm_file *file, uint64_t *start, uint64_t *end);
+/*
+ * All parts one after the other. 0; -ENOSPC: there is no room; -EIO, or another -errno.
+ * Any thread. Since 0.1.
+ */
+int uhmm_host_file_write(struct uhmm_file *file, const struct uhmm_file_part *part,
+			 uint32_t nr, uint64_t offset);
+/*
+ * Several reads, up to `depth` of them at a time; each has its result. depth 0: one after
+ * the other, with no lock and without a trace, as for a frozen batch. Any thread. Since
+ * 0.1.
+ */
+void uhmm_host_file_read(struct uhmm_file *file, struct uhmm_file_read *read, uint32_t nr,
+			 uint32_t depth);
+/* The bytes take no room any more, if the file system can do that. Since 0.1. */
+void uhmm_host_file_punch(struct uhmm_file *file, uint64_t offset, uint64_t len);
 
 /* Hands a batch to a device: what a layer does with the one below it. Since 0.1. */
 int uhmm_device_submit(struct uhmm_device *dev, struct uhmm_batch *batch);

@@ -180,6 +180,41 @@ void os_kick(int kicker);
 void os_kick_clear(int kicker);
 void os_close(int fd);
 
+/* ---- files that pages are kept in ------------------------------------------------- */
+
+struct uhmm_file_part; /* <uhmm/device.h> has them, and what is meant by them */
+struct uhmm_file_read;
+
+struct os_file {
+	int fd; /* -1: there is none */
+	bool direct;
+	uint64_t start, end; /* what may be used of it */
+	uint64_t dev, ino;   /* whose the descriptor is to be */
+};
+
+/* Most of them that a process has open. */
+#define OS_FILES_MAX 8u
+#define OS_READS_MAX 64u
+
+/* direct: enum uhmm_file_direct. -errno: *why is a static line. */
+int os_file_open(const char *path, int direct, struct os_file *file, const char **why);
+void os_file_close(struct os_file *file);
+/* -EBADF: the descriptor is another file's by now. */
+int os_file_write(const struct os_file *file, const struct uhmm_file_part *part,
+		  unsigned nr, uint64_t offset);
+/* depth 0: one after the other, without a lock. At most OS_READS_MAX. */
+void os_file_read(const struct os_file *file, struct uhmm_file_read *read, unsigned nr,
+		  unsigned depth);
+void os_file_punch(const struct os_file *file, uint64_t offset, uint64_t len);
+/*
+ * In a forked child: what reads several at a time is made anew. inherited: the child has
+ * a copy of the table of descriptors.
+ */
+void os_files_after_fork(bool inherited);
+
+/* Is a process over? False also if somebody has its number by now. */
+bool os_is_over(uint32_t pid);
+
 /* ---- the program's memory ---------------------------------------------------------- */
 
 enum os_vma_kind {
@@ -448,8 +483,11 @@ struct os_handover_name {
 	uint32_t len;
 };
 int os_handover_listen(struct os_handover_name *name);        /* a descriptor */
-int os_handover_send(int listener, int uffd);                 /* to the one who asks */
-int os_handover_receive(const struct os_handover_name *name); /* the uffd */
+/* To the one who asks: the uffd, and whatever else it is to have. */
+int os_handover_send(int listener, const int *fds, unsigned nr);
+/* 0, or -errno: it has not received as many. */
+int os_handover_receive(const struct os_handover_name *name, int *fds, unsigned nr);
+#define OS_HANDOVER_MAX (1 + OS_FILES_MAX)
 /* A pipe: [0] can be read once every copy of [1] is closed. */
 int os_lifeline(int fds[2]);
 

@@ -21,7 +21,7 @@
 
 union control {
 	struct cmsghdr header;
-	char bytes[CMSG_SPACE(sizeof(int))];
+	char bytes[CMSG_SPACE(OS_HANDOVER_MAX * sizeof(int))];
 };
 
 int os_handover_listen(struct os_handover_name *name)
@@ -51,10 +51,10 @@ int os_handover_listen(struct os_handover_name *name)
 	return fd;
 }
 
-int os_handover_send(int listener, int uffd)
+int os_handover_send(int listener, const int *fds, unsigned nr)
 {
 	union control control = { .header = {
-					  .cmsg_len = CMSG_LEN(sizeof(int)),
+					  .cmsg_len = CMSG_LEN(nr * sizeof(int)),
 					  .cmsg_level = SOL_SOCKET,
 					  .cmsg_type = SCM_RIGHTS,
 				  } };
@@ -64,20 +64,37 @@ int os_handover_send(int listener, int uffd)
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = &control,
-		.msg_controllen = sizeof(control),
+		.msg_controllen = CMSG_SPACE(nr * sizeof(int)),
 	};
 	long r;
 	int fd = (int)sys4(SYS_accept4, listener, 0, 0, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return fd;
-	memcpy(CMSG_DATA(&control.header), &uffd, sizeof(uffd));
+	memcpy(CMSG_DATA(&control.header), fds, nr * sizeof(*fds));
 	r = sys3(SYS_sendmsg, fd, &msg, MSG_NOSIGNAL);
 	os_close(fd);
 	return r < 0 ? (int)r : 0;
 }
 
-int os_handover_receive(const struct os_handover_name *name)
+/* Of descriptors that came; false: not as many as were to come, and they are closed. */
+static bool unpack(const struct msghdr *msg, const union control *control, int *fds,
+		   unsigned nr)
+{
+	unsigned came = 0;
+
+	if (msg->msg_controllen >= sizeof(struct cmsghdr) &&
+	    control->header.cmsg_type == SCM_RIGHTS)
+		came = (unsigned)((control->header.cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	memcpy(fds, CMSG_DATA(&control->header), (came < nr ? came : nr) * sizeof(*fds));
+	if (came == nr)
+		return true;
+	while (came && came < nr)
+		os_close(fds[--came]);
+	return false;
+}
+
+int os_handover_receive(const struct os_handover_name *name, int *fds, unsigned nr)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	union control control;
@@ -90,7 +107,7 @@ int os_handover_receive(const struct os_handover_name *name)
 		.msg_controllen = sizeof(control),
 	};
 	long r;
-	int uffd, fd = (int)sys3(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = (int)sys3(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return fd;
@@ -105,11 +122,7 @@ int os_handover_receive(const struct os_handover_name *name)
 	os_close(fd);
 	if (r < 0)
 		return (int)r;
-	if (r != 1 || msg.msg_controllen < sizeof(struct cmsghdr) ||
-	    control.header.cmsg_type != SCM_RIGHTS)
-		return -EPROTO;
-	memcpy(&uffd, CMSG_DATA(&control.header), sizeof(uffd));
-	return uffd;
+	return r == 1 && unpack(&msg, &control, fds, nr) ? 0 : -EPROTO;
 }
 
 int os_lifeline(int fds[2])

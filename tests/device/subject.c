@@ -152,6 +152,23 @@ void device_case_add(struct device_case *c)
 	last_case = &c->next;
 }
 
+/* What it cannot be opened without. */
+static const char *needs(const struct uhmm_driver *driver)
+{
+	bool path = driver->options && driver->options[0].name &&
+		    !strcmp(driver->options[0].name, "path");
+
+	return path ? ":path=/var/tmp" : "";
+}
+
+void subject_spec(const char *option, char *spec, size_t size)
+{
+	const struct uhmm_driver *driver = subject()->driver;
+
+	snprintf(spec, size, "%s%s%c%s", driver->name, needs(driver),
+		 *needs(driver) ? ',' : ':', option);
+}
+
 static void subject_add(const struct uhmm_driver *driver, const char *below)
 {
 	static struct subject subjects[SUBJECTS_MAX];
@@ -162,7 +179,7 @@ static void subject_add(const struct uhmm_driver *driver, const char *below)
 	if (nr == SUBJECTS_MAX)
 		abort();
 	s->driver = driver;
-	snprintf(s->spec, sizeof(s->spec), "%s%s", driver->name, below);
+	snprintf(s->spec, sizeof(s->spec), "%s%s%s", driver->name, needs(driver), below);
 	for (c = cases; c; c = c->next) {
 		struct test *test = calloc(1, sizeof(*test));
 		char *name = NULL;
@@ -203,6 +220,7 @@ __attribute__((constructor)) static void find_drivers(void)
 			continue;
 		subject_add(driver, "+ram");
 		subject_add(driver, "+lz4");
+		subject_add(driver, "+file:path=/var/tmp");
 		snprintf(below, sizeof(below), "+%s+ram", next_layer(driver)->name);
 		subject_add(driver, below);
 	}

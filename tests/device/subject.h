@@ -4,8 +4,8 @@
  * contents follow from a kind and a seed, so that they need not be kept to be compared.
  *
  * DEVICE_TEST(name) { ... } is run once for every subject. Subjects are found by
- * themselves: each driver alone if it can be, and on top of ram and of lz4 if it is a
- * layer. All functions end the test if something is not as it should be.
+ * themselves: each driver alone if it can be, and on top of ram, of lz4 and of file if
+ * it is a layer. All functions end the test if something is not as it should be.
  */
 #ifndef TESTS_SUBJECT_H
 #define TESTS_SUBJECT_H
@@ -24,6 +24,8 @@ struct subject {
 
 /* The subject of the running test. */
 const struct subject *subject(void);
+/* The driver on top by itself, with an option. */
+void subject_spec(const char *option, char *spec, size_t size);
 struct uhmm_device *open_spec(const char *spec);
 
 struct device_case {

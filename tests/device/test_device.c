@@ -143,7 +143,7 @@ DEVICE_TEST(out_of_space)
 
 	if (!has_size_option(subject()->driver))
 		SKIP("%s has no option size", subject()->driver->name);
-	snprintf(spec, sizeof(spec), "%s:size=4M", subject()->driver->name);
+	subject_spec("size=4M", spec, sizeof(spec));
 	dev = open_spec(spec);
 	buffers_init(&b);
 	empty = stat_of(dev);
@@ -306,6 +306,7 @@ DEVICE_TEST(forked)
 	buffers_init(&b);
 	each_batch(dev, &b, pages, NR_PAGES, 1, UHMM_BATCH_MAX, store_all);
 	CHECK_EQ(pipe(go), 0);
+	device_before_fork(dev);
 	host_fork_prepare();
 	pid = fork();
 	host_fork_done();
@@ -372,6 +373,7 @@ DEVICE_TEST(forked_in_the_middle_of_a_load)
 	CHECK_EQ(pthread_create(&p.thread, NULL, peek, &p), 0);
 	for (i = 0; i < 20; i++) {
 		usleep(500);
+		device_before_fork(dev);
 		host_fork_prepare();
 		pid = fork();
 		host_fork_done();

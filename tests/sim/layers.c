@@ -19,8 +19,8 @@
 #include "lib/os/os.h"
 #include "tests/sim/sim.h"
 
-extern const struct uhmm_driver uhmm_driver_crypt, uhmm_driver_lz4, uhmm_driver_ram,
-	uhmm_driver_zstd;
+extern const struct uhmm_driver uhmm_driver_crypt, uhmm_driver_file, uhmm_driver_lz4,
+	uhmm_driver_ram, uhmm_driver_zstd;
 
 /* Of those that came and were not handed on. More than there can be threads. */
 #define QUEUE 64u
@@ -196,6 +196,6 @@ static const struct uhmm_driver driver_delay = {
 /* ---- the table -------------------------------------------------------------------- */
 
 const struct uhmm_driver *const device_drivers[] = {
-	&uhmm_driver_crypt, &driver_delay,     &driver_error, &uhmm_driver_lz4,
-	&uhmm_driver_ram,   &uhmm_driver_zstd, NULL,
+	&uhmm_driver_crypt, &driver_delay,    &driver_error,	 &uhmm_driver_file,
+	&uhmm_driver_lz4,   &uhmm_driver_ram, &uhmm_driver_zstd, NULL,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library's own host.c, host_pages.c and registry.c, with a way to their state: a
+ * The library's own host.c, host_file.c, host_pages.c and registry.c, with a way to their state: a
  * forked child has its own copy of it, at the same address. They take the places of the
  * archive's.
  *
@@ -24,6 +24,7 @@ static int at_fork(void (*prepare)(void), void (*parent)(void), void (*child)(vo
 
 #define pthread_atfork at_fork
 #include "lib/host.c"
+#include "lib/host_file.c"
 #include "lib/host_pages.c"
 #include "lib/registry.c"
 
@@ -31,6 +32,7 @@ const struct own_state *sim_library_state(void)
 {
 	static const struct own_state state[] = {
 		{ &host, sizeof(host) },
+		{ &files, sizeof(files) },
 		{ &kept, sizeof(kept) },
 		{ spaces, sizeof(spaces) },
 		{ &lock, sizeof(lock) },

@@ -323,9 +323,11 @@ int os_handover_listen(struct os_handover_name *name)
 	return fd;
 }
 
-int os_handover_send(int listener, int uffd)
+/* The others have the numbers here that they have there. */
+int os_handover_send(int listener, const int *fds, unsigned nr)
 {
 	struct file *l = file_get(listener, F_LISTENER), *sent;
+	int uffd = fds[0];
 
 	sim_point();
 	l->readable = false;
@@ -333,6 +335,8 @@ int os_handover_send(int listener, int uffd)
 		return -EPIPE;
 	if (uffd < 0)
 		return -EBADF;
+	if (nr != 1)
+		sim_fail("hands over what a child has inherited");
 	sent = file_get(uffd, F_UFFD);
 	sent->open_in |= 1u << l->receiver;
 	l->answer = uffd;
@@ -341,7 +345,7 @@ int os_handover_send(int listener, int uffd)
 	return 0;
 }
 
-int os_handover_receive(const struct os_handover_name *name)
+int os_handover_receive(const struct os_handover_name *name, int *fds, unsigned nr)
 {
 	struct file *l;
 	int fd;
@@ -358,5 +362,6 @@ int os_handover_receive(const struct os_handover_name *name)
 		sim_sleep(5000);
 	fd = l->kind == F_LISTENER ? l->answer : -1;
 	l->receiver = -1;
-	return fd < 0 ? -EPROTO : fd;
+	fds[0] = fd;
+	return fd < 0 || nr != 1 ? -EPROTO : 0;
 }

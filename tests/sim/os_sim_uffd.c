@@ -28,6 +28,7 @@ void files_reset(void)
 {
 	memset(files, 0, sizeof(files));
 	nr_files = 0;
+	storage_reset();
 }
 
 void files_check_closed(void)

@@ -74,6 +74,9 @@ static void start_library(struct program *p)
 					     "error+delay+lz4",
 					     "zstd",
 					     "lz4+crypt+delay+lz4",
+					     "file:path=/,size=8M",
+					     "lz4+delay+file:path=/,size=16M",
+					     "delay+file:path=/,size=4M",
 					     "crypt+error+ram" };
 	const unsigned nr_specs = sizeof(specs) / sizeof(specs[0]);
 	struct uhmm_stats stats = { .size = sizeof(stats) };

@@ -13,6 +13,7 @@
  *	os_sim_uffd.c   userfaultfd: faults, events, registering, and descriptors
  *	os_sim_move.c   userfaultfd: move, copy, zeros
  *	os_sim_name.c   which process a child is
+ *	os_sim_file.c   files that pages are kept in
  *	os_sim.c        the rest of os.h: looking at the program's memory
  *
  * Everything runs in one thread, so nothing is locked; state may change across every
@@ -252,7 +253,7 @@ void page_fork_frame(struct page *page, const void *bytes);
 
 /* ---- descriptors and userfaultfd ------------------------------------------------- */
 
-enum file_kind { F_CLOSED, F_UFFD, F_KICKER, F_PIPE, F_LISTENER };
+enum file_kind { F_CLOSED, F_UFFD, F_KICKER, F_PIPE, F_LISTENER, F_STORAGE };
 
 struct event {
 	struct os_event msg;
@@ -293,6 +294,9 @@ struct file *uffd_range(int fd, uintptr_t start, size_t len);
 void uffd_fault(struct file *uffd, uintptr_t addr, bool write);
 struct file *uffd_fork(struct file *parent, struct mm *child);
 bool uffd_has(const struct file *uffd, unsigned flag);
+
+/* os_sim_file.c */
+void storage_reset(void);
 
 /* os_sim_name.c */
 void names_register(struct mm *mm, uintptr_t start);

@@ -236,10 +236,11 @@ TEST(waiting_for_descriptors)
 
 /* ---- from process to process ------------------------------------------------------ */
 
-TEST(a_descriptor_is_handed_over)
+/* Several at a time, in their order. */
+TEST(descriptors_are_handed_over)
 {
 	struct os_handover_name name;
-	int listener = os_handover_listen(&name), fds[2], got, status;
+	int listener = os_handover_listen(&name), fds[2], got[2], sent[2], status;
 	char byte = 'x';
 	pid_t pid;
 
@@ -249,10 +250,15 @@ TEST(a_descriptor_is_handed_over)
 	if (pid == 0) {
 		close(fds[0]);
 		close(fds[1]);
-		got = os_handover_receive(&name);
-		_exit(got >= 0 && write(got, &byte, 1) == 1 ? 0 : 1);
+		_exit(os_handover_receive(&name, got, 2) == 0 &&
+				      read(got[0], &byte, 1) == -1 &&
+				      write(got[1], &byte, 1) == 1 ?
+			      0 :
+			      1);
 	}
-	CHECK_EQ(os_handover_send(listener, fds[1]), 0);
+	sent[0] = os_kicker_open();
+	sent[1] = fds[1];
+	CHECK_EQ(os_handover_send(listener, sent, 2), 0);
 	close(fds[1]);
 	CHECK_EQ(read(fds[0], &byte, 1), 1);
 	CHECK_EQ(byte, 'x');
@@ -265,11 +271,11 @@ TEST(a_descriptor_is_handed_over)
 TEST(who_asks_nobody_receives_nothing)
 {
 	struct os_handover_name name;
-	int files = open_files(), listener = os_handover_listen(&name);
+	int fd, files = open_files(), listener = os_handover_listen(&name);
 
 	CHECK(listener >= 0);
 	os_close(listener);
-	CHECK_EQ(os_handover_receive(&name), -ECONNREFUSED);
+	CHECK_EQ(os_handover_receive(&name, &fd, 1), -ECONNREFUSED);
 	CHECK_EQ(open_files(), files);
 }
 
@@ -286,14 +292,14 @@ static void answer(int listener, const void *bytes, size_t len)
 TEST(an_answer_without_a_descriptor_is_none)
 {
 	struct os_handover_name name;
-	int listener = os_handover_listen(&name), status, i;
+	int listener = os_handover_listen(&name), status, i, got;
 	pid_t pid;
 
 	CHECK(listener >= 0);
 	for (i = 0; i < 2; i++) {
 		pid = fork();
 		if (pid == 0)
-			_exit(os_handover_receive(&name) == -EPROTO ? 0 : 1);
+			_exit(os_handover_receive(&name, &got, 1) == -EPROTO ? 0 : 1);
 		answer(listener, "u", (size_t)i);
 		CHECK_EQ(waitpid(pid, &status, 0), pid);
 		CHECK_EQ(status, 0);
@@ -303,10 +309,10 @@ TEST(an_answer_without_a_descriptor_is_none)
 TEST(a_socket_that_is_not_to_be_had)
 {
 	struct os_handover_name name = { .len = 6 };
-	int files = open_files(), fds[2];
+	int files = open_files(), fds[2], none = -1;
 
 	refuse(SYS_accept4, REFUSE_ANY, 0, ECONNABORTED);
-	CHECK_EQ(os_handover_send(-1, 0), -ECONNABORTED);
+	CHECK_EQ(os_handover_send(-1, &none, 1), -ECONNABORTED);
 	refuse(SYS_getsockname, REFUSE_ANY, 0, ENOBUFS);
 	CHECK_EQ(os_handover_listen(&name), -ENOBUFS);
 	refuse(SYS_bind, REFUSE_ANY, 0, EADDRINUSE);
@@ -314,7 +320,7 @@ TEST(a_socket_that_is_not_to_be_had)
 	CHECK_EQ(open_files(), files);
 	refuse(SYS_socket, REFUSE_ANY, 0, EMFILE);
 	CHECK_EQ(os_handover_listen(&name), -EMFILE);
-	CHECK_EQ(os_handover_receive(&name), -EMFILE);
+	CHECK_EQ(os_handover_receive(&name, &none, 1), -EMFILE);
 	CHECK_EQ(name.len, 6);
 	refuse(SYS_pipe2, REFUSE_ANY, 0, ENFILE);
 	CHECK_EQ(os_lifeline(fds), -ENFILE);
