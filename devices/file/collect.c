@@ -16,28 +16,41 @@
 #define LOOK 256u
 /* What is not used may be half of what is, and so much more. */
 #define SLACK (4 * (uint64_t)SEGMENT_SIZE)
-/* A segment is worth its moving if at most so much of it is used. */
-#define WORTH (SEGMENT_SIZE - SEGMENT_SIZE / 8)
+/* So much of what was written to a segment is not used, or it is not worth its moving. */
+#define WORTH (SEGMENT_SIZE / 8)
 
 static uint32_t state_of(const struct segment *s)
 {
 	return __atomic_load_n(&s->state, __ATOMIC_ACQUIRE);
 }
 
-/* It is in use by the caller then. */
+/* Bytes that were written there and are not used; 0: it is not to be moved. */
+static uint32_t unused(const struct file *f, uint32_t nr)
+{
+	const struct segment *s;
+	uint32_t n;
+
+	if (!__atomic_load_n(&f->chunk[nr / CHUNK_SEGMENTS], __ATOMIC_ACQUIRE))
+		return 0;
+	s = segment_at(f, nr);
+	if (state_of(s) != SEGMENT_SEALED)
+		return 0;
+	n = __atomic_load_n(&s->ever, __ATOMIC_RELAXED) -
+	    __atomic_load_n(&s->live, __ATOMIC_RELAXED);
+	return n > WORTH ? n : 0;
+}
+
+/* The one of which the least is used, in use by the caller then. */
 static uint32_t choose(struct file *f)
 {
-	uint32_t top = __atomic_load_n(&f->top, __ATOMIC_ACQUIRE), i, nr, live;
-	uint32_t best = SHARE_NONE, least = WORTH + 1;
+	uint32_t top = __atomic_load_n(&f->top, __ATOMIC_ACQUIRE), i, nr, n;
+	uint32_t best = SHARE_NONE, most = 0;
 
 	for (i = 0; i < LOOK && i < top; i++) {
 		nr = f->cursor++ % top;
-		if (!__atomic_load_n(&f->chunk[nr / CHUNK_SEGMENTS], __ATOMIC_ACQUIRE) ||
-		    state_of(segment_at(f, nr)) != SEGMENT_SEALED)
-			continue;
-		live = __atomic_load_n(&segment_at(f, nr)->live, __ATOMIC_RELAXED);
-		if (live < least) {
-			least = live;
+		n = unused(f, nr);
+		if (n > most) {
+			most = n;
 			best = nr;
 		}
 	}
@@ -135,9 +148,8 @@ bool collect_one(struct file *f)
 static bool is_due(const struct file *f)
 {
 	uint64_t live = __atomic_load_n(&f->live, __ATOMIC_RELAXED);
-	uint64_t segments = __atomic_load_n(&f->segments, __ATOMIC_RELAXED);
 
-	return segments * SEGMENT_SIZE > live + live / 2 + SLACK;
+	return __atomic_load_n(&f->ever, __ATOMIC_RELAXED) > live + live / 2 + SLACK;
 }
 
 /* Twice as much as is about to be written: so it catches up. */

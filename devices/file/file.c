@@ -106,9 +106,9 @@ static void logs_forget(struct file *f)
 {
 	uint32_t i;
 
-	f->moved = (struct log){ .segment = SHARE_NONE };
+	f->moved.segment = SHARE_NONE;
 	for (i = 0; i < LOGS; i++)
-		f->log[i] = (struct log){ .segment = SHARE_NONE };
+		f->log[i].segment = SHARE_NONE;
 }
 
 static int set_up(struct file *f, uint64_t size, const char **error)

@@ -50,11 +50,11 @@ uint32_t segment_open(struct file *f, uint32_t spare, int *why)
 	}
 	s = segment_at(f, nr);
 	__atomic_store_n(&s->live, 0, __ATOMIC_RELAXED);
+	s->ever = 0;
 	s->nr = 0;
 	__atomic_store_n(&s->state, SEGMENT_OPEN, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->uses, 1, __ATOMIC_RELEASE);
 	raise_top(f, nr + 1);
-	__atomic_fetch_add(&f->segments, 1, __ATOMIC_RELAXED);
 	return nr;
 }
 
@@ -72,7 +72,7 @@ static void let_go(struct file *f, uint32_t nr)
 	uhmm_host_pages_put(list, n);
 	__atomic_fetch_sub(&f->lists, n, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->state, SEGMENT_FREE, __ATOMIC_RELAXED);
-	__atomic_fetch_sub(&f->segments, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&f->ever, s->ever, __ATOMIC_RELAXED);
 	share_give(&f->share, nr);
 }
 

@@ -85,14 +85,15 @@ enum segment_state {
 	SEGMENT_BAD,    /* nor is anything moved out of it: that has failed */
 };
 
-/* Numbers of pages that were written to a segment: up to 4 pages of them. */
-#define LIST_PAGES 4u
+/* Numbers of pages that were written to a segment: up to 16 pages of them. */
+#define LIST_PAGES 16u
 #define LIST_ENTRIES (UHMM_PAGE_SIZE / sizeof(uint32_t))
 #define OBJECTS_MAX (LIST_PAGES * LIST_ENTRIES)
 
 struct segment {
 	uint32_t uses;  /* atomic: objects, who reads them, who writes. 0: it is free */
 	uint32_t live;  /* atomic: bytes of objects that are used */
+	uint32_t ever;  /* bytes of all that were written; read where it is sealed */
 	uint32_t state; /* atomic */
 	uint32_t nr;    /* entries of the list */
 	uint32_t *list[LIST_PAGES];
@@ -103,12 +104,16 @@ struct segment {
 #define CHUNKS (UINT32_C(1) << 10)
 #define SEGMENTS_MAX (CHUNK_SEGMENTS * CHUNKS) /* 8 TiB */
 
-/* Who writes: one thread at a time. */
+/*
+ * Who writes: one thread at a time. What does not fill the last block is written again
+ * with what follows, the same bytes: who reads it meanwhile finds them.
+ */
 struct log {
 	struct uhmm_lock lock;
 	uint32_t segment; /* SHARE_NONE: none */
-	uint32_t at;      /* bytes of it that are written */
-} __attribute__((aligned(64)));
+	uint32_t at;      /* bytes of it that are written, a multiple of UNIT */
+	char tail[BLOCK] __attribute__((aligned(64))); /* the last block, up to there */
+};
 
 #define LOGS 8u
 
@@ -130,8 +135,8 @@ struct file {
 	char *stage;           /* working memory of who collects; under collecting */
 	uint32_t cursor;       /* where it is looked next; under collecting */
 	uint32_t top;          /* atomic: segments that were ever used are below */
-	/* relaxed atomics */
-	uint64_t live, segments, lists;
+	/* relaxed atomics: bytes of objects that are used, of all in segments; pages */
+	uint64_t live, ever, lists;
 };
 
 static inline struct segment *segment_at(const struct file *f, uint32_t nr)
