@@ -65,15 +65,6 @@ static bool share(struct fork_state *fs)
 	return fs->shared;
 }
 
-static void for_devices(struct uhmm_space *sp, void (*fn)(struct uhmm_device *dev))
-{
-	unsigned i;
-
-	for (i = 1; i <= sp->nr_devices; i++)
-		if (sp->device[i])
-			fn(sp->device[i]);
-}
-
 /* Has the child pages that are not memory of this process? */
 static bool devices_share(struct uhmm_space *sp)
 {
@@ -117,7 +108,6 @@ bool fork_prepare(struct uhmm_space *sp)
 	frames_drop_spares(sp);
 	/* Nobody changes an entry now. */
 	map_shares_claim(sp);
-	for_devices(sp, device_before_fork);
 	coherent_forked(sp);
 	return true;
 }
@@ -147,10 +137,8 @@ void fork_parent(struct uhmm_space *sp)
 		return;
 	__atomic_store_n(&fs->returned, 1, __ATOMIC_RELEASE);
 	wait_for_child(sp);
-	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN) {
+	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN)
 		map_shares_disclaim(sp);
-		for_devices(sp, device_fork_failed);
-	}
 	ask(sp, FORK_OVER);
 	wait_while(sp, FORK_OVER);
 	os_unmap_shared(fs->shared, sizeof(*fs->shared));
@@ -509,6 +497,15 @@ static void serve_once(struct uhmm_space *sp)
 	fill_later(sp);
 }
 
+static void for_devices(struct uhmm_space *sp, void (*fn)(struct uhmm_device *dev))
+{
+	unsigned i;
+
+	for (i = 1; i <= sp->nr_devices; i++)
+		if (sp->device[i])
+			fn(sp->device[i]);
+}
+
 void fork_serve(struct uhmm_space *sp)
 {
 	struct fork_state *fs = &sp->fork;
@@ -519,6 +516,8 @@ void fork_serve(struct uhmm_space *sp)
 	 * registered.
 	 */
 	reader_drain(sp);
+	/* Here, where their files are; and nobody changes an entry from now on. */
+	for_devices(sp, device_before_fork);
 	fs->listener = sp->fork_events ? os_handover_listen(&fs->shared->name) : -1;
 	fs->child_uffd = -1;
 	fs->nr_children = fs->nr_later = 0;
@@ -534,6 +533,8 @@ void fork_serve(struct uhmm_space *sp)
 	fill_later(sp);
 	if (fs->listener >= 0)
 		os_close(fs->listener);
+	if (__atomic_load_n(&fs->shared->outcome, __ATOMIC_ACQUIRE) != FORK_TAKEN)
+		for_devices(sp, device_fork_failed);
 	/* When the lock is ours who found the space frozen is done; nobody else does. */
 	uhmm_lock(&fs->frozen_lock);
 	uhmm_unlock(&fs->frozen_lock);

@@ -1,98 +1,55 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing: a part of a batch is one write, at the end of what its segment has. Records say where an object is when the kernel has taken the write, not
- * before; so what has failed was never there.
+ * Writing. Objects go into a buffer, one behind the other, and from there into the file in
+ * one write of many. A buffer is used again when the kernel has taken what is in it, not
+ * before: if it cannot (the disk is full, or broken), what was stored stays where it is
+ * and is read from there, and nothing more is stored until it can.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "devices/file/segment.h"
 
-/* What is written: as the caller has it, or put together. */
-struct layout {
-	struct uhmm_file_part part[PART];
-	uint32_t nr;
-	uint32_t at, len;      /* whole blocks of the segment */
-	uint32_t end;          /* of what is in them */
-	uint32_t offset[PART]; /* of each object in the segment */
-};
-
 static uint32_t whole(uint32_t n, uint32_t unit)
 {
 	return (n + unit - 1) / unit * unit;
 }
 
-static bool are_pages(const struct object *object, uint32_t nr)
+static uint32_t flushed_of(const struct log *log)
 {
-	uint32_t i = 0;
-
-	while (i < nr && object[i].len == BLOCK && (uintptr_t)object[i].buf % BLOCK == 0)
-		i++;
-	return i == nr;
+	return __atomic_load_n(&log->flushed, __ATOMIC_ACQUIRE);
 }
 
-/* Bytes of a segment that they take, at most. */
-static uint32_t room(const struct object *object, uint32_t nr)
-{
-	uint32_t bytes = BLOCK, i;
+/* ---- to the file ----------------------------------------------------------------- */
 
-	for (i = 0; i < nr; i++)
-		bytes += whole(object[i].len, UNIT);
-	return bytes;
+/* What does not fill a block is at the beginning of the buffer then. */
+static void advance(struct log *log, uint32_t flushed)
+{
+	uhmm_lock(&log->reading);
+	memmove(log->buf, log->buf + (flushed - log->flushed), log->at - flushed);
+	__atomic_store_n(&log->flushed, flushed, __ATOMIC_RELEASE);
+	uhmm_unlock(&log->reading);
 }
 
-static void lay_out_pages(struct layout *l, const struct log *log,
-			  const struct object *object, uint32_t nr)
+int append_flush(struct file *f, struct log *log)
 {
-	uint32_t i;
+	uint32_t n, len;
+	struct uhmm_file_part part;
+	int r;
 
-	l->at = l->end = whole(log->at, BLOCK);
-	for (i = 0; i < nr; i++) {
-		l->part[i] = (struct uhmm_file_part){ object[i].buf, BLOCK };
-		l->offset[i] = l->end;
-		l->end += BLOCK;
-	}
-	l->nr = nr;
-	l->len = l->end - l->at;
-}
-
-/* Behind what is in the last block. */
-static void lay_out_bytes(struct layout *l, const struct log *log,
-			  const struct object *object, uint32_t nr, char *stage)
-{
-	uint32_t tail = log->at % BLOCK, n = tail, i;
-
-	l->at = log->at - tail;
-	memcpy(stage, log->tail, tail);
-	for (i = 0; i < nr; i++) {
-		l->offset[i] = l->at + n;
-		memcpy(stage + n, object[i].buf, object[i].len);
-		n += whole(object[i].len, UNIT);
-	}
-	l->end = l->at + n;
-	l->len = whole(n, BLOCK);
-	memset(stage + n, 0, l->len - n);
-	l->part[0] = (struct uhmm_file_part){ stage, l->len };
-	l->nr = 1;
-}
-
-static void lay_out(struct layout *l, const struct log *log, const struct object *object,
-		    uint32_t nr, char *stage)
-{
-	if (are_pages(object, nr))
-		lay_out_pages(l, log, object, nr);
-	else
-		lay_out_bytes(l, log, object, nr, stage);
-}
-
-/* What there is of a block that is not full, for the next time. */
-static void keep_tail(struct log *log, const struct layout *l, const char *stage)
-{
-	uint32_t tail = l->end % BLOCK;
-
-	log->at = l->end;
-	if (tail)
-		memcpy(log->tail, stage + l->len - BLOCK, tail);
+	if (log->segment == SHARE_NONE || log->at == log->flushed)
+		return 0;
+	n = log->at - log->flushed;
+	len = whole(n, BLOCK);
+	memset(log->buf + n, 0, len - n);
+	part = (struct uhmm_file_part){ log->buf, len };
+	r = uhmm_host_file_write(f->file, &part, 1,
+				 f->start + (uint64_t)log->segment * SEGMENT_SIZE +
+					 log->flushed);
+	log->stuck = r;
+	if (!r)
+		advance(log, log->at / BLOCK * BLOCK);
+	return r;
 }
 
 void append_end(struct file *f, struct log *log)
@@ -101,27 +58,93 @@ void append_end(struct file *f, struct log *log)
 
 	if (nr == SHARE_NONE)
 		return;
+	/* Nobody looks into the buffer: the file has the last block as well. */
+	uhmm_lock(&log->reading);
 	__atomic_store_n(&segment_at(f, nr)->state, SEGMENT_SEALED, __ATOMIC_RELEASE);
 	log->segment = SHARE_NONE;
+	log->at = 0;
+	__atomic_store_n(&log->flushed, 0, __ATOMIC_RELEASE);
+	uhmm_unlock(&log->reading);
 	segment_unuse(f, nr, 1);
 }
 
-/* A segment with room for so much. */
-static int make_room(struct file *f, struct log *log, uint32_t len, uint32_t nr,
-		     uint32_t spare)
+/* The log's lock is not asked for: who has it may be waiting for a disk. */
+bool append_peek(struct file *f, uint64_t place, void *buf)
 {
+	struct segment *s = segment_at(f, place_segment(place));
+	uint32_t offset = place_offset(place);
+	struct log *log;
+	bool found;
+
+	if (__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) != SEGMENT_OPEN)
+		return false;
+	log = &f->log[__atomic_load_n(&s->log, __ATOMIC_RELAXED)];
+	if (offset < flushed_of(log))
+		return false;
+	uhmm_lock(&log->reading);
+	found = log->segment == place_segment(place) && offset >= log->flushed;
+	if (found)
+		memcpy(buf, log->buf + (offset - log->flushed), place_len(place));
+	uhmm_unlock(&log->reading);
+	return found;
+}
+
+/* ---- to the buffer --------------------------------------------------------------- */
+
+/* Where the next object goes. Pages lie at blocks: so they can be read without a copy. */
+static uint32_t next_offset(uint32_t at, const struct object *object)
+{
+	return whole(at, object->len == BLOCK ? BLOCK : UNIT);
+}
+
+static uint32_t end_of(uint32_t at, const struct object *object, uint32_t nr)
+{
+	for (; nr; nr--, object++)
+		at = next_offset(at, object) + object->len;
+	return at;
+}
+
+/* A segment, and one's number of it; its log has none. */
+static int begin(struct file *f, struct log *log, uint32_t spare)
+{
+	uint32_t nr;
 	int why;
 
-	if (log->segment != SHARE_NONE &&
-	    (log->at + len > SEGMENT_SIZE ||
-	     segment_at(f, log->segment)->nr + nr > OBJECTS_MAX))
-		append_end(f, log);
-	if (log->segment == SHARE_NONE) {
-		log->segment = segment_open(f, spare, &why);
-		log->at = 0;
+	if (!log->buf) {
+		log->buf = uhmm_host_map(BUFFER_SIZE);
+		if (!log->buf)
+			return -ENOMEM;
+		__atomic_fetch_add(&f->buffers, 1, __ATOMIC_RELAXED);
 	}
-	if (log->segment == SHARE_NONE)
+	nr = segment_open(f, spare, (uint32_t)(log - f->log), &why);
+	if (nr == SHARE_NONE)
 		return why;
+	uhmm_lock(&log->reading);
+	log->segment = nr;
+	uhmm_unlock(&log->reading);
+	return 0;
+}
+
+/* Room in a segment and in the buffer for all of them. */
+static int make_room(struct file *f, struct log *log, const struct object *object,
+		     uint32_t nr, uint32_t spare)
+{
+	uint32_t end = end_of(log->at, object, nr);
+	int r = 0;
+
+	if (log->segment != SHARE_NONE && end - log->flushed > BUFFER_SIZE)
+		r = append_flush(f, log);
+	if (!r && log->segment != SHARE_NONE &&
+	    (end > SEGMENT_SIZE ||
+	     segment_at(f, log->segment)->nr + nr > OBJECTS_MAX)) {
+		r = append_flush(f, log);
+		if (!r)
+			append_end(f, log);
+	}
+	if (!r && log->segment == SHARE_NONE)
+		r = begin(f, log, spare);
+	if (r)
+		return r;
 	return segment_list_grow(f, segment_at(f, log->segment), nr) ? 0 : -ENOMEM;
 }
 
@@ -153,11 +176,9 @@ static void settle(struct file *f, const struct object *object, uint64_t place)
 	segment_unuse(f, place_segment(unused), 1);
 }
 
-/* They are there. */
-static void enter(struct file *f, const struct log *log, const struct layout *l,
-		  const struct object *object, uint32_t nr)
+static void count_in(struct file *f, struct segment *s, const struct object *object,
+		     uint32_t nr)
 {
-	struct segment *s = segment_at(f, log->segment);
 	uint32_t i, bytes = 0;
 
 	for (i = 0; i < nr; i++) {
@@ -170,28 +191,26 @@ static void enter(struct file *f, const struct log *log, const struct layout *l,
 	__atomic_fetch_add(&s->live, bytes, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&f->live, bytes, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&s->uses, nr, __ATOMIC_RELAXED);
-	for (i = 0; i < nr; i++)
-		settle(f, &object[i],
-		       place_make(log->segment, l->offset[i], object[i].len));
 }
 
 int append(struct file *f, struct log *log, const struct object *object, uint32_t nr,
-	   char *stage, uint32_t spare)
+	   uint32_t spare)
 {
-	struct layout l;
-	int r = make_room(f, log, room(object, nr), nr, spare);
+	int r = make_room(f, log, object, nr, spare);
+	uint32_t i, offset;
+	char *to;
 
 	if (r)
 		return r;
-	lay_out(&l, log, object, nr, stage);
-	r = uhmm_host_file_write(f->file, l.part, l.nr,
-				 f->start + (uint64_t)log->segment * SEGMENT_SIZE + l.at);
-	if (r) {
-		/* Perhaps it is that place which cannot be written. */
-		append_end(f, log);
-		return r;
+	count_in(f, segment_at(f, log->segment), object, nr);
+	for (i = 0; i < nr; i++) {
+		offset = next_offset(log->at, &object[i]);
+		to = log->buf + (log->at - log->flushed);
+		memset(to, 0, offset - log->at);
+		memcpy(to + (offset - log->at), object[i].buf, object[i].len);
+		log->at = offset + object[i].len;
+		settle(f, &object[i],
+		       place_make(log->segment, offset, object[i].len));
 	}
-	keep_tail(log, &l, stage);
-	enter(f, log, &l, object, nr);
 	return 0;
 }

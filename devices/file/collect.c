@@ -108,7 +108,7 @@ static int move_part(struct file *f, struct moving *m, bool *bad)
 		m->object[n] = m->object[i];
 		m->object[n++].buf = m->io[i].buf;
 	}
-	return n ? append(f, &f->moved, m->object, n, f->stage, 0) : 0;
+	return n ? append(f, &f->log[LOG_MOVED], m->object, n, 0) : 0;
 }
 
 /* True: nothing that could be moved is left there. */

@@ -3,9 +3,9 @@
  * file: pages in a file without a name, or on a block device, written one behind the other
  * in segments of 2 MiB. segment.h says of what it is made.
  *
- * A page is stored when the kernel has taken it, and what was stored is read with the
- * number of the page and a checksum compared: what somebody else has written there, cut
- * off or lost is -EIO, not data.
+ * What was stored is in a buffer until the kernel has taken it. What is read is compared
+ * with a checksum of it and of the page's number: what somebody else has written there,
+ * cut off or lost is -EIO, not data.
  *
  * Forked processes have the same file. What they have stored before is read by all of
  * them, and none writes where another one may.
@@ -93,6 +93,9 @@ static void file_close(void *dev)
 			chunk_free(f->chunk[i]);
 	if (f->chunk)
 		uhmm_host_unmap(f->chunk, CHUNKS * sizeof(*f->chunk));
+	for (i = 0; i <= LOGS; i++)
+		if (f->log[i].buf)
+			uhmm_host_unmap(f->log[i].buf, BUFFER_SIZE);
 	if (f->stage)
 		uhmm_host_unmap(f->stage, WORK_SIZE);
 	table_close(&f->table);
@@ -106,8 +109,7 @@ static void logs_forget(struct file *f)
 {
 	uint32_t i;
 
-	f->moved.segment = SHARE_NONE;
-	for (i = 0; i < LOGS; i++)
+	for (i = 0; i <= LOGS; i++)
 		f->log[i].segment = SHARE_NONE;
 }
 
@@ -163,32 +165,39 @@ static int file_open(const struct uhmm_device_args *args, void **dev, const char
 
 /* ---- storing --------------------------------------------------------------------- */
 
-/* The lock of one that nobody else writes, if there is one. */
+/*
+ * The lock of one that nobody else writes, the first one if possible: each has a buffer.
+ * NULL: all are only read.
+ */
 static struct log *log_take(struct file *f)
 {
-	uint32_t cpu = uhmm_host_cpu(), i;
+	struct log *log = NULL;
+	uint32_t i;
 
+	for (i = f->nr_logs; i-- > 0;)
+		if (!f->log[i].kept)
+			log = &f->log[i];
 	for (i = 0; i < f->nr_logs; i++)
-		if (uhmm_trylock(&f->log[(cpu + i) % f->nr_logs].lock))
-			return &f->log[(cpu + i) % f->nr_logs];
-	uhmm_lock(&f->log[cpu % f->nr_logs].lock);
-	return &f->log[cpu % f->nr_logs];
+		if (!f->log[i].kept && uhmm_trylock(&f->log[i].lock))
+			return &f->log[i];
+	if (log)
+		uhmm_lock(&log->lock);
+	return log;
 }
 
-static int write_part(struct file *f, const struct object *object, uint32_t nr,
-		      char *stage)
+static int write_part(struct file *f, const struct object *object, uint32_t nr)
 {
 	struct log *log = log_take(f);
-	int r = append(f, log, object, nr, stage, f->spare);
+	int r = -ENOSPC;
 
-	/* What others have begun is as good. */
-	if (r == -ENOSPC && log->segment != SHARE_NONE)
-		append_end(f, log);
-	uhmm_unlock(&log->lock);
+	if (log) {
+		r = append(f, log, object, nr, f->spare);
+		uhmm_unlock(&log->lock);
+	}
 	return r;
 }
 
-static void store_part(struct file *f, struct uhmm_io *io, uint32_t nr, char *stage)
+static void store_part(struct file *f, struct uhmm_io *io, uint32_t nr)
 {
 	struct counts *c = count_here(&f->count);
 	struct object object[PART];
@@ -209,7 +218,7 @@ static void store_part(struct file *f, struct uhmm_io *io, uint32_t nr, char *st
 		bytes += io[i].len;
 	}
 	/* As long as that makes room. */
-	while (n && (r = write_part(f, object, n, stage)) == -ENOSPC &&
+	while (n && (r = write_part(f, object, n)) == -ENOSPC &&
 	       tries++ < 4 && collect_one(f))
 		;
 	for (i = 0; i < nr; i++) {
@@ -222,16 +231,18 @@ static void store_part(struct file *f, struct uhmm_io *io, uint32_t nr, char *st
 
 /* ---- loading, forgetting --------------------------------------------------------- */
 
-static void load_some(struct file *f, struct uhmm_io *io, uint32_t nr, char *stage,
-		      bool frozen)
+/* Nobody else is there where it is frozen: the first set is free. */
+static void load_some(struct file *f, struct uhmm_io *io, uint32_t nr, bool frozen)
 {
-	uint32_t i, loaded = 0;
+	uint32_t set = frozen ? 0 : work_take(&f->work), i, loaded = 0;
 
-	load_part(f, io, nr, stage, frozen);
+	load_part(f, io, nr, work_at(&f->work, set), frozen);
+	if (frozen)
+		return;
+	work_give(&f->work, set);
 	for (i = 0; i < nr; i++)
 		loaded += !io[i].result;
-	if (!frozen)
-		count_loaded(count_here(&f->count), nr, loaded);
+	count_loaded(count_here(&f->count), nr, loaded);
 }
 
 static void free_part(struct file *f, struct uhmm_io *io, uint32_t nr)
@@ -259,36 +270,36 @@ static void free_part(struct file *f, struct uhmm_io *io, uint32_t nr)
 static int file_submit(void *dev, struct uhmm_batch *batch)
 {
 	struct file *f = dev;
-	bool frozen = batch->flags & UHMM_BATCH_FROZEN;
-	uint32_t at, nr, set;
+	uint32_t at, nr;
 
 	if (batch->op == UHMM_OP_STORE)
 		collect_some(f);
-	/* Nobody else is there where it is frozen: the first set is free. */
-	set = frozen || batch->op == UHMM_OP_FREE ? 0 : work_take(&f->work);
 	for (at = 0; at < batch->nr; at += nr) {
 		struct uhmm_io *io = batch->io + at;
-		char *stage = work_at(&f->work, set);
 
 		nr = batch->nr - at < PART ? batch->nr - at : PART;
 		if (batch->op == UHMM_OP_STORE)
-			store_part(f, io, nr, stage);
+			store_part(f, io, nr);
 		else if (batch->op == UHMM_OP_LOAD)
-			load_some(f, io, nr, stage, frozen);
+			load_some(f, io, nr, batch->flags & UHMM_BATCH_FROZEN);
 		else
 			free_part(f, io, nr);
 	}
-	if (!frozen && batch->op != UHMM_OP_FREE)
-		work_give(&f->work, set);
 	batch->complete(batch);
 	return 0;
 }
 
 /* ---- fork ------------------------------------------------------------------------ */
 
+/* A child reads from the file what is in a buffer now: it has no part in writing it. */
 static void file_before_fork(void *dev)
 {
-	share_claim(&((struct file *)dev)->share);
+	struct file *f = dev;
+	uint32_t i;
+
+	for (i = 0; i <= LOGS; i++)
+		append_flush(f, &f->log[i]);
+	share_claim(&f->share);
 }
 
 static void file_fork_failed(void *dev)
@@ -304,9 +315,15 @@ static int file_after_fork(void *dev)
 
 	if (!share_adopt(&f->share))
 		return -EMFILE;
-	append_end(f, &f->moved);
-	for (i = 0; i < LOGS; i++)
-		append_end(f, &f->log[i]);
+	for (i = 0; i <= LOGS; i++) {
+		struct log *log = &f->log[i];
+
+		/* A frozen load may have been looking into it. */
+		log->reading = (struct uhmm_lock){ 0 };
+		log->kept |= log->stuck;
+		if (!log->kept)
+			append_end(f, log);
+	}
 	return 0;
 }
 
@@ -328,6 +345,8 @@ static void file_stat(void *dev, struct uhmm_device_stat *stat)
 	stat->bytes_stored = get(&f->live);
 	stat->bytes_resident = own + table_bytes(&f->table) + work_bytes(&f->work) +
 			       get(&f->lists) * UHMM_PAGE_SIZE +
+			       __atomic_load_n(&f->buffers, __ATOMIC_RELAXED) *
+				       (uint64_t)BUFFER_SIZE +
 			       (top * sizeof(struct segment) / UHMM_PAGE_SIZE + 2) *
 				       UHMM_PAGE_SIZE;
 	stat->bytes_metadata = stat->bytes_resident;

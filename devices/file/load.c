@@ -9,6 +9,9 @@
 
 #include "devices/file/segment.h"
 
+/* Of a page that was in a buffer. */
+#define NO_READ UINT8_MAX
+
 struct loading {
 	struct file *f;
 	char *stage;
@@ -19,7 +22,7 @@ struct loading {
 	struct uhmm_file_read read[PART];
 	struct uhmm_file_part part[PART];
 	uint64_t place[PART]; /* of each page; 0: it cannot be loaded */
-	uint8_t of[PART];     /* its read */
+	uint8_t of[PART];     /* its read, or NO_READ: it is there */
 	const char *from[PART]; /* where it is then; NULL: where it is wanted */
 };
 
@@ -114,6 +117,9 @@ static void ask_for(struct loading *l, struct uhmm_io *io, uint32_t i, bool froz
 			       pin(l->f, record);
 	if (!l->place[i] || place_len(l->place[i]) != io->len)
 		return;
+	l->of[i] = NO_READ;
+	if (append_peek(l->f, l->place[i], io->buf))
+		return;
 	begin = begin_of(l, l->place[i]);
 	if (io->len == BLOCK && begin % BLOCK == 0 && (uintptr_t)io->buf % BLOCK == 0)
 		ask_for_page(l, io, begin);
@@ -132,7 +138,10 @@ static int verify(const struct loading *l, const struct uhmm_io *io)
 		       -EIO;
 }
 
-/* Where several were read together and that failed, each is tried by itself. */
+/*
+ * Where several were read together and that failed each is tried by itself; so is what
+ * was in a buffer and did not verify.
+ */
 static int read_alone(struct loading *l, struct uhmm_io *io, uint32_t i)
 {
 	uint64_t begin = begin_of(l, l->place[i]), first = begin / BLOCK * BLOCK;
@@ -155,7 +164,7 @@ static void take(struct loading *l, struct uhmm_io *io, uint32_t i)
 		io->result = -EIO;
 		return;
 	}
-	io->result = l->read[l->of[i]].result;
+	io->result = l->of[i] == NO_READ ? 0 : l->read[l->of[i]].result;
 	if (io->result)
 		return;
 	if (l->from[i])

@@ -33,7 +33,7 @@ static void raise_top(struct file *f, uint32_t top)
 		;
 }
 
-uint32_t segment_open(struct file *f, uint32_t spare, int *why)
+uint32_t segment_open(struct file *f, uint32_t spare, uint32_t log, int *why)
 {
 	uint32_t nr;
 	struct segment *s;
@@ -52,7 +52,8 @@ uint32_t segment_open(struct file *f, uint32_t spare, int *why)
 	__atomic_store_n(&s->live, 0, __ATOMIC_RELAXED);
 	s->ever = 0;
 	s->nr = 0;
-	__atomic_store_n(&s->state, SEGMENT_OPEN, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->log, log, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->state, SEGMENT_OPEN, __ATOMIC_RELEASE);
 	__atomic_store_n(&s->uses, 1, __ATOMIC_RELEASE);
 	raise_top(f, nr + 1);
 	return nr;

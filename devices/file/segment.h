@@ -5,11 +5,11 @@
  * A file consists of segments. Each is written from its beginning to its end, once, and
  * is free again when nothing in it is used any more. An object is what a page has become:
  * up to a page of bytes, at a multiple of 16. Objects of a page lie at whole blocks, and
- * are written from and read to where the caller has them.
+ * are read to where the caller wants them.
  *
  *	table      page number -> record: its object's place and checksum
  *	segment.c  how many use a segment, and which pages' objects were written there
- *	append.c   writes objects at the end of a segment, one after the other
+ *	append.c   puts objects at the end of a segment, one after the other, and writes them
  *	load.c     reads them
  *	collect.c  moves what is left of a segment elsewhere
  *	share.c    which segments the processes of a family have
@@ -30,12 +30,14 @@
 /* What places are multiples of. */
 #define UNIT 16u
 
-/* Of a segment; and pages that are written or read together. */
+/* Of a segment, and of what is written of it at once; pages that are read together. */
 #ifdef UHMM_SMALL_LIMITS /* as in lib/limits.h: for tests that have few pages */
-#define SEGMENT_SIZE (UINT32_C(1) << 15)
+#define SEGMENT_SIZE (UINT32_C(1) << 16)
+#define BUFFER_SIZE (UINT32_C(1) << 15)
 #define PART 4u
 #else
 #define SEGMENT_SIZE (UINT32_C(1) << 21)
+#define BUFFER_SIZE (UINT32_C(1) << 19)
 #define PART 32u
 #endif
 /* A set of working memory: two blocks for an object that is not whole ones, and pages. */
@@ -95,6 +97,7 @@ struct segment {
 	uint32_t live;  /* atomic: bytes of objects that are used */
 	uint32_t ever;  /* bytes of all that were written; read where it is sealed */
 	uint32_t state; /* atomic */
+	uint32_t log;   /* open: who writes it */
 	uint32_t nr;    /* entries of the list */
 	uint32_t *list[LIST_PAGES];
 };
@@ -105,17 +108,28 @@ struct segment {
 #define SEGMENTS_MAX (CHUNK_SEGMENTS * CHUNKS) /* 8 TiB */
 
 /*
- * Who writes: one thread at a time. What does not fill the last block is written again
- * with what follows, the same bytes: who reads it meanwhile finds them.
+ * Who writes: one thread at a time. Objects are put together in a buffer, and stay there
+ * until the kernel has taken them: the page is in one of the two, always. What does not
+ * fill the last block is written again with what follows it.
  */
 struct log {
 	struct uhmm_lock lock;
 	uint32_t segment; /* SHARE_NONE: none */
-	uint32_t at;      /* bytes of it that are written, a multiple of UNIT */
-	char tail[BLOCK] __attribute__((aligned(64))); /* the last block, up to there */
-};
+	uint32_t at;      /* its end */
+	/*
+	 * The file has the segment up to there, whole blocks, and the buffer what follows.
+	 * Changes, with the buffer's contents up to `at`, under `reading`; atomic.
+	 */
+	uint32_t flushed;
+	struct uhmm_lock reading;
+	char *buf;  /* BUFFER_SIZE bytes; NULL: it has none yet */
+	bool stuck; /* the kernel did not take it */
+	bool kept;  /* a parent's, that was stuck: it is only read */
+} __attribute__((aligned(64)));
 
+/* For who stores, and one for who moves. */
 #define LOGS 8u
+#define LOG_MOVED LOGS
 
 struct file {
 	struct uhmm_file *file;
@@ -129,14 +143,14 @@ struct file {
 	struct count count;
 	struct uhmm_lock grow; /* chunks */
 	struct segment **chunk;
-	struct log log[LOGS];
-	struct log moved;      /* under collecting */
+	struct log log[LOGS + 1]; /* the last one: under collecting */
 	struct uhmm_lock collecting;
 	char *stage;           /* working memory of who collects; under collecting */
 	uint32_t cursor;       /* where it is looked next; under collecting */
 	uint32_t top;          /* atomic: segments that were ever used are below */
 	/* relaxed atomics: bytes of objects that are used, of all in segments; pages */
 	uint64_t live, ever, lists;
+	uint32_t buffers; /* atomic */
 };
 
 static inline struct segment *segment_at(const struct file *f, uint32_t nr)
@@ -145,8 +159,8 @@ static inline struct segment *segment_at(const struct file *f, uint32_t nr)
 	       nr % CHUNK_SEGMENTS;
 }
 
-/* A new one, open: its number, or SHARE_NONE with *why. */
-uint32_t segment_open(struct file *f, uint32_t spare, int *why);
+/* A new one, which a log writes: its number, or SHARE_NONE with *why. */
+uint32_t segment_open(struct file *f, uint32_t spare, uint32_t log, int *why);
 /* So many uses less. The last one frees it. */
 void segment_unuse(struct file *f, uint32_t nr, uint32_t uses);
 /* One use more, if it is not free. */
@@ -183,14 +197,17 @@ static inline uint64_t check_of(const void *buf, uint32_t len, uint64_t page)
 }
 
 /*
- * Writes up to PART of them to a log, whose lock is held; stage is STAGE_SIZE bytes. 0:
- * their records say so; but who was moved and is not there any more stays away. Else
- * -errno, and none is written.
+ * Up to PART of them go to a log, whose lock is held. 0: their records say so; but who was
+ * moved and is not there any more stays away. Else -errno, and none has.
  */
 int append(struct file *f, struct log *log, const struct object *object, uint32_t nr,
-	   char *stage, uint32_t spare);
-/* The log's segment is not written any more. */
+	   uint32_t spare);
+/* The kernel is to take what is in the buffer. 0, or -errno: then it stays there. */
+int append_flush(struct file *f, struct log *log);
+/* The log's segment, which is flushed, is not written any more. */
 void append_end(struct file *f, struct log *log);
+/* An object that is in a buffer; false: it is not, and the file has it. */
+bool append_peek(struct file *f, uint64_t place, void *buf);
 
 /* Reads up to PART pages; each has its result. frozen: as the flag of a batch says. */
 void load_part(struct file *f, struct uhmm_io *io, uint32_t nr, char *stage, bool frozen);
