@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "tests/device/subject.h"
 
+#include "tests/device/folder.h"
+
 /* Drivers times what they are put on; a layer has two subjects. */
 #define SUBJECTS_MAX 64
 
@@ -152,7 +154,23 @@ void device_case_add(struct device_case *c)
 	last_case = &c->next;
 }
 
-static void subject_add(const struct uhmm_driver *driver, const char *below)
+/* With the options that it has to be given: where to, for one that writes a file. */
+static void spec_add(char *spec, size_t size, const struct uhmm_driver *driver)
+{
+	const struct uhmm_option *o;
+	size_t len = strlen(spec);
+
+	len += (size_t)snprintf(spec + len, size - len, "%s%s", len ? "+" : "",
+				driver->name);
+	for (o = driver->options; o && o->name; o++)
+		if (!strcmp(o->name, "to") && !o->fallback)
+			snprintf(spec + len, size - len, ":to=%s/%s", folder(),
+				 driver->name);
+}
+
+/* below: a layer that it is put on, or NULL. */
+static void subject_add(const struct uhmm_driver *driver, const struct uhmm_driver *below,
+			const char *bottom)
 {
 	static struct subject subjects[SUBJECTS_MAX];
 	static unsigned nr;
@@ -162,12 +180,17 @@ static void subject_add(const struct uhmm_driver *driver, const char *below)
 	if (nr == SUBJECTS_MAX)
 		abort();
 	s->driver = driver;
-	snprintf(s->spec, sizeof(s->spec), "%s%s", driver->name, below);
+	spec_add(s->spec, sizeof(s->spec), driver);
+	if (below)
+		spec_add(s->spec, sizeof(s->spec), below);
+	strcat(s->spec, bottom);
 	for (c = cases; c; c = c->next) {
 		struct test *test = calloc(1, sizeof(*test));
 		char *name = NULL;
 
-		if (!test || asprintf(&name, "%s: %s", s->spec, c->name) < 0)
+		if (!test ||
+		    asprintf(&name, "%s%s%s%s: %s", driver->name, below ? "+" : "",
+			     below ? below->name : "", bottom, c->name) < 0)
 			abort();
 		*test = (struct test){
 			.name = name, .fn = c->fn, .arg = s, .timeout_s = 60
@@ -194,16 +217,14 @@ static const struct uhmm_driver *next_layer(const struct uhmm_driver *driver)
 __attribute__((constructor)) static void find_drivers(void)
 {
 	const struct uhmm_driver *driver = NULL;
-	char below[64];
 
 	while ((driver = device_driver_next(driver))) {
 		if (!(driver->flags & UHMM_DRIVER_LAYER))
-			subject_add(driver, "");
+			subject_add(driver, NULL, "");
 		if (!can_be_above(driver))
 			continue;
-		subject_add(driver, "+ram");
-		subject_add(driver, "+lz4");
-		snprintf(below, sizeof(below), "+%s+ram", next_layer(driver)->name);
-		subject_add(driver, below);
+		subject_add(driver, NULL, "+ram");
+		subject_add(driver, NULL, "+lz4");
+		subject_add(driver, next_layer(driver), "+ram");
 	}
 }
