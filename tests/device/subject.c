@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "tests/device/subject.h"
 
+#include "tests/device/folder.h"
+
 /* Drivers times what they are put on; a layer has two subjects. */
 #define SUBJECTS_MAX 64
 
@@ -152,24 +154,33 @@ void device_case_add(struct device_case *c)
 	last_case = &c->next;
 }
 
-/* What it cannot be opened without. */
-static const char *needs(const struct uhmm_driver *driver)
+/* With what it cannot do without: where to, for one that writes a file. */
+static void spec_add(char *spec, size_t size, const struct uhmm_driver *driver)
 {
-	bool path = driver->options && driver->options[0].name &&
-		    !strcmp(driver->options[0].name, "path");
+	const struct uhmm_option *o;
+	size_t len = strlen(spec);
 
-	return path ? ":path=/var/tmp" : "";
+	len += (size_t)snprintf(spec + len, size - len, "%s%s", len ? "+" : "",
+				driver->name);
+	for (o = driver->options; o && o->name; o++)
+		if (!strcmp(o->name, "to") && !o->fallback)
+			snprintf(spec + len, size - len, ":to=%s/%s", folder(),
+				 driver->name);
+		else if (!strcmp(o->name, "path")) /* on a disk, which /tmp need not be */
+			snprintf(spec + len, size - len, ":path=/var/tmp");
 }
 
 void subject_spec(const char *option, char *spec, size_t size)
 {
-	const struct uhmm_driver *driver = subject()->driver;
-
-	snprintf(spec, size, "%s%s%c%s", driver->name, needs(driver),
-		 *needs(driver) ? ',' : ':', option);
+	*spec = 0;
+	spec_add(spec, size, subject()->driver);
+	snprintf(spec + strlen(spec), size - strlen(spec), "%c%s",
+		 strchr(spec, ':') ? ',' : ':', option);
 }
 
-static void subject_add(const struct uhmm_driver *driver, const char *below)
+/* below: a layer that it is put on, or NULL. */
+static void subject_add(const struct uhmm_driver *driver, const struct uhmm_driver *below,
+			const char *bottom)
 {
 	static struct subject subjects[SUBJECTS_MAX];
 	static unsigned nr;
@@ -179,12 +190,17 @@ static void subject_add(const struct uhmm_driver *driver, const char *below)
 	if (nr == SUBJECTS_MAX)
 		abort();
 	s->driver = driver;
-	snprintf(s->spec, sizeof(s->spec), "%s%s%s", driver->name, needs(driver), below);
+	spec_add(s->spec, sizeof(s->spec), driver);
+	if (below)
+		spec_add(s->spec, sizeof(s->spec), below);
+	strcat(s->spec, bottom);
 	for (c = cases; c; c = c->next) {
 		struct test *test = calloc(1, sizeof(*test));
 		char *name = NULL;
 
-		if (!test || asprintf(&name, "%s: %s", s->spec, c->name) < 0)
+		if (!test ||
+		    asprintf(&name, "%s%s%s%s: %s", driver->name, below ? "+" : "",
+			     below ? below->name : "", bottom, c->name) < 0)
 			abort();
 		*test = (struct test){
 			.name = name, .fn = c->fn, .arg = s, .timeout_s = 60
@@ -211,17 +227,15 @@ static const struct uhmm_driver *next_layer(const struct uhmm_driver *driver)
 __attribute__((constructor)) static void find_drivers(void)
 {
 	const struct uhmm_driver *driver = NULL;
-	char below[64];
 
 	while ((driver = device_driver_next(driver))) {
 		if (!(driver->flags & UHMM_DRIVER_LAYER))
-			subject_add(driver, "");
+			subject_add(driver, NULL, "");
 		if (!can_be_above(driver))
 			continue;
-		subject_add(driver, "+ram");
-		subject_add(driver, "+lz4");
-		subject_add(driver, "+file:path=/var/tmp");
-		snprintf(below, sizeof(below), "+%s+ram", next_layer(driver)->name);
-		subject_add(driver, below);
+		subject_add(driver, NULL, "+ram");
+		subject_add(driver, NULL, "+lz4");
+		subject_add(driver, NULL, "+file:path=/var/tmp");
+		subject_add(driver, next_layer(driver), "+ram");
 	}
 }

@@ -5,7 +5,8 @@
  *
  * DEVICE_TEST(name) { ... } is run once for every subject. Subjects are found by
  * themselves: each driver alone if it can be, and on top of ram, of lz4 and of file if
- * it is a layer. All functions end the test if something is not as it should be.
+ * it is a layer; one that writes a file is given a place for it. All functions end the
+ * test if something is not as it should be.
  */
 #ifndef TESTS_SUBJECT_H
 #define TESTS_SUBJECT_H
@@ -19,7 +20,7 @@
 
 struct subject {
 	const struct uhmm_driver *driver; /* the one on top */
-	char spec[64];
+	char spec[256];
 };
 
 /* The subject of the running test. */
