@@ -34,6 +34,16 @@
 /* A block device keeps what says that it is a swap area. */
 #define DEVICE_START ((uint64_t)1 << 20)
 
+/* Who writes beyond that is sent SIGXFSZ, and programs end of it. */
+static uint64_t longest_file(void)
+{
+	struct rlimit limit;
+
+	if (sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit) || limit.rlim_cur > INT64_MAX)
+		return INT64_MAX;
+	return limit.rlim_cur;
+}
+
 /* ---- opening --------------------------------------------------------------------- */
 
 struct opening {
@@ -204,16 +214,6 @@ static int open_kind(const struct opening *o, struct os_file *file)
 	return fail(o, EINVAL, "it is neither a directory, nor a file, nor a block device");
 }
 
-/* A file that grows longer than that would be a signal to who makes it. */
-static uint64_t longest_file(void)
-{
-	struct rlimit limit;
-
-	if (sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, &limit) || limit.rlim_cur > INT64_MAX)
-		return INT64_MAX;
-	return limit.rlim_cur;
-}
-
 static int look_at(const struct opening *o, struct os_file *file)
 {
 	struct statfs fs;
@@ -325,6 +325,9 @@ int os_file_write(const struct os_file *file, const struct uhmm_file_part *part,
 
 	if (!is_ours(file))
 		return -EBADF;
+	/* A block device has its end, and no such limit. */
+	if (!file->start && offset + length(part, nr) > longest_file())
+		return -ENOSPC;
 	n = sys6(SYS_pwritev, file->fd, (long)part, nr, (long)offset, 0, 0);
 	if (n == (long)length(part, nr))
 		return 0;
