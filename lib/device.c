@@ -66,23 +66,19 @@ static int layer_open(const struct spec_layer *layer, struct uhmm_device *dev,
 	return 0;
 }
 
-int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
-		     struct uhmm_device **out, char *error, size_t error_size)
+static int stack_open(const struct spec_tier *tier, struct uhmm_device **out,
+		      const char *text, char *error, size_t error_size)
 {
-	struct uhmm_device *stack, *next = NULL;
-	struct spec spec;
+	struct uhmm_device *stack = uhmm_host_map(STACK_SIZE), *next = NULL;
 	uint32_t i;
-	int r = spec_parse(drivers, text, &spec, error, error_size);
+	int r = 0;
 
-	if (r)
-		return r;
-	stack = uhmm_host_map(STACK_SIZE);
 	if (!stack) {
 		spec_error(text, error, error_size, "not enough memory", NULL);
 		return -ENOMEM;
 	}
-	for (i = spec.nr_layers; i-- > 0; next = &stack[i]) {
-		r = layer_open(&spec.layer[i], &stack[i], next, text, error, error_size);
+	for (i = tier->nr_layers; i-- > 0; next = &stack[i]) {
+		r = layer_open(&tier->layer[i], &stack[i], next, text, error, error_size);
 		if (r)
 			break;
 	}
@@ -94,6 +90,27 @@ int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
 	}
 	*out = stack;
 	return 0;
+}
+
+int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
+		     struct uhmm_device **out, char *error, size_t error_size)
+{
+	struct spec *spec = uhmm_host_map(sizeof(*spec));
+	int r;
+
+	if (!spec) {
+		spec_error(text, error, error_size, "not enough memory", NULL);
+		return -ENOMEM;
+	}
+	r = spec_parse(drivers, text, spec, error, error_size);
+	if (!r && spec->nr_tiers > 1) {
+		spec_error(text, error, error_size, "there can be no tiers yet", NULL);
+		r = -EINVAL;
+	}
+	if (!r)
+		r = stack_open(&spec->tier[0], out, text, error, error_size);
+	uhmm_host_unmap(spec, sizeof(*spec));
+	return r;
 }
 
 int device_open(const char *spec, struct uhmm_device **dev, char *error,

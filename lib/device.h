@@ -63,9 +63,12 @@ int device_after_fork(struct uhmm_device *dev);
  */
 void device_stat(struct uhmm_device *dev, struct uhmm_device_stat *stat);
 
-/* ---- lib/device_spec.c, for device.c ------------------------------------------- */
+/* ---- lib/device_spec*.c -------------------------------------------------------- */
 
-/* Layers of a stack, options of a driver, length of a spec: far more than make sense. */
+/*
+ * Tiers, layers of each, options of a driver, length of a spec: far more than make sense.
+ */
+#define SPEC_TIERS_MAX 8
 #define SPEC_LAYERS_MAX 8
 #define SPEC_OPTIONS_MAX 32
 #define SPEC_MAX 1023
@@ -75,15 +78,29 @@ struct spec_layer {
 	struct uhmm_option_value value[SPEC_OPTIONS_MAX];
 };
 
-struct spec {
+struct spec_tier {
 	uint32_t nr_layers; /* [0] is on top */
 	struct spec_layer layer[SPEC_LAYERS_MAX];
+};
+
+/* Some 33 KiB: more than a small stack has. */
+struct spec {
+	uint32_t nr_tiers; /* [0] is where pages go first */
+	struct spec_tier tier[SPEC_TIERS_MAX];
 	char text[SPEC_MAX + 1]; /* what strings point into */
 };
 
 /* 0, -EINVAL, -ENODEV: then error says why. */
 int spec_parse(const struct uhmm_driver *const *drivers, const char *text,
 	       struct spec *spec, char *error, size_t error_size);
+/*
+ * The spec as it is from anywhere, with relative paths appended to a directory's: NULL if
+ * that is not known. out has size bytes, and holds anything if it fails: as spec_parse(),
+ * or -ENOMEM.
+ */
+int spec_absolute(const struct uhmm_driver *const *drivers, const char *text,
+		  const char *directory, char *out, size_t size, char *error,
+		  size_t error_size);
 /* Writes `device "SPEC": ` and the strings that follow, up to a NULL, as one line. */
 void spec_error(const char *spec, char *error, size_t error_size, ...)
 	__attribute__((sentinel));

@@ -106,6 +106,8 @@ enum uhmm_option_type {
 	UHMM_OPTION_UINT,
 	UHMM_OPTION_BOOL, /* on, off, true, false, 1, 0 */
 	UHMM_OPTION_STRING,
+	/* Names a file. A driver's first option: must be given, and needs no name. */
+	UHMM_OPTION_PATH,
 };
 
 struct uhmm_option {
@@ -119,7 +121,7 @@ struct uhmm_option {
 /* What an option was given. Lives until open() returns. */
 struct uhmm_option_value {
 	uint64_t number;    /* SIZE, UINT, BOOL */
-	const char *string; /* STRING; NULL when unset */
+	const char *string; /* STRING, PATH; NULL when unset */
 };
 
 struct uhmm_device_args {
