@@ -23,9 +23,9 @@ extern const struct uhmm_driver *const device_drivers[];
 const struct uhmm_driver *device_driver_next(const struct uhmm_driver *prev);
 
 /*
- * Opens what the spec says, the lowest layer first. -EINVAL the spec, -ENODEV no such
- * device, -ENOMEM, or what a driver said; error then names the argument, what was wrong
- * and what is accepted, in one line.
+ * Opens what the spec says, of each tier the lowest layer first. -EINVAL the spec,
+ * -ENODEV no such device, -ENOMEM, or what a driver said; error then names the argument,
+ * what was wrong and what is accepted, in one line.
  */
 int device_open(const char *spec, struct uhmm_device **dev, char *error,
 		size_t error_size);
@@ -42,6 +42,8 @@ uint32_t device_flags(const struct uhmm_device *dev);
 uint32_t device_batch_hint(const struct uhmm_device *dev);
 /* The driver on top. */
 const struct uhmm_driver *device_driver(const struct uhmm_device *dev);
+/* Its i-th tier, NULL behind the last. A device that has none is its only one. */
+struct uhmm_device *device_tier(struct uhmm_device *dev, uint32_t i);
 
 /*
  * Hands a batch over and waits until it is complete: results are in io, one each. nr is 1

@@ -11,7 +11,8 @@
  * is freed, and means nothing to anybody else.
  *
  * Devices stack: in `crypt+lz4+file:/swap`, crypt and lz4 are layers, each of which
- * drives the `next` device it was opened with.
+ * drives the `next` device it was opened with. In `lz4:size=1G,file:/swap` the two are
+ * tiers: uhmm moves pages from one to the other, and neither knows of it.
  *
  * Reclaim safety. Under `uhmm run` a device's functions resolve the faults of the
  * very process they run in: after open() returned they must not call malloc, free,

@@ -5,7 +5,7 @@
  *
  * DEVICE_TEST(name) { ... } is run once for every subject. Subjects are found by
  * themselves: each driver alone if it can be, and on top of ram and of lz4 if it is a
- * layer. All functions end the test if something is not as it should be.
+ * layer; and some tiers. All functions end the test if something is not as it should be.
  */
 #ifndef TESTS_SUBJECT_H
 #define TESTS_SUBJECT_H

@@ -74,7 +74,9 @@ static void start_library(struct program *p)
 					     "error+delay+lz4",
 					     "zstd",
 					     "lz4+crypt+delay+lz4",
-					     "crypt+error+ram" };
+					     "crypt+error+ram",
+					     "error+ram,lz4",
+					     "error+lz4,error+delay+ram,zstd" };
 	const unsigned nr_specs = sizeof(specs) / sizeof(specs[0]);
 	struct uhmm_stats stats = { .size = sizeof(stats) };
 	unsigned i, first = sim_below(nr_specs);
