@@ -125,7 +125,7 @@ int main(int argc, char **argv)
 
 	if (argc < 2 || argc > 4 || !nr || !loads || !number)
 		errx(2, "usage: bench-file DIRECTORY [MiB [LOADS]]");
-	snprintf(spec, sizeof(spec), "file:path=%s", argv[1]);
+	snprintf(spec, sizeof(spec), "file:%s", argv[1]);
 	if (uhmm_space_create(NULL, &space))
 		errx(1, "no space: see uhmm doctor");
 	if (uhmm_device_open(space, spec, &device))

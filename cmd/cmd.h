@@ -63,8 +63,11 @@ int finish_output(int status);
 
 /* ---- devices.c --------------------------------------------------------------------- */
 
-/* Whether `uhmm run` can migrate to the device. 0, or STATUS_REFUSED with a complaint. */
-int check_device(const char *spec);
+/*
+ * Whether `uhmm run` can migrate to the device that is given; spec, of CTL_SPEC_MAX
+ * bytes, is then the same from any directory. 0, or STATUS_REFUSED with a complaint.
+ */
+int check_device(const char *given, char *spec);
 
 /* ---- program.c --------------------------------------------------------------------- */
 

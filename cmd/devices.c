@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "preload/ctl.h"
 
@@ -36,19 +37,31 @@ static const struct option options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-int check_device(const char *spec)
+/* The processes of the tree are in other directories when they open it. */
+static int make_absolute(const char *spec, char *absolute)
+{
+	char error[DEVICE_ERROR_MAX] = "";
+	char *directory = getcwd(NULL, 0);
+	int r = spec_absolute(device_drivers, spec, directory, absolute, CTL_SPEC_MAX,
+			      error, sizeof(error));
+
+	free(directory);
+	if (!r)
+		return 0;
+	/* It begins with: device "SPEC": */
+	complain("--%s", error);
+	return STATUS_REFUSED;
+}
+
+int check_device(const char *given, char *spec)
 {
 	char error[DEVICE_ERROR_MAX] = "";
 	struct uhmm_device *dev;
 	uint32_t flags;
 
-	if (strlen(spec) >= CTL_SPEC_MAX) {
-		complain("--device: the spec is longer than %u characters",
-			 CTL_SPEC_MAX - 1);
+	if (make_absolute(given, spec))
 		return STATUS_REFUSED;
-	}
 	if (device_open(spec, &dev, error, sizeof(error))) {
-		/* It begins with: device "SPEC": */
 		complain("--%s", error);
 		return STATUS_REFUSED;
 	}
@@ -59,24 +72,22 @@ int check_device(const char *spec)
 	complain("--device \"%s\": is for the library only: it cannot be used while a "
 		 "fault of "
 		 "the same process is resolved; 'uhmm devices' lists those that can",
-		 spec);
+		 given);
 	return STATUS_REFUSED;
 }
 
 /* ---- for people -------------------------------------------------------------------- */
 
 static const char *const type_name[] = {
-	[UHMM_OPTION_SIZE] = "size",
-	[UHMM_OPTION_UINT] = "uint",
-	[UHMM_OPTION_BOOL] = "bool",
-	[UHMM_OPTION_STRING] = "string",
+	[UHMM_OPTION_SIZE] = "size", [UHMM_OPTION_UINT] = "uint",
+	[UHMM_OPTION_BOOL] = "bool", [UHMM_OPTION_STRING] = "string",
+	[UHMM_OPTION_PATH] = "path",
 };
 
 static const char *const type_shown[] = {
-	[UHMM_OPTION_SIZE] = "SIZE",
-	[UHMM_OPTION_UINT] = "NUMBER",
-	[UHMM_OPTION_BOOL] = "on|off",
-	[UHMM_OPTION_STRING] = "TEXT",
+	[UHMM_OPTION_SIZE] = "SIZE",   [UHMM_OPTION_UINT] = "NUMBER",
+	[UHMM_OPTION_BOOL] = "on|off", [UHMM_OPTION_STRING] = "TEXT",
+	[UHMM_OPTION_PATH] = "FILE",
 };
 
 /* A size as it may be given: 1M. */

@@ -235,6 +235,7 @@ static int run(struct request *request)
 	struct launch launch = { .argv = request->program, .keep_fd = -1 };
 	struct ending ending;
 	struct tree tree;
+	char device[CTL_SPEC_MAX];
 	bool created = false;
 	uint64_t pages;
 	char *path = NULL;
@@ -242,7 +243,7 @@ static int run(struct request *request)
 
 	status = check_memory(request->memory, &pages);
 	if (!status)
-		status = check_device(request->device);
+		status = check_device(request->device, device);
 	if (!status && !request->program[0]) {
 		complain("run: no program given: uhmm run --memory SIZE -- PROGRAM "
 			 "ARGUMENT...");
@@ -258,7 +259,7 @@ static int run(struct request *request)
 		status = check_machine(request);
 	if (!status)
 		status = open_stats(request->json, &launch.keep_fd, &created);
-	if (!status && tree_create(&tree, pages, request->device, request->faults))
+	if (!status && tree_create(&tree, pages, device, request->faults))
 		status = STATUS_REFUSED;
 	else if (!status) {
 		launch.path = path;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Open devices. A stack of layers is one array, the top first, in memory of our own; a
- * layer's driver gets the struct of the layer below to submit to.
+ * layer's driver gets the struct of the layer below to submit to. Tiers are stacks by
+ * themselves, driven by one more device: see tier.h.
  *
  * Invariant: a layer is opened after and closed before the one below it. A driver built
  * against an older header has a smaller struct: members beyond its size are not looked
@@ -18,6 +19,7 @@
 #include "lib/assert.h"
 #include "lib/host_pages.h"
 #include "lib/os/os.h"
+#include "lib/tier.h"
 
 struct uhmm_device {
 	const struct uhmm_driver *driver;
@@ -66,23 +68,19 @@ static int layer_open(const struct spec_layer *layer, struct uhmm_device *dev,
 	return 0;
 }
 
-int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
-		     struct uhmm_device **out, char *error, size_t error_size)
+static int stack_open(const struct spec_tier *tier, struct uhmm_device **out,
+		      const char *text, char *error, size_t error_size)
 {
-	struct uhmm_device *stack, *next = NULL;
-	struct spec spec;
+	struct uhmm_device *stack = uhmm_host_map(STACK_SIZE), *next = NULL;
 	uint32_t i;
-	int r = spec_parse(drivers, text, &spec, error, error_size);
+	int r = 0;
 
-	if (r)
-		return r;
-	stack = uhmm_host_map(STACK_SIZE);
 	if (!stack) {
 		spec_error(text, error, error_size, "not enough memory", NULL);
 		return -ENOMEM;
 	}
-	for (i = spec.nr_layers; i-- > 0; next = &stack[i]) {
-		r = layer_open(&spec.layer[i], &stack[i], next, text, error, error_size);
+	for (i = tier->nr_layers; i-- > 0; next = &stack[i]) {
+		r = layer_open(&tier->layer[i], &stack[i], next, text, error, error_size);
 		if (r)
 			break;
 	}
@@ -94,6 +92,44 @@ int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
 	}
 	*out = stack;
 	return 0;
+}
+
+static int tiers_open(const struct spec *spec, struct uhmm_device **out, const char *text,
+		      char *error, size_t error_size)
+{
+	struct uhmm_device *tier[SPEC_TIERS_MAX];
+	uint32_t nr = 0;
+	int r = 0;
+
+	for (; nr < spec->nr_tiers && !r; nr += !r)
+		r = stack_open(&spec->tier[nr], &tier[nr], text, error, error_size);
+	if (!r && nr == 1) {
+		*out = tier[0];
+	} else if (!r) {
+		r = tier_create(tier, nr, out);
+		if (r)
+			spec_error(text, error, error_size, "not enough memory", NULL);
+	}
+	while (r && nr-- > 0)
+		device_close(tier[nr]);
+	return r;
+}
+
+int device_open_from(const struct uhmm_driver *const *drivers, const char *text,
+		     struct uhmm_device **out, char *error, size_t error_size)
+{
+	struct spec *spec = uhmm_host_map(sizeof(*spec));
+	int r;
+
+	if (!spec) {
+		spec_error(text, error, error_size, "not enough memory", NULL);
+		return -ENOMEM;
+	}
+	r = spec_parse(drivers, text, spec, error, error_size);
+	if (!r)
+		r = tiers_open(spec, out, text, error, error_size);
+	uhmm_host_unmap(spec, sizeof(*spec));
+	return r;
 }
 
 int device_open(const char *spec, struct uhmm_device **dev, char *error,
@@ -154,6 +190,13 @@ uint32_t device_batch_hint(const struct uhmm_device *dev)
 const struct uhmm_driver *device_driver(const struct uhmm_device *dev)
 {
 	return dev->driver;
+}
+
+struct uhmm_device *device_tier(struct uhmm_device *dev, uint32_t i)
+{
+	if (tier_is_driver(dev->driver))
+		return tier_at(dev->impl, i);
+	return i ? NULL : dev;
 }
 
 /* ---- batches ------------------------------------------------------------------- */

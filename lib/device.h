@@ -24,9 +24,9 @@ extern const struct uhmm_driver *const device_drivers[];
 const struct uhmm_driver *device_driver_next(const struct uhmm_driver *prev);
 
 /*
- * Opens what the spec says, the lowest layer first. -EINVAL the spec, -ENODEV no such
- * device, -ENOMEM, or what a driver said; error then names the argument, what was wrong
- * and what is accepted, in one line.
+ * Opens what the spec says, of each tier the lowest layer first. -EINVAL the spec,
+ * -ENODEV no such device, -ENOMEM, or what a driver said; error then names the argument,
+ * what was wrong and what is accepted, in one line.
  */
 int device_open(const char *spec, struct uhmm_device **dev, char *error,
 		size_t error_size);
@@ -43,6 +43,8 @@ uint32_t device_flags(const struct uhmm_device *dev);
 uint32_t device_batch_hint(const struct uhmm_device *dev);
 /* The driver on top. */
 const struct uhmm_driver *device_driver(const struct uhmm_device *dev);
+/* Its i-th tier, NULL behind the last. A device that has none is its only one. */
+struct uhmm_device *device_tier(struct uhmm_device *dev, uint32_t i);
 
 /*
  * Hands a batch over and waits until it is complete: results are in io, one each. nr is 1
@@ -69,9 +71,12 @@ int device_after_fork(struct uhmm_device *dev);
  */
 void device_stat(struct uhmm_device *dev, struct uhmm_device_stat *stat);
 
-/* ---- lib/device_spec.c, for device.c ------------------------------------------- */
+/* ---- lib/device_spec*.c -------------------------------------------------------- */
 
-/* Layers of a stack, options of a driver, length of a spec: far more than make sense. */
+/*
+ * Tiers, layers of each, options of a driver, length of a spec: far more than make sense.
+ */
+#define SPEC_TIERS_MAX 8
 #define SPEC_LAYERS_MAX 8
 #define SPEC_OPTIONS_MAX 32
 #define SPEC_MAX 1023
@@ -81,15 +86,29 @@ struct spec_layer {
 	struct uhmm_option_value value[SPEC_OPTIONS_MAX];
 };
 
-struct spec {
+struct spec_tier {
 	uint32_t nr_layers; /* [0] is on top */
 	struct spec_layer layer[SPEC_LAYERS_MAX];
+};
+
+/* Some 33 KiB: more than a small stack has. */
+struct spec {
+	uint32_t nr_tiers; /* [0] is where pages go first */
+	struct spec_tier tier[SPEC_TIERS_MAX];
 	char text[SPEC_MAX + 1]; /* what strings point into */
 };
 
 /* 0, -EINVAL, -ENODEV: then error says why. */
 int spec_parse(const struct uhmm_driver *const *drivers, const char *text,
 	       struct spec *spec, char *error, size_t error_size);
+/*
+ * The spec as it is from anywhere, with relative paths appended to a directory's: NULL if
+ * that is not known. out has size bytes, and holds anything if it fails: as spec_parse(),
+ * or -ENOMEM.
+ */
+int spec_absolute(const struct uhmm_driver *const *drivers, const char *text,
+		  const char *directory, char *out, size_t size, char *error,
+		  size_t error_size);
 /* Writes `device "SPEC": ` and the strings that follow, up to a NULL, as one line. */
 void spec_error(const char *spec, char *error, size_t error_size, ...)
 	__attribute__((sentinel));

@@ -1,30 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Device specs: NAME[:OPTION=VALUE[,OPTION=VALUE]...][+SPEC below].
+ * Device specs: tiers with ',' between them; each is a stack of layers with '+' between
+ * them; a layer is NAME[:OPTION=VALUE[,OPTION=VALUE]...]. If a driver's first option is
+ * a path, its value may stand behind the colon without its name.
+ *
+ * The ',' of tiers and that of options are told apart by what follows: a driver's name,
+ * and then ':', '+', ',' or nothing, begins a tier. An option's name has '=' there.
  *
  * A refused spec leaves one line that names the argument, what was wrong with it and
  * what is accepted. Values cannot contain ',' or '+'.
  */
+#include "lib/device_spec.h"
+
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <string.h>
-
-#include "lib/device.h"
-
-#define STR2(x_) #x_
-#define STR(x_) STR2(x_)
-
-/* What is quoted of a user's words. */
-#define QUOTE_MAX 100u
-
-struct parser {
-	const struct uhmm_driver *const *drivers;
-	const char *text;
-	struct spec *spec;
-	char *error;
-	size_t error_size;
-};
 
 /* ---- messages ------------------------------------------------------------------ */
 
@@ -58,12 +48,7 @@ void spec_error(const char *spec, char *error, size_t error_size, ...)
 	va_end(ap);
 }
 
-#define FAIL(p_, errno_, ...)                                                            \
-	(spec_error((p_)->text, (p_)->error, (p_)->error_size, __VA_ARGS__, NULL),       \
-	 -(errno_))
-
-/* Cuts a user's word so that the rest of the message has room. */
-static const char *quote(char *text)
+char *spec_quote(char *text)
 {
 	if (strlen(text) > QUOTE_MAX)
 		text[QUOTE_MAX] = 0;
@@ -101,155 +86,143 @@ static const char *option_names(const struct uhmm_driver *driver, char *names)
 	return *names ? names : "none";
 }
 
-/* ---- values -------------------------------------------------------------------- */
-
-/* The position of a size's suffix in this is its power of 1024. */
-static const char suffixes[] = " KMGT";
-
-static bool is_digit(char c)
+/* Behind what is no device and no option: it may be the rest of a path. */
+static const char *path_hint(const struct uhmm_option *last)
 {
-	return c >= '0' && c <= '9';
+	return last && last->type == UHMM_OPTION_PATH ?
+		       "; a path cannot contain ',' or '+'" :
+		       "";
 }
 
-/* Decimal digits and, for sizes, one of K M G T. */
-static bool parse_number(const char *s, bool size, uint64_t *number)
+static int no_device(struct parser *p, char *name)
 {
-	uint64_t n = 0;
-	const char *suffix;
-	unsigned shift;
+	char names[NAMES_MAX];
 
-	if (!is_digit(*s))
-		return false;
-	for (; is_digit(*s); s++)
-		if (__builtin_mul_overflow(n, 10, &n) ||
-		    __builtin_add_overflow(n, (uint64_t)(*s - '0'), &n))
-			return false;
-	if (*s) {
-		/* Letters differ from capitals by one bit; a blank becomes a 0. */
-		suffix = strchr(suffixes + 1, *s & ~0x20);
-		if (!size || !suffix || !*suffix || s[1])
-			return false;
-		shift = 10 * (unsigned)(suffix - suffixes);
-		if (n >> (64 - shift))
-			return false;
-		n <<= shift;
+	return FAIL(p, ENODEV, "there is no device \"", spec_quote(name),
+		    "\"; there are: ", driver_names(p->drivers, names),
+		    path_hint(p->last));
+}
+
+/* ---- where a part ends --------------------------------------------------------- */
+
+/* The driver with that name, which is the first len characters. */
+static const struct uhmm_driver *driver_named(const struct parser *p, const char *name,
+					      size_t len)
+{
+	const struct uhmm_driver *const *d = p->drivers;
+
+	while (*d && (strncmp((*d)->name, name, len) || (*d)->name[len]))
+		d++;
+	return *d;
+}
+
+static bool begins_tier(const struct parser *p, const char *text)
+{
+	size_t len = spec_span(text, ":+,=");
+
+	return text[len] != '=' && driver_named(p, text, len);
+}
+
+/* At the '+' or ',' that ends a layer, or at the end. */
+static char *layer_end(const struct parser *p, char *text)
+{
+	for (; *text && *text != '+'; text++)
+		if (*text == ',' && begins_tier(p, text + 1))
+			break;
+	return text;
+}
+
+/* Does an option begin here, known or not? */
+static bool is_option(const char *text)
+{
+	const char *c = text;
+
+	while ((*c >= 'a' && *c <= 'z') || (*c >= '0' && *c <= '9') || *c == '_')
+		c++;
+	return *c == '=' && c > text;
+}
+
+/* ---- options ------------------------------------------------------------------- */
+
+/* The index of the option with that name; -1: there is none. */
+static int option_named(const struct uhmm_driver *driver, const char *name)
+{
+	int i;
+
+	for (i = 0; driver->options && driver->options[i].name; i++)
+		if (!strcmp(driver->options[i].name, name))
+			return i;
+	return -1;
+}
+
+/* No '=', or a ':' before it. */
+static int not_an_option(struct parser *p, const struct uhmm_driver *driver, char *text)
+{
+	char *colon = strchr(text, ':'), names[NAMES_MAX], devices[NAMES_MAX];
+
+	if (colon && !path_hint(p->last)[0]) {
+		*colon = 0;
+		return no_device(p, text);
 	}
-	*number = n;
-	return true;
+	if (option_named(driver, text) >= 0)
+		return FAIL(p, EINVAL, "\"", spec_quote(text),
+			    "\" is not OPTION=VALUE; options of ", driver->name, ": ",
+			    option_names(driver, names));
+	return FAIL(p, EINVAL, "\"", spec_quote(text),
+		    "\" is neither OPTION=VALUE nor a device", path_hint(p->last),
+		    "; options of ", driver->name, ": ", option_names(driver, names),
+		    "; devices: ", driver_names(p->drivers, devices));
 }
 
-#define NUMBER_MAX 24u
-
-/* "512M" rather than "536870912". */
-static const char *print_number(uint64_t n, bool size, char *buf)
+static int set_option(struct parser *p, struct spec_layer *layer, int i, char *value)
 {
-	char *at = buf + NUMBER_MAX;
-	unsigned power = 0;
+	const struct uhmm_option *option = &layer->driver->options[i];
 
-	while (size && power < 4 && n && n % 1024 == 0) {
-		n /= 1024;
-		power++;
-	}
-	*--at = 0;
-	if (power)
-		*--at = suffixes[power];
-	do {
-		*--at = (char)('0' + n % 10);
-		n /= 10;
-	} while (n);
-	return at;
+	if (layer->value[i].string)
+		return FAIL(p, EINVAL, "option ", option->name, " is given twice");
+	p->last = option;
+	return spec_value_parse(p, option, value, &layer->value[i]);
 }
-
-static int out_of_range(struct parser *p, const struct uhmm_option *option, char *value)
-{
-	bool size = option->type == UHMM_OPTION_SIZE;
-	char min_buf[NUMBER_MAX], max_buf[NUMBER_MAX];
-	const char *min = print_number(option->min, size, min_buf);
-	const char *max = print_number(option->max, size, max_buf);
-
-	if (!option->max)
-		return FAIL(p, EINVAL, option->name, "=", quote(value),
-			    " is out of range: at least ", min);
-	return FAIL(p, EINVAL, option->name, "=", quote(value), " is out of range: ", min,
-		    " to ", max);
-}
-
-static int parse_bool(const char *s, uint64_t *number)
-{
-	static const char *const words[] = { "off", "on", "false", "true", "0", "1" };
-	unsigned i;
-
-	for (i = 0; i < 6; i++)
-		if (!strcmp(s, words[i])) {
-			*number = i % 2;
-			return 0;
-		}
-	return -EINVAL;
-}
-
-static int parse_value(struct parser *p, const struct uhmm_option *option, char *text,
-		       struct uhmm_option_value *value)
-{
-	const char *name = option->name;
-	uint64_t number = 0;
-
-	switch (option->type) {
-	case UHMM_OPTION_SIZE:
-		if (!parse_number(text, true, &number))
-			return FAIL(p, EINVAL, name, "=", quote(text),
-				    " is not a size; write bytes, or a number with K, M, "
-				    "G or T, as in ",
-				    name, "=512M");
-		break;
-	case UHMM_OPTION_UINT:
-		if (!parse_number(text, false, &number))
-			return FAIL(p, EINVAL, name, "=", quote(text),
-				    " is not a number; write decimal digits");
-		break;
-	case UHMM_OPTION_BOOL:
-		if (parse_bool(text, &number))
-			return FAIL(p, EINVAL, name, "=", quote(text),
-				    " is neither on nor off");
-		break;
-	case UHMM_OPTION_STRING:
-		if (!*text)
-			return FAIL(p, EINVAL, name, "= has no value");
-		break;
-	}
-	if (option->type == UHMM_OPTION_SIZE || option->type == UHMM_OPTION_UINT)
-		if (number < option->min || (option->max && number > option->max))
-			return out_of_range(p, option, text);
-	value->number = number;
-	value->string = text;
-	return 0;
-}
-
-/* ---- the parts of a spec ------------------------------------------------------- */
 
 static int parse_option(struct parser *p, struct spec_layer *layer, char *text)
 {
 	const struct uhmm_driver *driver = layer->driver;
-	char *value = strchr(text, '='), names[NAMES_MAX];
-	uint32_t i;
+	size_t len = spec_span(text, "=:");
+	char names[NAMES_MAX];
+	int i;
 
 	if (!*text)
 		return FAIL(p, EINVAL, "an option is missing after ", driver->name,
 			    "; its options: ", option_names(driver, names));
-	if (!value)
-		return FAIL(p, EINVAL, "\"", quote(text),
-			    "\" is not OPTION=VALUE; options of ", driver->name, ": ",
-			    option_names(driver, names));
-	*value++ = 0;
-	for (i = 0; driver->options && driver->options[i].name; i++)
-		if (!strcmp(driver->options[i].name, text)) {
-			if (layer->value[i].string)
-				return FAIL(p, EINVAL, "option ", text,
-					    " is given twice");
-			return parse_value(p, &driver->options[i], value,
-					   &layer->value[i]);
-		}
-	return FAIL(p, EINVAL, driver->name, " has no option \"", quote(text),
-		    "\"; its options: ", option_names(driver, names));
+	if (text[len] != '=')
+		return not_an_option(p, driver, text);
+	text[len] = 0;
+	i = option_named(driver, text);
+	if (i < 0)
+		return FAIL(p, EINVAL, driver->name, " has no option \"",
+			    spec_quote(text),
+			    "\"; its options: ", option_names(driver, names));
+	return set_option(p, layer, i, text + len + 1);
+}
+
+/* Each of them; the first may be a path without its name. */
+static int parse_options(struct parser *p, struct spec_layer *layer, char *text)
+{
+	bool path = spec_wants_path(layer->driver) && !is_option(text);
+	char *next;
+	int r = 0;
+
+	for (; text && !r; text = next) {
+		next = strchr(text, ',');
+		if (next)
+			*next++ = 0;
+		if (!path)
+			r = parse_option(p, layer, text);
+		else if (*text) /* or it is told below that it is missing */
+			r = set_option(p, layer, 0, text);
+		path = false;
+	}
+	return r;
 }
 
 /* Values of options that were left out; the driver's own are right. */
@@ -265,80 +238,127 @@ static int parse_fallbacks(struct parser *p, struct spec_layer *layer)
 			continue;
 		/* Not written to, because it is not refused. */
 		text = (char *)(uintptr_t)o[i].fallback;
-		r = parse_value(p, &o[i], text, &layer->value[i]);
+		r = spec_value_parse(p, &o[i], text, &layer->value[i]);
 	}
 	return r;
 }
 
+/* ---- layers -------------------------------------------------------------------- */
+
+/* A ',' behind a device that has no ':', and no device behind that. */
+static int after_name(struct parser *p, const struct uhmm_driver *driver, char *text)
+{
+	char names[NAMES_MAX];
+
+	if (!*text)
+		return FAIL(p, EINVAL, "a device's name is missing after \"",
+			    driver->name,
+			    ",\"; there are: ", driver_names(p->drivers, names));
+	if (is_option(text))
+		return FAIL(p, EINVAL, "options of ", driver->name,
+			    " come behind a colon: ", driver->name, ":",
+			    spec_quote(text));
+	text[spec_span(text, ":,")] = 0;
+	return no_device(p, text);
+}
+
 static int parse_layer(struct parser *p, struct spec_layer *layer, char *text)
 {
-	char *options = strchr(text, ':'), *next, names[NAMES_MAX];
-	const struct uhmm_driver *const *d = p->drivers;
-	int r;
+	size_t len = spec_span(text, ":,");
+	char end = text[len], names[NAMES_MAX];
+	const struct uhmm_driver *driver;
+	int r = 0;
 
-	if (options)
-		*options++ = 0;
-	while (*d && strcmp((*d)->name, text))
-		d++;
-	if (!*text)
+	text[len] = 0;
+	driver = driver_named(p, text, len);
+	if (!len)
 		return FAIL(p, EINVAL, "a device's name is missing; there are: ",
 			    driver_names(p->drivers, names));
-	if (!*d)
-		return FAIL(p, ENODEV, "there is no device \"", quote(text),
-			    "\"; there are: ", driver_names(p->drivers, names));
-	layer->driver = *d;
-	for (; options; options = next) {
-		next = strchr(options, ',');
-		if (next)
-			*next++ = 0;
-		r = parse_option(p, layer, options);
-		if (r)
-			return r;
-	}
-	return parse_fallbacks(p, layer);
+	if (!driver)
+		return no_device(p, text);
+	p->last = NULL;
+	layer->driver = driver;
+	if (end == ',')
+		return after_name(p, driver, text + len + 1);
+	if (end == ':')
+		r = parse_options(p, layer, text + len + 1);
+	if (!r && spec_wants_path(driver) && !layer->value[0].string)
+		return FAIL(p, EINVAL, driver->name, " needs a ", driver->options[0].name,
+			    ", as in ", driver->name, ":/var/tmp/uhmm");
+	return r ? r : parse_fallbacks(p, layer);
 }
 
 /* May this layer be where it is? */
-static int check_place(struct parser *p, uint32_t i)
+static int check_place(struct parser *p, const struct spec_tier *tier, uint32_t i)
 {
-	const struct uhmm_driver *driver = p->spec->layer[i].driver;
-	bool last = i + 1 == p->spec->nr_layers;
+	const struct uhmm_driver *driver = tier->layer[i].driver;
+	bool last = i + 1 == tier->nr_layers;
 
 	if (last && driver->flags & UHMM_DRIVER_LAYER)
 		return FAIL(p, EINVAL, driver->name, " needs a device below it, as in ",
 			    driver->name, "+ram");
 	if (!last && !(driver->flags & (UHMM_DRIVER_LAYER | UHMM_DRIVER_MAY_LAYER)))
 		return FAIL(p, EINVAL, driver->name,
-			    " keeps pages itself: nothing can be below it");
+			    " keeps pages itself: nothing can be below it",
+			    path_hint(spec_wants_path(driver) ? driver->options : NULL));
 	return 0;
+}
+
+/* ---- the whole ----------------------------------------------------------------- */
+
+/* The layer behind the last one, of the last tier or of a new one. */
+static int next_layer(struct parser *p, struct spec *spec, bool new_tier,
+		      struct spec_layer **layer)
+{
+	struct spec_tier *tier;
+
+	if (new_tier && spec->nr_tiers == SPEC_TIERS_MAX)
+		return FAIL(p, EINVAL, "there are more than ", SPEC_STR(SPEC_TIERS_MAX),
+			    " tiers");
+	spec->nr_tiers += new_tier;
+	tier = &spec->tier[spec->nr_tiers - 1];
+	if (tier->nr_layers == SPEC_LAYERS_MAX)
+		return FAIL(p, EINVAL, "there are more than ", SPEC_STR(SPEC_LAYERS_MAX),
+			    " devices on each other");
+	*layer = &tier->layer[tier->nr_layers++];
+	return 0;
+}
+
+static int parse_layers(struct parser *p, struct spec *spec)
+{
+	char *text = spec->text, *end, separator = ',';
+	struct spec_layer *layer;
+	int r;
+
+	do {
+		r = next_layer(p, spec, separator == ',', &layer);
+		if (r)
+			return r;
+		end = layer_end(p, text);
+		separator = *end;
+		*end = 0;
+		r = parse_layer(p, layer, text);
+		text = end + 1;
+	} while (!r && separator);
+	return r;
 }
 
 int spec_parse(const struct uhmm_driver *const *drivers, const char *text,
 	       struct spec *spec, char *error, size_t error_size)
 {
-	struct parser p = { drivers, text, spec, error, error_size };
+	struct parser p = { drivers, text, error, error_size, NULL };
 	size_t len = strlen(text);
-	char *layer, *next;
-	uint32_t i;
-	int r = 0;
+	uint32_t t, i;
+	int r;
 
 	memset(spec, 0, sizeof(*spec));
 	if (len > SPEC_MAX)
-		return FAIL(&p, EINVAL, "it is longer than ", STR(SPEC_MAX),
+		return FAIL(&p, EINVAL, "it is longer than ", SPEC_STR(SPEC_MAX),
 			    " characters");
 	memcpy(spec->text, text, len + 1);
-	for (layer = spec->text; layer; layer = next) {
-		next = strchr(layer, '+');
-		if (next)
-			*next++ = 0;
-		if (spec->nr_layers == SPEC_LAYERS_MAX)
-			return FAIL(&p, EINVAL, "there are more than ",
-				    STR(SPEC_LAYERS_MAX), " devices on each other");
-		r = parse_layer(&p, &spec->layer[spec->nr_layers++], layer);
-		if (r)
-			return r;
-	}
-	for (i = 0; i < spec->nr_layers && !r; i++)
-		r = check_place(&p, i);
+	r = parse_layers(&p, spec);
+	for (t = 0; t < spec->nr_tiers && !r; t++)
+		for (i = 0; i < spec->tier[t].nr_layers && !r; i++)
+			r = check_place(&p, &spec->tier[t], i);
 	return r;
 }

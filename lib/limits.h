@@ -33,6 +33,8 @@
 #define MESSAGE_BATCH LIMIT(32u, 2u)
 /* Faults of one thread in a row, after which it is one that faults hard. */
 #define HARD_FAULTS LIMIT(64u, 2u)
+/* Pages that are moved down where a tier is full: see tier.h. */
+#define TIER_MOVE_MAX LIMIT(64u, 3u)
 /* Pages in a row, on average, that are worth as many interrupts as there are rows. */
 #define TOGETHER LIMIT(8u, 512u)
 

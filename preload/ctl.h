@@ -33,11 +33,11 @@
 
 #define CTL_ENV "UHMM_CTL"
 #define CTL_MAGIC UINT64_C(0x31304c54436d6875) /* "uhmCTL01" */
-#define CTL_VERSION 6u
+#define CTL_VERSION 7u
 
 /* Processes alive at the same time; more run without being migrated. 1 KiB each. */
 #define CTL_SLOTS 4096u
-#define CTL_SPEC_MAX 256u
+#define CTL_SPEC_MAX 1024u /* as long as lib/device.h reads one */
 #define CTL_PID_FOLDING UINT32_MAX
 /* Messages kept until the supervisor prints them; later ones are dropped and counted. */
 #define CTL_MESSAGES 64u

@@ -20,7 +20,7 @@ enum { PATH, SIZE, DIRECT, QUEUE };
 
 static const struct uhmm_option file_options[] = {
 	[PATH] = { .name = "path",
-		   .type = UHMM_OPTION_STRING,
+		   .type = UHMM_OPTION_PATH,
 		   .help = "a directory, a name in one, an empty file, a block device" },
 	[SIZE] = { .name = "size",
 		   .type = UHMM_OPTION_SIZE,
@@ -144,9 +144,6 @@ static int file_open(const struct uhmm_device_args *args, void **dev, const char
 
 	if (r)
 		return r;
-	*error = "it needs a path, as in file:path=/var/tmp";
-	if (!v[PATH].string)
-		return -EINVAL;
 	*error = "not enough memory";
 	f = uhmm_host_map(sizeof(*f));
 	if (!f)

@@ -11,7 +11,8 @@
  * is freed, and means nothing to anybody else.
  *
  * Devices stack: in `crypt+lz4+file:/swap`, crypt and lz4 are layers, each of which
- * drives the `next` device it was opened with.
+ * drives the `next` device it was opened with. In `lz4:size=1G,file:/swap` the two are
+ * tiers: uhmm moves pages from one to the other, and neither knows of it.
  *
  * Reclaim safety. Under `uhmm run` a device's functions resolve the faults of the
  * very process they run in: after open() returned they must not call malloc, free,
@@ -106,6 +107,8 @@ enum uhmm_option_type {
 	UHMM_OPTION_UINT,
 	UHMM_OPTION_BOOL, /* on, off, true, false, 1, 0 */
 	UHMM_OPTION_STRING,
+	/* Names a file. A driver's first option: must be given, and needs no name. */
+	UHMM_OPTION_PATH,
 };
 
 struct uhmm_option {
@@ -119,7 +122,7 @@ struct uhmm_option {
 /* What an option was given. Lives until open() returns. */
 struct uhmm_option_value {
 	uint64_t number;    /* SIZE, UINT, BOOL */
-	const char *string; /* STRING; NULL when unset */
+	const char *string; /* STRING, PATH; NULL when unset */
 };
 
 struct uhmm_device_args {

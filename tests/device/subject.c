@@ -223,6 +223,27 @@ static const struct uhmm_driver *next_layer(const struct uhmm_driver *driver)
 	return driver;
 }
 
+/*
+ * Those whose tiers begin with this driver. Each needs as many bytes for a page in one
+ * tier as in another: so what it needs for all does not depend on which is where.
+ */
+static void add_tiers(const struct uhmm_driver *driver)
+{
+	static const struct {
+		const char *first, *rest;
+	} tiers[] = {
+		{ "crypt", "+ram:size=1M,crypt+ram" },
+		{ "lz4", ":size=2M,lz4:size=8M,lz4" },
+		{ "ram", ":size=1M,ram" },
+		{ "ram", ":size=1M,file:/var/tmp" },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++)
+		if (!strcmp(driver->name, tiers[i].first))
+			subject_add(driver, NULL, tiers[i].rest);
+}
+
 /* Alone, if it can be, and on others: one that keeps pages, and a layer. */
 __attribute__((constructor)) static void find_drivers(void)
 {
@@ -231,11 +252,12 @@ __attribute__((constructor)) static void find_drivers(void)
 	while ((driver = device_driver_next(driver))) {
 		if (!(driver->flags & UHMM_DRIVER_LAYER))
 			subject_add(driver, NULL, "");
+		add_tiers(driver);
 		if (!can_be_above(driver))
 			continue;
 		subject_add(driver, NULL, "+ram");
 		subject_add(driver, NULL, "+lz4");
-		subject_add(driver, NULL, "+file:path=/var/tmp");
+		subject_add(driver, NULL, "+file:/var/tmp");
 		subject_add(driver, next_layer(driver), "+ram");
 	}
 }

@@ -5,8 +5,8 @@
  *
  * DEVICE_TEST(name) { ... } is run once for every subject. Subjects are found by
  * themselves: each driver alone if it can be, and on top of ram, of lz4 and of file if
- * it is a layer; one that writes a file is given a place for it. All functions end the
- * test if something is not as it should be.
+ * it is a layer; one that writes a file is given a place for it; and some tiers. All
+ * functions end the test if something is not as it should be.
  */
 #ifndef TESTS_SUBJECT_H
 #define TESTS_SUBJECT_H

@@ -106,13 +106,13 @@ TEST(bad_paths_are_told)
 	snprintf(path, sizeof(path), "%s/full", folder());
 	file = fopen(path, "w");
 	CHECK(file && fputs("somebody's", file) >= 0 && fclose(file) == 0);
-	snprintf(spec, sizeof(spec), "file:path=%s", path);
+	snprintf(spec, sizeof(spec), "file:%s", path);
 	refused(spec, EEXIST, "not empty");
-	refused("file:path=/nowhere/at/all", ENOENT, "no such directory");
-	refused("file:path=/dev/null", EINVAL, "neither a directory");
-	refused("file:path=" WHERE ",direct=maybe", EINVAL, "on, off or auto");
-	refused("file:path=" WHERE ",size=1M", EINVAL, "out of range");
-	refused("file:path=" WHERE ",queue=0", EINVAL, "out of range");
+	refused("file:/nowhere/at/all", ENOENT, "no such directory");
+	refused("file:/dev/null", EINVAL, "neither a directory");
+	refused("file:" WHERE ",direct=maybe", EINVAL, "on, off or auto");
+	refused("file:" WHERE ",size=1M", EINVAL, "out of range");
+	refused("file:" WHERE ",queue=0", EINVAL, "out of range");
 	/* Nothing was made of what was there. */
 	CHECK((file = fopen(path, "r")) && fgetc(file) == 's' && fclose(file) == 0);
 }
@@ -123,14 +123,14 @@ TEST(what_is_kept_in_memory_is_no_disk)
 
 	if (statfs("/dev/shm", &fs) || fs.f_type != 0x01021994)
 		SKIP("/dev/shm is no tmpfs");
-	refused("file:path=/dev/shm", EINVAL, "keeps files in memory");
+	refused("file:/dev/shm", EINVAL, "keeps files in memory");
 }
 
 TEST(a_place_that_may_not_be_written)
 {
 	if (geteuid() == 0 && seteuid(65534))
 		SKIP("no other user to be");
-	refused("file:path=/etc", EACCES, "name another place");
+	refused("file:/etc", EACCES, "name another place");
 }
 
 TEST(no_descriptors_are_left)
@@ -138,7 +138,7 @@ TEST(no_descriptors_are_left)
 	struct rlimit limit = { 3, 3 };
 
 	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	refused("file:path=" WHERE, EMFILE, "no descriptors");
+	refused("file:" WHERE, EMFILE, "no descriptors");
 }
 
 /* An empty file that is named is locked, and has its name. */
@@ -150,7 +150,7 @@ TEST(a_named_file_is_one_users)
 
 	snprintf(path, sizeof(path), WHERE "/uhmm-test-named.%d", (int)getpid());
 	CHECK((file = fopen(path, "w")) && fclose(file) == 0);
-	snprintf(spec, sizeof(spec), "file:path=%s", path);
+	snprintf(spec, sizeof(spec), "file:%s", path);
 	dev = open_spec(spec);
 	refused(spec, EBUSY, "another process has it");
 	device_close(dev);
@@ -164,7 +164,7 @@ TEST(a_name_that_does_not_exist_is_not_used)
 	struct uhmm_device *dev, *other;
 
 	snprintf(path, sizeof(path), WHERE "/uhmm-test-none.%d", (int)getpid());
-	snprintf(spec, sizeof(spec), "file:path=%s", path);
+	snprintf(spec, sizeof(spec), "file:%s", path);
 	dev = open_spec(spec);
 	other = open_spec(spec);
 	CHECK(access(path, F_OK) && errno == ENOENT);
@@ -176,7 +176,7 @@ TEST(a_name_that_does_not_exist_is_not_used)
 
 TEST(what_was_overwritten_is_an_error)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = 4 * BUFFER_PAGES;
 	struct page *pages = random_pages(nr, 1);
 	uint8_t garbage[PAGE], a[PAGE], z[PAGE];
@@ -203,7 +203,7 @@ TEST(what_was_overwritten_is_an_error)
 /* All that is not there any more, and nothing else; also where many are asked for. */
 TEST(what_was_cut_off_is_an_error)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = 4 * BUFFER_PAGES, left = 100;
 	struct page *pages = random_pages(nr, 2);
 	struct uhmm_io io[UHMM_BATCH_MAX];
@@ -241,7 +241,7 @@ TEST(what_was_cut_off_is_an_error)
  */
 TEST(a_full_disk_refuses_and_loses_nothing)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = 16 * BUFFER_PAGES;
 	struct page *pages = random_pages(nr, 3);
 	struct rlimit limit, small;
@@ -275,7 +275,7 @@ TEST(a_full_disk_refuses_and_loses_nothing)
 /* The disk fails for good: what is in the buffer stays there. */
 TEST(a_broken_disk_loses_nothing_that_was_stored)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = 2 * BUFFER_PAGES;
 	struct page *pages = random_pages(nr, 4), *page;
 	struct buffers b;
@@ -308,7 +308,7 @@ TEST(a_broken_disk_loses_nothing_that_was_stored)
 
 TEST(the_disk_gets_its_room_back)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = (uint32_t)(32 * MIB / PAGE);
 	struct page *pages = random_pages(nr, 5);
 	struct buffers b;
@@ -341,7 +341,7 @@ static void scatter(struct uhmm_device *dev, struct buffers *b, struct page *pag
 
 TEST(segments_are_collected)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = (uint32_t)(24 * MIB / PAGE);
 	struct page *pages = random_pages(nr, 6);
 	struct buffers b;
@@ -365,7 +365,7 @@ TEST(segments_are_collected)
 /* Where there is no more room than for what is used, and a little. */
 TEST(a_small_file_is_collected)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE ",size=32M");
+	struct uhmm_device *dev = open_spec("file:" WHERE ",size=32M");
 	const uint32_t nr = (uint32_t)(20 * MIB / PAGE);
 	struct page *pages = random_pages(nr, 7);
 	struct buffers b;
@@ -410,7 +410,7 @@ static void *churn(void *arg)
 /* What one thread loads and frees another one is moving. */
 TEST(threads_while_segments_are_collected)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	struct worker worker[4];
 	uint32_t i;
 
@@ -452,7 +452,7 @@ static void ends_well(pid_t pid)
 /* A grandchild reads what its grandparent has forgotten, and the disk gets it back then. */
 TEST(what_processes_share_goes_with_the_last)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = (uint32_t)(16 * MIB / PAGE);
 	struct page *pages = random_pages(nr, 8), *more = random_pages(nr, 9);
 	struct buffers b;
@@ -491,7 +491,7 @@ TEST(what_processes_share_goes_with_the_last)
 /* One that did not become: its parent gives back what was kept for it. */
 TEST(a_child_that_never_was_keeps_nothing)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = (uint32_t)(8 * MIB / PAGE);
 	struct page *pages = random_pages(nr, 10);
 	struct buffers b;
@@ -511,7 +511,7 @@ TEST(a_child_that_never_was_keeps_nothing)
 /* More than there are places for: the child says so before it reads anything. */
 TEST(a_family_that_is_too_large)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	pid_t pid[300];
 	int status, refused_nr = 0, go[2];
 	uint32_t i;
@@ -550,7 +550,7 @@ TEST(without_io_uring)
 	struct buffers b;
 
 	refuse(SYS_io_uring_setup, REFUSE_ANY, 0, EPERM);
-	dev = open_spec("file:path=" WHERE);
+	dev = open_spec("file:" WHERE);
 	buffers_init(&b);
 	each_batch(dev, &b, pages, NR_PAGES, 1, UHMM_BATCH_MAX, store_all);
 	each_batch(dev, &b, pages, NR_PAGES, 17, UHMM_BATCH_MAX, load);
@@ -560,7 +560,7 @@ TEST(without_io_uring)
 /* A ring that fails is not used any more, and what was asked of it is read otherwise. */
 TEST(io_uring_that_fails_later)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	struct page *pages = random_pages(NR_PAGES, 12);
 	struct buffers b;
 
@@ -575,7 +575,7 @@ TEST(io_uring_that_fails_later)
 /* A descriptor that the program has closed, and whose number is another file's now. */
 TEST(another_files_descriptor_is_not_written_to)
 {
-	struct uhmm_device *dev = open_spec("file:path=" WHERE);
+	struct uhmm_device *dev = open_spec("file:" WHERE);
 	const uint32_t nr = 4 * BUFFER_PAGES;
 	struct page *pages = random_pages(nr, 13);
 	char path[128];
@@ -636,7 +636,7 @@ static bool marker_is_seen(const char *spec)
 
 TEST(what_is_encrypted_is_not_in_the_file)
 {
-	CHECK(marker_is_seen("file:path=" WHERE));
-	CHECK(!marker_is_seen("crypt+file:path=" WHERE));
-	CHECK(!marker_is_seen("lz4+crypt+file:path=" WHERE));
+	CHECK(marker_is_seen("file:" WHERE));
+	CHECK(!marker_is_seen("crypt+file:" WHERE));
+	CHECK(!marker_is_seen("lz4+crypt+file:" WHERE));
 }

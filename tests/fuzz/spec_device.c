@@ -15,9 +15,11 @@
 #include "tests/fuzz/spec.h"
 
 #define OPTION "[^=,+:]+=[^,+]*"
-#define LAYER "[a-z][a-z0-9]*(:" OPTION "(," OPTION ")*)?"
+#define BARE "[^,+]+" /* a path without a name */
+#define LAYER "[a-z][a-z0-9]*(:(" OPTION "|" BARE ")(," OPTION ")*)?"
+#define STACK LAYER "(\\+" LAYER ")*"
 
-/* Options of all types, with and without limits and fallbacks; a layer, and none. */
+/* Options of all types, with and without limits and fallbacks; layers, and a path. */
 static const struct uhmm_option options[] = {
 	{ .name = "size", .type = UHMM_OPTION_SIZE, .min = 1 << 20, .max = 1ull << 40 },
 	{ .name = "any", .type = UHMM_OPTION_SIZE },
@@ -42,7 +44,15 @@ static const struct uhmm_driver layer = {
 static const struct uhmm_driver maybe = { .size = sizeof(maybe),
 					  .name = "maybe",
 					  .flags = UHMM_DRIVER_MAY_LAYER };
-static const struct uhmm_driver *const made_up[] = { &all, &layer, &maybe, NULL };
+static const struct uhmm_option file_options[] = {
+	{ .name = "path", .type = UHMM_OPTION_PATH },
+	{ .name = "size", .type = UHMM_OPTION_SIZE },
+	{ .name = NULL },
+};
+static const struct uhmm_driver file = { .size = sizeof(file),
+					 .name = "file",
+					 .options = file_options };
+static const struct uhmm_driver *const made_up[] = { &all, &file, &layer, &maybe, NULL };
 
 /* ---- what is refused -------------------------------------------------------------- */
 
@@ -80,7 +90,7 @@ static bool is_of_grammar(const char *text)
 	static bool compiled;
 
 	if (!compiled)
-		compiled = !regcomp(&regex, "^" LAYER "(\\+" LAYER ")*$",
+		compiled = !regcomp(&regex, "^" STACK "(," STACK ")*$",
 				    REG_EXTENDED | REG_NOSUB);
 	FUZZ_CHECK(compiled, "the expression is wrong");
 	return !regexec(&regex, text, 0, NULL, 0);
@@ -89,6 +99,11 @@ static bool is_of_grammar(const char *text)
 static bool is_number(const struct uhmm_option *o)
 {
 	return o->type == UHMM_OPTION_SIZE || o->type == UHMM_OPTION_UINT;
+}
+
+static bool is_text(const struct uhmm_option *o)
+{
+	return o->type == UHMM_OPTION_STRING || o->type == UHMM_OPTION_PATH;
 }
 
 /* What a number means, once more: in floating point, that of 64 bits at least. */
@@ -107,6 +122,7 @@ static bool is_meant(const char *text, uint64_t number)
 static void check_value(const struct uhmm_option *o, const struct uhmm_option_value *v)
 {
 	if (!v->string) {
+		FUZZ_CHECK(o->type != UHMM_OPTION_PATH, "%s", o->name);
 		FUZZ_CHECK(!o->fallback && !v->number, "%s", o->name);
 		return;
 	}
@@ -118,18 +134,18 @@ static void check_value(const struct uhmm_option *o, const struct uhmm_option_va
 		   o->name, v->number);
 	FUZZ_CHECK(o->type != UHMM_OPTION_BOOL || v->number <= 1, "%s: %" PRIu64, o->name,
 		   v->number);
-	FUZZ_CHECK(o->type != UHMM_OPTION_STRING || *v->string, "%s", o->name);
+	FUZZ_CHECK(!is_text(o) || *v->string, "%s", o->name);
 }
 
-static void check_layers(const struct spec *spec)
+static void check_layers(const struct spec_tier *tier)
 {
 	uint32_t i, j;
 
-	FUZZ_CHECK(spec->nr_layers && spec->nr_layers <= SPEC_LAYERS_MAX, "%u",
-		   spec->nr_layers);
-	for (i = 0; i < spec->nr_layers; i++) {
-		const struct spec_layer *l = &spec->layer[i];
-		bool last = i + 1 == spec->nr_layers;
+	FUZZ_CHECK(tier->nr_layers && tier->nr_layers <= SPEC_LAYERS_MAX, "%u",
+		   tier->nr_layers);
+	for (i = 0; i < tier->nr_layers; i++) {
+		const struct spec_layer *l = &tier->layer[i];
+		bool last = i + 1 == tier->nr_layers;
 		uint32_t flags = l->driver->flags;
 
 		FUZZ_CHECK(last ? !(flags & UHMM_DRIVER_LAYER) :
@@ -138,6 +154,16 @@ static void check_layers(const struct spec *spec)
 		for (j = 0; l->driver->options && l->driver->options[j].name; j++)
 			check_value(&l->driver->options[j], &l->value[j]);
 	}
+}
+
+static void check_tiers(const struct spec *spec)
+{
+	uint32_t t;
+
+	FUZZ_CHECK(spec->nr_tiers && spec->nr_tiers <= SPEC_TIERS_MAX, "%u",
+		   spec->nr_tiers);
+	for (t = 0; t < spec->nr_tiers; t++)
+		check_layers(&spec->tier[t]);
 }
 
 static void print_layer(const struct spec_layer *l, FILE *to)
@@ -151,7 +177,7 @@ static void print_layer(const struct spec_layer *l, FILE *to)
 		if (!l->value[i].string)
 			continue;
 		fprintf(to, "%c%s=", before, o[i].name);
-		if (o[i].type == UHMM_OPTION_STRING)
+		if (is_text(&o[i]))
 			fputs(l->value[i].string, to);
 		else
 			fprintf(to, "%" PRIu64, l->value[i].number);
@@ -162,27 +188,27 @@ static void print_layer(const struct spec_layer *l, FILE *to)
 static void print(const struct spec *spec, char *to, size_t size)
 {
 	FILE *f = fmemopen(to, size, "w");
-	uint32_t i;
+	uint32_t t, i;
 
 	FUZZ_CHECK(f, "no memory");
-	for (i = 0; i < spec->nr_layers; i++) {
-		if (i)
-			fputc('+', f);
-		print_layer(&spec->layer[i], f);
-	}
+	for (t = 0; t < spec->nr_tiers; t++)
+		for (i = 0; i < spec->tier[t].nr_layers; i++) {
+			if (t || i)
+				fputc(i ? '+' : ',', f);
+			print_layer(&spec->tier[t].layer[i], f);
+		}
 	fclose(f);
 }
 
 static bool same_value(const struct uhmm_option_value *a,
-		       const struct uhmm_option_value *b, enum uhmm_option_type type)
+		       const struct uhmm_option_value *b, const struct uhmm_option *o)
 {
 	if (!a->string || !b->string)
 		return a->string == b->string;
-	return type == UHMM_OPTION_STRING ? !strcmp(a->string, b->string) :
-					    a->number == b->number;
+	return is_text(o) ? !strcmp(a->string, b->string) : a->number == b->number;
 }
 
-static void check_same(const struct spec *a, const struct spec *b)
+static void check_same(const struct spec_tier *a, const struct spec_tier *b)
 {
 	uint32_t i, j;
 
@@ -193,7 +219,7 @@ static void check_same(const struct spec *a, const struct spec *b)
 		FUZZ_CHECK(d == b->layer[i].driver, "%s", d->name);
 		for (j = 0; d->options && d->options[j].name; j++)
 			FUZZ_CHECK(same_value(&a->layer[i].value[j],
-					      &b->layer[i].value[j], d->options[j].type),
+					      &b->layer[i].value[j], &d->options[j]),
 				   "%s", d->options[j].name);
 	}
 }
@@ -203,6 +229,7 @@ static void check_again(const struct uhmm_driver *const *drivers, const struct s
 {
 	static struct spec again;
 	char text[4 * SPEC_MAX], error[DEVICE_ERROR_MAX] = "";
+	uint32_t t;
 	int r;
 
 	print(spec, text, sizeof(text));
@@ -210,7 +237,10 @@ static void check_again(const struct uhmm_driver *const *drivers, const struct s
 		return;
 	r = spec_parse(drivers, text, &again, error, sizeof(error));
 	FUZZ_CHECK(!r, "%s: %s", text, error);
-	check_same(spec, &again);
+	FUZZ_CHECK(spec->nr_tiers == again.nr_tiers, "%u and %u", spec->nr_tiers,
+		   again.nr_tiers);
+	for (t = 0; t < spec->nr_tiers; t++)
+		check_same(&spec->tier[t], &again.tier[t]);
 }
 
 static void check_open(const char *text)
@@ -240,7 +270,7 @@ void spec_device(const char *text, bool real)
 	}
 	FUZZ_CHECK(!*error, "%s", error);
 	FUZZ_CHECK(is_of_grammar(text), "%s", text);
-	check_layers(&spec);
+	check_tiers(&spec);
 	check_again(drivers, &spec);
 	if (real)
 		check_open(text);

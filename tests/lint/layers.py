@@ -34,7 +34,7 @@ LAYER = {
     "gate": "state", "notifier": "state", "stat": "state", "trace": "state",
     "budget": "state", "host": "state", "pin": "state", "range": "state",
     "zap": "state", "landed": "state", "grown": "state",
-    "device": "device", "store": "device", "pagemap": "device",
+    "device": "device", "store": "device", "pagemap": "device", "tier": "device",
     "policy": "policy", "stream": "policy", "recent": "policy", "ask": "policy",
     "isolate": "migrate", "migrate": "migrate", "unshare": "migrate",
     "register": "migrate",

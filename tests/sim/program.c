@@ -74,10 +74,12 @@ static void start_library(struct program *p)
 					     "error+delay+lz4",
 					     "zstd",
 					     "lz4+crypt+delay+lz4",
-					     "file:path=/,size=8M",
-					     "lz4+delay+file:path=/,size=16M",
-					     "delay+file:path=/,size=4M",
-					     "crypt+error+ram" };
+					     "file:/,size=8M",
+					     "lz4+delay+file:/,size=16M",
+					     "delay+file:/,size=4M",
+					     "crypt+error+ram",
+					     "error+ram,lz4",
+					     "error+lz4,error+delay+ram,zstd" };
 	const unsigned nr_specs = sizeof(specs) / sizeof(specs[0]);
 	struct uhmm_stats stats = { .size = sizeof(stats) };
 	unsigned i, first = sim_below(nr_specs);
