@@ -175,11 +175,17 @@ void summary_print(const struct summary *s)
 			n[CTL_CALL_UNKNOWN]);
 	fprintf(stderr, "\n  device       %s", s->ctl->device);
 	if (s->device_stored)
-		fprintf(stderr, ": %s in %s (%.2f to 1), overhead %.1f%%",
+		fprintf(stderr, ": %s in %s (%.2f to 1)",
 			format_size(a, sizeof(a), s->device_in),
 			format_size(b, sizeof(b), s->device_stored),
-			ratio(s->device_in, s->device_stored),
+			ratio(s->device_in, s->device_stored));
+	/* Where the pages are elsewhere it is what is remembered of them. */
+	if (s->device_stored && s->device_resident >= s->device_stored)
+		fprintf(stderr, ", overhead %.1f%%",
 			100 * (ratio(s->device_resident, s->device_stored) - 1));
+	else if (s->device_stored)
+		fprintf(stderr, ", with %s of memory",
+			format_size(c, sizeof(c), s->device_resident));
 	fprintf(stderr, "\n");
 }
 

@@ -37,8 +37,8 @@ void *table_at(const struct table *table, uint64_t nr)
 }
 
 /*
- * In a free place: the next one that is, as in a list's head. Atomic: a driver may look at
- * a place that it has given.
+ * In a free place: the next one that is, as in a list's head. Atomic: a driver may look
+ * at a place that it has given.
  */
 static uint64_t *next_of(const struct table *table, uint64_t nr)
 {

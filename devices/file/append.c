@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writing. Objects go into a buffer, one behind the other, and from there into the file in
- * one write of many. A buffer is used again when the kernel has taken what is in it, not
- * before: if it cannot (the disk is full, or broken), what was stored stays where it is
- * and is read from there, and nothing more is stored until it can.
+ * Writing. Objects go into a buffer, one behind the other, and from there into the file
+ * in one write of many. A buffer is used again when the kernel has taken what is in it,
+ * not before: if it cannot (the disk is full, or broken), what was stored stays where it
+ * is and is read from there, and nothing more is stored until it can.
  */
 #include <errno.h>
 #include <string.h>
@@ -135,8 +135,7 @@ static int make_room(struct file *f, struct log *log, const struct object *objec
 	if (log->segment != SHARE_NONE && end - log->flushed > BUFFER_SIZE)
 		r = append_flush(f, log);
 	if (!r && log->segment != SHARE_NONE &&
-	    (end > SEGMENT_SIZE ||
-	     segment_at(f, log->segment)->nr + nr > OBJECTS_MAX)) {
+	    (end > SEGMENT_SIZE || segment_at(f, log->segment)->nr + nr > OBJECTS_MAX)) {
 		r = append_flush(f, log);
 		if (!r)
 			append_end(f, log);
@@ -157,7 +156,7 @@ static bool move(struct record *record, const struct object *object, uint64_t pl
 					   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-/* The old place of what was moved is not used any more, nor the new one of what was not. */
+/* What was moved does not use its old place any more, and what was not the new one. */
 static void settle(struct file *f, const struct object *object, uint64_t place)
 {
 	struct record *record = record_at(f, object->page);
@@ -170,8 +169,8 @@ static void settle(struct file *f, const struct object *object, uint64_t place)
 	}
 	if (!move(record, object, place))
 		unused = place;
-	__atomic_fetch_sub(&segment_at(f, place_segment(unused))->live,
-			   place_len(unused), __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&segment_at(f, place_segment(unused))->live, place_len(unused),
+			   __ATOMIC_RELAXED);
 	__atomic_fetch_sub(&f->live, place_len(unused), __ATOMIC_RELAXED);
 	segment_unuse(f, place_segment(unused), 1);
 }
@@ -209,8 +208,7 @@ int append(struct file *f, struct log *log, const struct object *object, uint32_
 		memset(to, 0, offset - log->at);
 		memcpy(to + (offset - log->at), object[i].buf, object[i].len);
 		log->at = offset + object[i].len;
-		settle(f, &object[i],
-		       place_make(log->segment, offset, object[i].len));
+		settle(f, &object[i], place_make(log->segment, offset, object[i].len));
 	}
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * file: pages in a file without a name, or on a block device, written one behind the other
- * in segments of 2 MiB. segment.h says of what it is made.
+ * file: pages in a file without a name, or on a block device, written one behind the
+ * other in segments of 2 MiB. segment.h says of what it is made.
  *
  * What was stored is in a buffer until the kernel has taken it. What is read is compared
  * with a checksum of it and of the page's number: what somebody else has written there,
@@ -215,8 +215,8 @@ static void store_part(struct file *f, struct uhmm_io *io, uint32_t nr)
 		bytes += io[i].len;
 	}
 	/* As long as that makes room. */
-	while (n && (r = write_part(f, object, n)) == -ENOSPC &&
-	       tries++ < 4 && collect_one(f))
+	while (n && (r = write_part(f, object, n)) == -ENOSPC && tries++ < 4 &&
+	       collect_one(f))
 		;
 	for (i = 0; i < nr; i++) {
 		io[i].result = i < n ? r : -ENOMEM;
@@ -335,17 +335,17 @@ static void file_stat(void *dev, struct uhmm_device_stat *stat)
 {
 	struct file *f = dev;
 	uint64_t top = __atomic_load_n(&f->top, __ATOMIC_RELAXED);
-	uint64_t own = (sizeof(*f) + UHMM_PAGE_SIZE - 1) / UHMM_PAGE_SIZE * UHMM_PAGE_SIZE;
+	uint64_t own = (sizeof(*f) + UHMM_PAGE_SIZE - 1) / UHMM_PAGE_SIZE *
+		       UHMM_PAGE_SIZE;
 
 	count_stat(&f->count, stat);
 	stat->pages_raw = stat->pages;
 	stat->bytes_stored = get(&f->live);
-	stat->bytes_resident = own + table_bytes(&f->table) + work_bytes(&f->work) +
-			       get(&f->lists) * UHMM_PAGE_SIZE +
-			       __atomic_load_n(&f->buffers, __ATOMIC_RELAXED) *
-				       (uint64_t)BUFFER_SIZE +
-			       (top * sizeof(struct segment) / UHMM_PAGE_SIZE + 2) *
-				       UHMM_PAGE_SIZE;
+	stat->bytes_resident =
+		own + table_bytes(&f->table) + work_bytes(&f->work) +
+		get(&f->lists) * UHMM_PAGE_SIZE +
+		__atomic_load_n(&f->buffers, __ATOMIC_RELAXED) * (uint64_t)BUFFER_SIZE +
+		(top * sizeof(struct segment) / UHMM_PAGE_SIZE + 2) * UHMM_PAGE_SIZE;
 	stat->bytes_metadata = stat->bytes_resident;
 }
 

@@ -21,8 +21,8 @@ struct loading {
 	bool whole[PART];   /* of each read: of pages */
 	struct uhmm_file_read read[PART];
 	struct uhmm_file_part part[PART];
-	uint64_t place[PART]; /* of each page; 0: it cannot be loaded */
-	uint8_t of[PART];     /* its read, or NO_READ: it is there */
+	uint64_t place[PART];   /* of each page; 0: it cannot be loaded */
+	uint8_t of[PART];       /* its read, or NO_READ: it is there */
 	const char *from[PART]; /* where it is then; NULL: where it is wanted */
 };
 

@@ -9,7 +9,7 @@
  *
  *	table      page number -> record: its object's place and checksum
  *	segment.c  how many use a segment, and which pages' objects were written there
- *	append.c   puts objects at the end of a segment, one after the other, and writes them
+ *	append.c   puts objects at the end of a segment, and writes them
  *	load.c     reads them
  *	collect.c  moves what is left of a segment elsewhere
  *	share.c    which segments the processes of a family have
@@ -74,7 +74,8 @@ static inline uint32_t place_offset(uint64_t place)
 }
 
 struct record {
-	uint64_t place; /* atomic. Of a number that is free: the table's, without the flag */
+	/* Atomic. Of a number that is free it is the table's, without the flag. */
+	uint64_t place;
 	uint64_t check; /* of the bytes and of the number; written before the place */
 };
 
@@ -117,7 +118,7 @@ struct log {
 	uint32_t segment; /* SHARE_NONE: none */
 	uint32_t at;      /* its end */
 	/*
-	 * The file has the segment up to there, whole blocks, and the buffer what follows.
+	 * The file has the segment up to there, whole blocks, the buffer what follows.
 	 * Changes, with the buffer's contents up to `at`, under `reading`; atomic.
 	 */
 	uint32_t flushed;
@@ -133,10 +134,10 @@ struct log {
 
 struct file {
 	struct uhmm_file *file;
-	uint64_t start;    /* of the first segment */
-	uint32_t depth;    /* reads at a time */
+	uint64_t start; /* of the first segment */
+	uint32_t depth; /* reads at a time */
 	uint32_t nr_logs;
-	uint32_t spare;    /* segments kept for who moves objects */
+	uint32_t spare; /* segments kept for who moves objects */
 	struct share share;
 	struct table table;
 	struct work work;
@@ -145,9 +146,9 @@ struct file {
 	struct segment **chunk;
 	struct log log[LOGS + 1]; /* the last one: under collecting */
 	struct uhmm_lock collecting;
-	char *stage;           /* working memory of who collects; under collecting */
-	uint32_t cursor;       /* where it is looked next; under collecting */
-	uint32_t top;          /* atomic: segments that were ever used are below */
+	char *stage;     /* working memory of who collects; under collecting */
+	uint32_t cursor; /* where it is looked next; under collecting */
+	uint32_t top;    /* atomic: segments that were ever used are below */
 	/* relaxed atomics: bytes of objects that are used, of all in segments; pages */
 	uint64_t live, ever, lists;
 	uint32_t buffers; /* atomic */
@@ -179,9 +180,9 @@ static inline uint32_t *segment_entry(const struct segment *s, uint32_t i)
 
 struct object {
 	void *buf;
-	uint64_t page;  /* its number */
+	uint64_t page; /* its number */
 	uint64_t check;
-	uint64_t from;  /* where it was, if it is moved; else 0 */
+	uint64_t from; /* where it was, if it is moved; else 0 */
 	uint32_t len;
 };
 
@@ -197,8 +198,8 @@ static inline uint64_t check_of(const void *buf, uint32_t len, uint64_t page)
 }
 
 /*
- * Up to PART of them go to a log, whose lock is held. 0: their records say so; but who was
- * moved and is not there any more stays away. Else -errno, and none has.
+ * Up to PART of them go to a log, whose lock is held. 0: their records say so; but who
+ * was moved and is not there any more stays away. Else -errno, and none has.
  */
 int append(struct file *f, struct log *log, const struct object *object, uint32_t nr,
 	   uint32_t spare);

@@ -224,8 +224,8 @@ void share_claim(struct share *share)
 			__atomic_store_n(&its[i], left, __ATOMIC_RELEASE);
 		for (; left; left &= left - 1)
 			__atomic_fetch_add(
-				&share->memory->refs[i * 64 +
-						     (unsigned)__builtin_ctzll(left)],
+				&share->memory
+					 ->refs[i * 64 + (unsigned)__builtin_ctzll(left)],
 				1, __ATOMIC_ACQ_REL);
 	}
 }

@@ -46,7 +46,7 @@ struct log {
 
 static const struct uhmm_option log_options[] = {
 	[TO] = { .name = "to",
-		 .type = UHMM_OPTION_STRING,
+		 .type = UHMM_OPTION_PATH,
 		 .help = "the lines are in this file, with .PID behind its name" },
 	[LINES] = { .name = "lines",
 		    .type = UHMM_OPTION_UINT,

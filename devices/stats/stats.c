@@ -59,7 +59,7 @@ struct stats {
 
 static const struct uhmm_option stats_options[] = {
 	{ .name = "to",
-	  .type = UHMM_OPTION_STRING,
+	  .type = UHMM_OPTION_PATH,
 	  .help = "the table is in this file, with .PID behind its name" },
 	{ .name = NULL },
 };

@@ -61,7 +61,8 @@ struct uhmm_io {
 	int32_t result; /* out: 0, or
 	                  *   -ENOSPC  STORE: the device is full
 	                  *   -ENOMEM  STORE: no memory for the copy
-	                  *   -EIO     LOAD: what came back is not what was stored, or
+	                  *   -EIO     STORE: the medium failed
+	                  *            LOAD: what came back is not what was stored, or
 	                  *            the medium failed. buf's contents are undefined.
 	                  */
 };
@@ -168,7 +169,7 @@ struct uhmm_driver {
 	/*
 	 * In a forked child, before anything else: memory of uhmm_host_map() has been
 	 * copied by the kernel like any other and no batch is in flight. NULL: nothing to
-	 * do. -errno: the child cannot go on and is ended.
+	 * do. -errno: the child cannot use the device; its memory is filled in.
 	 */
 	int (*after_fork)(void *dev);
 	/*
@@ -250,11 +251,9 @@ void uhmm_lock(struct uhmm_lock *lock);
 int uhmm_trylock(struct uhmm_lock *lock);
 void uhmm_unlock(struct uhmm_lock *lock);
 
-/*
- * Memory that a forked child shares, zeroed; NULL where there is none. Any thread. Since
- * 0.1.
- */
+/* Memory that a forked child shares, zeroed; NULL: none. Any thread. Since 0.1. */
 void *uhmm_host_shared_map(size_t size_bytes);
+/* Here alone: who else has it keeps it. Any thread. Since 0.1. */
 void uhmm_host_shared_unmap(void *addr, size_t size_bytes);
 /* This process; and whether another one is known to be over. Any thread. Since 0.1. */
 uint32_t uhmm_host_process(void);
@@ -265,8 +264,8 @@ int uhmm_host_process_is_over(uint32_t process);
  * are. What was written is in the hands of the kernel. Descriptors are where faults are
  * resolved, also in a forked child when it has its own space.
  *
- * path: of a directory, or a name in one: the file has no name there. Of an empty file, or
- * of a block device that holds a swap area or nothing: it is locked.
+ * path: of a directory, or a name in one: the file has no name there. Of an empty file,
+ * or of a block device that holds a swap area or nothing: it is locked.
  */
 struct uhmm_file;
 
@@ -311,8 +310,7 @@ int uhmm_host_file_write(struct uhmm_file *file, const struct uhmm_file_part *pa
 			 uint32_t nr, uint64_t offset);
 /*
  * Several reads, up to `depth` of them at a time; each has its result. depth 0: one after
- * the other, with no lock and without a trace, as for a frozen batch. Any thread. Since
- * 0.1.
+ * the other, with no lock and no trace, as for a frozen batch. Any thread. Since 0.1.
  */
 void uhmm_host_file_read(struct uhmm_file *file, struct uhmm_file_read *read, uint32_t nr,
 			 uint32_t depth);

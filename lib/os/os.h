@@ -199,7 +199,7 @@ struct os_file {
 /* direct: enum uhmm_file_direct. -errno: *why is a static line. */
 int os_file_open(const char *path, int direct, struct os_file *file, const char **why);
 void os_file_close(struct os_file *file);
-/* -EBADF: the descriptor is another file's by now. */
+/* -ENOSPC, -EIO: also where the descriptor is another file's by now. */
 int os_file_write(const struct os_file *file, const struct uhmm_file_part *part,
 		  unsigned nr, uint64_t offset);
 /* depth 0: one after the other, without a lock. At most OS_READS_MAX. */
@@ -482,7 +482,7 @@ struct os_handover_name {
 	char bytes[32];
 	uint32_t len;
 };
-int os_handover_listen(struct os_handover_name *name);        /* a descriptor */
+int os_handover_listen(struct os_handover_name *name); /* a descriptor */
 /* To the one who asks: the uffd, and whatever else it is to have. */
 int os_handover_send(int listener, const int *fds, unsigned nr);
 /* 0, or -errno: it has not received as many. */

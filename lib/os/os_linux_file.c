@@ -6,8 +6,8 @@
  * it is. Where one must have a name (an empty file, a block device) it is locked.
  *
  * A program may close a descriptor that it does not know, and have the number for a file
- * of its own. So before each write it is looked whose it is. (Not for reads: what was read
- * from elsewhere is not what was stored, and that is noticed.)
+ * of its own. So before each write it is looked whose it is. (Not for reads: what was
+ * read from elsewhere is not what was stored, and that is noticed.)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +72,8 @@ static int why_not(const struct opening *o, int r)
 		return fail(o, -r, "there may nothing be written; name another place");
 	case ENOENT:
 	case ENOTDIR:
-		return fail(o, -r, "there is no such directory; make it, or name another");
+		return fail(o, -r,
+			    "there is no such directory; make it, or name another");
 	case EBUSY:
 		return fail(o, -r, "it is in use: mounted, a swap area, or another's");
 	case EMFILE:
@@ -150,9 +151,10 @@ static int open_empty(const struct opening *o, const struct stat *st)
 	int fd;
 
 	if (st->st_size)
-		return fail(o, EEXIST,
-			    "it is not empty, and would be overwritten; name another file, "
-			    "or a directory");
+		return fail(
+			o, EEXIST,
+			"it is not empty, and would be overwritten; name another file, "
+			"or a directory");
 	fd = open_it(o->path, o->flags);
 	if (fd < 0 || sys3(SYS_fcntl, fd, F_OFD_SETLK, &lock) == 0)
 		return fd;
@@ -211,7 +213,8 @@ static int open_kind(const struct opening *o, struct os_file *file)
 		return open_empty(o, &st);
 	if (S_ISBLK(st.st_mode))
 		return open_device(o, file);
-	return fail(o, EINVAL, "it is neither a directory, nor a file, nor a block device");
+	return fail(o, EINVAL,
+		    "it is neither a directory, nor a file, nor a block device");
 }
 
 static int look_at(const struct opening *o, struct os_file *file)
@@ -324,7 +327,7 @@ int os_file_write(const struct os_file *file, const struct uhmm_file_part *part,
 	int r = 0;
 
 	if (!is_ours(file))
-		return -EBADF;
+		return -EIO;
 	/* A block device has its end, and no such limit. */
 	if (!file->start && offset + length(part, nr) > longest_file())
 		return -ENOSPC;
@@ -333,7 +336,7 @@ int os_file_write(const struct os_file *file, const struct uhmm_file_part *part,
 		return 0;
 	if (n < 0 && n != -EINTR && n != -EAGAIN)
 		return write_error(n);
-	/* Some of it: a disk that is nearly full says so when it is asked for the rest. */
+	/* Some of it: a full disk says so when it is asked for the rest. */
 	for (; nr && !r; nr--, part++) {
 		r = write_part(file->fd, part, offset);
 		offset += part->len;
@@ -355,10 +358,12 @@ void os_linux_file_read(int fd, struct uhmm_file_read *read)
 	long n;
 
 	do
-		n = sys6(SYS_preadv, fd, (long)read->part, read->nr, (long)read->offset, 0,
-			 0);
+		n = sys6(SYS_preadv, fd, (long)read->part, read->nr, (long)read->offset,
+			 0, 0);
 	while (n == -EINTR || n == -EAGAIN);
-	read->result = n == (long)length(read->part, read->nr) ? 0 : n < 0 ? (int)n : -EIO;
+	read->result = n == (long)length(read->part, read->nr) ? 0 :
+		       n < 0                                   ? (int)n :
+								 -EIO;
 }
 
 void os_file_read(const struct os_file *file, struct uhmm_file_read *read, unsigned nr,

@@ -130,12 +130,13 @@ static unsigned reap(struct ring *ring)
 	struct io_uring_cqe *cqe;
 	unsigned head, n = 0;
 
-	io_uring_for_each_cqe(&ring->io, head, cqe) {
+	io_uring_for_each_cqe(&ring->io, head, cqe)
+	{
 		struct uhmm_file_read *read = io_uring_cqe_get_data(cqe);
 
-		read->result = cqe->res < 0		    ? cqe->res :
+		read->result = cqe->res < 0             ? cqe->res :
 			       cqe->res == length(read) ? 0 :
-							      -EIO;
+							  -EIO;
 		n++;
 	}
 	io_uring_cq_advance(&ring->io, n);

@@ -196,6 +196,6 @@ static const struct uhmm_driver driver_delay = {
 /* ---- the table -------------------------------------------------------------------- */
 
 const struct uhmm_driver *const device_drivers[] = {
-	&uhmm_driver_crypt, &driver_delay,    &driver_error,	 &uhmm_driver_file,
+	&uhmm_driver_crypt, &driver_delay,    &driver_error,     &uhmm_driver_file,
 	&uhmm_driver_lz4,   &uhmm_driver_ram, &uhmm_driver_zstd, NULL,
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The library's own host.c, host_file.c, host_pages.c and registry.c, with a way to their state: a
- * forked child has its own copy of it, at the same address. They take the places of the
- * archive's.
+ * The library's own host.c, host_file.c, host_pages.c and registry.c, with a way to their
+ * state: a forked child has its own copy of it, at the same address. They take the places
+ * of the archive's.
  *
  * What registry.c gives to pthread_atfork() is what sim_fork_libc() runs: the lock that
  * is held around fork() is part of what is tried.

@@ -116,8 +116,8 @@ static void read_one(const struct os_file *file, struct uhmm_file_read *read)
 
 	for (i = 0; i < read->nr; i++)
 		for (at = 0; at < read->part[i].len; at += UHMM_FILE_BLOCK) {
-			const struct storage *s =
-				storage_of(file, offset, UHMM_FILE_BLOCK);
+			const struct storage *s = storage_of(file, offset,
+							     UHMM_FILE_BLOCK);
 
 			sim_point();
 			memcpy((char *)read->part[i].buf + at, s->bytes + offset,

@@ -267,12 +267,12 @@ struct file {
 	enum file_kind kind;
 	unsigned flags;
 	struct mm *mm;
-	unsigned changing;     /* operations whose event has not been read */
-	struct event *events;  /* oldest first */
-	bool readable;         /* F_KICKER, F_LISTENER */
-	unsigned open_in;      /* a bit for each process that has it open */
-	struct file *peer;     /* F_PIPE */
-	int receiver, answer;  /* F_LISTENER: who asks, what it was sent */
+	unsigned changing;    /* operations whose event has not been read */
+	struct event *events; /* oldest first */
+	bool readable;        /* F_KICKER, F_LISTENER */
+	unsigned open_in;     /* a bit for each process that has it open */
+	struct file *peer;    /* F_PIPE */
+	int receiver, answer; /* F_LISTENER: who asks, what it was sent */
 };
 
 int file_fd(const struct file *file);
