@@ -194,11 +194,6 @@ int record_open(struct record *r, const char *to, size_t size, const char **erro
 {
 	int e;
 
-	if (!to) {
-		*error = "say where to, as in to=/tmp/uhmm: a file for each process is "
-			 "made of it, /tmp/uhmm.PID";
-		return -EINVAL;
-	}
 	r->size = size;
 	e = set_path(r, to, error);
 	if (e)

@@ -256,7 +256,7 @@ TEST(refused)
 
 	for (EACH_LAYER(i)) {
 		snprintf(spec, sizeof(spec), "%s+ram", layers[i]);
-		check_refused(spec, -EINVAL, "say where to");
+		check_refused(spec, -EINVAL, "needs a to");
 		snprintf(spec, sizeof(spec), "%s:to=%s/no/r+ram", layers[i], folder());
 		check_refused(spec, -ENOENT, "the folder of that path is not there");
 		snprintf(spec, sizeof(spec), "%s:to=/proc/r+ram", layers[i]);
