@@ -37,7 +37,7 @@
 #define PART 4u
 #else
 #define SEGMENT_SIZE (UINT32_C(1) << 21)
-#define BUFFER_SIZE (UINT32_C(1) << 19)
+#define BUFFER_SIZE SEGMENT_SIZE
 #define PART 32u
 #endif
 /* A set of working memory: two blocks for an object that is not whole ones, and pages. */

@@ -225,7 +225,7 @@ point "libuhmm.so exports its map" exports
 point "libuhmm.a defines its map" archive_globals
 point "libuhmm.so needs nothing unexpected" \
 	needs_only "$libdir/libuhmm.so.0" \
-	'libc\.so\.6|liblz4\.so\.1|libzstd\.so\.1|libsodium\.so\.23|liburing\.so\.2|ld-linux.*'
+	'lib(c\.so\.6|lz4\.so\.1|zstd\.so\.1|sodium\.so\.23|uring\.so\.2)|ld-linux.*'
 point "the preload needs nothing but libc" \
 	needs_only "$preload" 'libc\.so\.6|ld-linux.*'
 point "the preload binds when it is loaded" binds_now "$preload"
