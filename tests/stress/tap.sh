@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # tap.sh NAME [full]: a scenario as one TAP test, for meson: see run-one.sh. With
 # UHMM_FAULTS in the environment faults are resolved by whom it says, with UHMM_AS that
-# user runs it.
+# user runs it, with UHMM_ON it is on that device, in UHMM_PERCENT of its memory.
 #
 # Under TEST_SECONDS a scenario that takes a seed is run with one seed after another until
 # the time is over; the first that fails is named. A build with a sanitizer is skipped:
@@ -18,6 +18,8 @@ fi
 set -- "$name" --size "$size" --uhmm "$build/uhmm" --bin "$build/tests/stress"
 [ -z "$UHMM_FAULTS" ] || set -- "$@" --faults "$UHMM_FAULTS"
 [ -z "$UHMM_AS" ] || set -- "$@" --as "$UHMM_AS"
+[ -z "$UHMM_ON" ] || set -- "$@" --device "$UHMM_ON"
+[ -z "$UHMM_PERCENT" ] || set -- "$@" --percent "$UHMM_PERCENT"
 if [ -z "$TEST_SECONDS" ] || ! grep -q SEED "$here/scenario/$name.sh"; then
 	exec "$here/run-one.sh" "$@" --tap
 fi
