@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * uhmm run with pages on a disk, and the real preload: programs that fork, and that go
- * elsewhere before there is anything to be stored, in a directory that is named from here.
+ * elsewhere before there is anything to be stored. The disk is named from here.
  */
 #include "cli.h"
 
