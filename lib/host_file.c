@@ -109,6 +109,18 @@ void host_files_replace(const int *fds)
 			files.file[i].os.fd = *fds++;
 }
 
+void host_files_forget(bool inherited)
+{
+	unsigned i;
+
+	for (i = 0; i < OS_FILES_MAX; i++) {
+		if (files.file[i].open && inherited)
+			os_file_close(&files.file[i].os);
+		files.file[i].open = false;
+	}
+	os_files_forget(inherited);
+}
+
 /* ---- what processes share -------------------------------------------------------- */
 
 void *uhmm_host_shared_map(size_t size_bytes)

@@ -11,5 +11,7 @@
 unsigned host_files(int *fds);
 /* In a child that was handed them, in the same order, as many. */
 void host_files_replace(const int *fds);
+/* In a child that has no use for them; inherited: they are open there. */
+void host_files_forget(bool inherited);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "lib/fork.h"
 #include "lib/host.h"
+#include "lib/host_file.h"
 #include "lib/os/os.h"
 #include "lib/os/os_linux.h"
 #include "lib/os/sys.h"
@@ -70,6 +71,7 @@ bool preload_before_guarded_fork(uint64_t flags)
 	if (forks_here() || !before_fork(self.pid != os_pid(), true))
 		return false;
 	self.far = flags & FAR;
+	self.shares_files = flags & CLONE_FILES;
 	if (self.space)
 		fork_child_alone(self.space, self.far, flags & CLONE_FILES);
 	return true;
@@ -190,8 +192,9 @@ static void after_fork_child(void)
 		self.slot = &self_nowhere;
 	CTL_STORE(&self.slot->forks, 1);
 	if (!self.space || !take_over()) {
-		/* It may have files, which nobody has handed over. */
+		/* It may have files that nobody has handed over. */
 		self.device = NULL;
+		host_files_forget(self_is_inline() && !self.shares_files);
 		if (self.kept)
 			os_thread_forget(&self.keeper);
 		os_thread_forget(&self.sampler);

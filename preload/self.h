@@ -20,10 +20,11 @@ struct self {
 	 * takes it with signals blocked: a handler may fork.
 	 */
 	struct uhmm_lock lock;
-	uint64_t signals; /* of the thread that forks; under lock */
-	bool prepared;    /* it does not leave it to the reader; under lock */
-	bool far;         /* the child cannot take our place; under lock */
-	bool foreign;     /* it is the child of a raw clone; under lock */
+	uint64_t signals;  /* of the thread that forks; under lock */
+	bool prepared;     /* it does not leave it to the reader; under lock */
+	bool far;          /* the child cannot take our place; under lock */
+	bool shares_files; /* it has our table of descriptors; under lock */
+	bool foreign;      /* it is the child of a raw clone; under lock */
 	bool guarded;     /* each thread is, and forks are heard of by that; under lock */
 	uintptr_t forker; /* the thread that forks; it has the lock. 0: none */
 	bool fork_guarded; /* it is heard of by the guard; under lock */

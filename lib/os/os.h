@@ -211,6 +211,8 @@ void os_file_punch(const struct os_file *file, uint64_t offset, uint64_t len);
  * a copy of the table of descriptors.
  */
 void os_files_after_fork(bool inherited);
+/* The same, and it is not made anew before there is a file. */
+void os_files_forget(bool inherited);
 
 /* Is a process over? False also if somebody has its number by now. */
 bool os_is_over(uint32_t pid);

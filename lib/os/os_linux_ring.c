@@ -76,17 +76,23 @@ void os_linux_rings_open(void)
 	}
 }
 
-void os_files_after_fork(bool inherited)
+void os_files_forget(bool inherited)
 {
 	unsigned i;
 
-	if (!opened)
-		return;
-	for (i = 0; i < RINGS; i++)
+	for (i = 0; opened && i < RINGS; i++)
 		if (inherited && ring_fd[i] >= 0)
 			os_close(ring_fd[i]);
 	opened = false;
-	os_linux_rings_open();
+}
+
+void os_files_after_fork(bool inherited)
+{
+	bool were = opened;
+
+	os_files_forget(inherited);
+	if (were)
+		os_linux_rings_open();
 }
 
 /* ---- reading --------------------------------------------------------------------- */

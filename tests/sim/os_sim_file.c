@@ -153,6 +153,11 @@ void os_files_after_fork(bool inherited)
 	(void)inherited;
 }
 
+void os_files_forget(bool inherited)
+{
+	(void)inherited;
+}
+
 bool os_is_over(uint32_t pid)
 {
 	const struct thread *t;
