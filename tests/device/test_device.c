@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "tests/device/subject.h"
+#include "tests/pace.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
@@ -364,6 +365,8 @@ DEVICE_TEST(forked_in_the_middle_of_a_load)
 	struct uhmm_device *dev = open_spec(subject()->spec);
 	struct page *pages = pages_of_all_kinds(NR_PAGES, 13);
 	struct peeker p = { .dev = dev, .pages = pages };
+	/* On a slow machine it takes longest of all, of each device: less often there. */
+	const int forks = 20 / (int)test_pace();
 	struct buffers b;
 	int status, i;
 	pid_t pid;
@@ -371,7 +374,7 @@ DEVICE_TEST(forked_in_the_middle_of_a_load)
 	buffers_init(&b);
 	each_batch(dev, &b, pages, NR_PAGES, 1, UHMM_BATCH_MAX, store_all);
 	CHECK_EQ(pthread_create(&p.thread, NULL, peek, &p), 0);
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < forks; i++) {
 		usleep(500);
 		device_before_fork(dev);
 		host_fork_prepare();
