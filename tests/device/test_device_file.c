@@ -597,7 +597,9 @@ TEST(another_files_descriptor_is_not_written_to)
 
 /* ---- secrets -------------------------------------------------------------------- */
 
-static bool is_in_file(int fd, const char *marker)
+static const char marker[] = "a secret that is looked for everywhere";
+
+static bool is_in_file(int fd)
 {
 	struct stat st;
 	char *bytes;
@@ -612,14 +614,32 @@ static bool is_in_file(int fd, const char *marker)
 	return found;
 }
 
-static bool marker_is_seen(const char *spec)
+static void look(void *ctx, void *addr, size_t size)
 {
-	static const char marker[] = "a secret that is looked for in the file";
+	*(bool *)ctx |= memmem(addr, size, marker, strlen(marker)) != NULL;
+}
+
+/* All memory that devices have, and have had. */
+static bool is_in_memory(void)
+{
+	bool found = false;
+
+	host_for_each(look, &found);
+	return found;
+}
+
+/* What a device keeps of pages with the marker: while it is open, and after that. */
+struct seen {
+	bool in_file, in_memory, in_memory_then;
+};
+
+static struct seen marker_seen(const char *spec)
+{
 	struct uhmm_device *dev = open_spec(spec);
 	struct uhmm_io io[UHMM_BATCH_MAX];
 	struct buffers b;
+	struct seen seen;
 	uint32_t i, n;
-	bool seen;
 
 	buffers_init(&b);
 	for (n = 0; n < 16; n++) {
@@ -629,15 +649,23 @@ static bool marker_is_seen(const char *spec)
 			io[i] = (struct uhmm_io){ .buf = b.data[i], .len = PAGE };
 		}
 		CHECK_EQ(device_run(dev, UHMM_OP_STORE, io, UHMM_BATCH_MAX), 0);
+		CHECK_EQ(device_run(dev, UHMM_OP_LOAD, io, UHMM_BATCH_MAX), 0);
 	}
-	seen = is_in_file(backing(), marker);
+	seen.in_file = is_in_file(backing());
+	seen.in_memory = is_in_memory();
 	device_close(dev);
+	seen.in_memory_then = is_in_memory();
 	return seen;
 }
 
-TEST(what_is_encrypted_is_not_in_the_file)
+TEST(what_is_encrypted_is_nowhere_to_be_found)
 {
-	CHECK(marker_is_seen("file:" WHERE));
-	CHECK(!marker_is_seen("crypt+file:" WHERE));
-	CHECK(!marker_is_seen("lz4+crypt+file:" WHERE));
+	struct seen plain = marker_seen("file:" WHERE), crypted;
+
+	CHECK(plain.in_file && plain.in_memory && !plain.in_memory_then);
+	crypted = marker_seen("crypt+file:" WHERE);
+	CHECK(!crypted.in_file && !crypted.in_memory && !crypted.in_memory_then);
+	/* What was compressed is in working memory until the device is closed. */
+	crypted = marker_seen("lz4+crypt+file:" WHERE);
+	CHECK(!crypted.in_file && !crypted.in_memory_then);
 }
