@@ -62,6 +62,69 @@ MUTANTS = [
 """, """
 	if (os_commit(addr, size)) {
 """),
+    # ---- a file ------------------------------------------------------------------------
+    Mutant("file_child_goes_on_writing", "devices/file/file.c",
+           "a forked child writes on where its parent does", """
+		log->kept |= log->stuck;
+		if (!log->kept)
+			append_end(f, log);
+""", """
+		log->kept |= log->stuck;
+"""),
+    Mutant("file_forgets_the_child", "devices/file/file.c",
+           "what a process frees goes although its forked child has it", """
+		append_flush(f, &f->log[i]);
+	share_claim(&f->share);
+""", """
+		append_flush(f, &f->log[i]);
+	share_claim(&f->share);
+	share_disclaim(&(struct share){ .memory = f->share.memory, .nr = f->share.nr,
+					.me = f->share.me, .child = f->share.child,
+					.freed = f->share.freed, .ctx = f });
+"""),
+    Mutant("file_believes_the_disk", "devices/file/load.c",
+           "what was read is not compared with what was stored", """
+	return check_of(io->buf, io->len, io->page) ==
+			       __atomic_load_n(&record->check, __ATOMIC_RELAXED) ?
+		       0 :
+		       -EIO;
+""", """
+	(void)record;
+	return 0;
+"""),
+    Mutant("file_writes_to_strangers", "lib/os/os_linux_file.c",
+           "a descriptor that is another file's by now is written to", """
+	return sys2(SYS_fstat, file->fd, &st) == 0 && st.st_dev == file->dev &&
+	       st.st_ino == file->ino;
+""", """
+	return sys2(SYS_fstat, file->fd, &st) == 0;
+"""),
+    Mutant("file_lets_go_of_the_buffer", "devices/file/append.c",
+           "what the kernel did not take is let go of", """
+	if (!r)
+		advance(log, log->at / BLOCK * BLOCK);
+	return r;
+""", """
+	advance(log, log->at / BLOCK * BLOCK);
+	return 0;
+"""),
+    Mutant("file_moves_what_was_freed", "devices/file/append.c",
+           "a page that was freed and stored anew is where its old bytes were moved", """
+	if (!move(record, object, place))
+		unused = place;
+""", """
+	if (!move(record, object, place))
+		__atomic_store_n(&record->place, place, __ATOMIC_RELEASE);
+"""),
+    Mutant("tier_moves_what_is_read", "lib/tier_move.c",
+           "a page goes to the next tier while somebody reads it", """
+	return __atomic_compare_exchange_n(&r->word, &from, to, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_RELAXED);
+""", """
+	(void)from;
+	__atomic_store_n(&r->word, to, __ATOMIC_RELEASE);
+	return true;
+"""),
     # ---- the kernel's test device -----------------------------------------------------
     Mutant("dmirror_ignores_the_sequence", "compat/dmirror/migrate.c",
            "the device's table gets pages that were discarded during the migration", """
