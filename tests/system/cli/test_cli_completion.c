@@ -117,7 +117,7 @@ TEST(verbs_and_options_are_completed)
 TEST(devices_and_their_options_are_completed)
 {
 	start_bash();
-	check("uhmm run --device l", "uhmm run --device lz4 ");
+	check("uhmm run --device lz", "uhmm run --device lz4 ");
 	check("uhmm run --memory 1G --device=r", "uhmm run --memory 1G --device=ram ");
 	check("uhmm run --device lz4:", "uhmm run --device lz4:acceleration= size= ");
 	check("uhmm run --device lz4:s", "uhmm run --device lz4:size= ");
