@@ -162,7 +162,7 @@ static void drop_if_gone(struct uhmm_space *sp, uintptr_t addr)
 	 * If something else was moved there since, it is gone, and a copy would hit that.
 	 */
 	while (!to_be_replaced(sp, addr) && !is_gone(sp->batch, addr) &&
-	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf) == -EAGAIN)
+	       frozen_copy(sp, sp->uffd, addr, addr, sp->reader_buf, false) == -EAGAIN)
 		read_on(sp);
 	event_discard(sp, addr, addr + PAGE_SIZE, false);
 }

@@ -325,7 +325,7 @@ static void fill_page(struct fill *fill, uintptr_t source)
 			return;
 		r = lost ? os_uffd_poison(fill->uffd, addr, PAGE_SIZE) :
 			   frozen_copy(fill->sp, fill->uffd, addr, source,
-				       fill->sp->reader_buf);
+				       fill->sp->reader_buf, fill->frozen);
 		if (r == -EAGAIN)
 			fill_read_events(fill);
 		else if (lost || !is_lost(r))

@@ -47,7 +47,8 @@ static int bring(void *ctx, struct chunk *chunk, entry_t *entry, uintptr_t addr,
 	(void)entry;
 	for (; addr < end; addr += PAGE_SIZE) {
 		do
-			r = frozen_copy(sp, sp->uffd, addr, addr, sp->fork.frozen_page);
+			r = frozen_copy(sp, sp->uffd, addr, addr, sp->fork.frozen_page,
+					true);
 		while (frozen_may_try_again(r, &tries));
 		/* There by now, or lost and poisoned; else better no process. */
 		if (r < 0 && r != -EEXIST && r != -EIO && r != -ENOENT)

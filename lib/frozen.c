@@ -112,8 +112,9 @@ static bool translate(const struct frozen_log *log, uintptr_t *addr)
 }
 
 static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, entry_t e,
-			    char *buf)
+			    char *buf, bool quiet)
 {
+	struct uhmm_device *dev = sp->device[entry_device(e)];
 	struct uhmm_io io = {
 		.page = entry_payload(e),
 		.buf = buf,
@@ -121,7 +122,8 @@ static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, ent
 	};
 	int64_t r;
 
-	if (device_peek(sp->device[entry_device(e)], &io)) {
+	if (quiet ? device_peek(dev, &io) != 0 :
+		    device_run(dev, UHMM_OP_LOAD, &io, 1) != 0) {
 		os_uffd_poison(uffd, addr, PAGE_SIZE);
 		os_uffd_wake(uffd, addr, PAGE_SIZE);
 		return -EIO;
@@ -131,7 +133,7 @@ static int copy_from_device(struct uhmm_space *sp, int uffd, uintptr_t addr, ent
 }
 
 int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source,
-		char *buf)
+		char *buf, bool quiet)
 {
 	struct chunk *chunk = page_chunk(sp, source);
 	entry_t *entry = page_entry(chunk, source);
@@ -154,7 +156,7 @@ int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t sourc
 				 PAGE_SIZE);
 		return r > 0 ? 0 : (int)r;
 	case PAGE_DEVICE:
-		return copy_from_device(sp, uffd, addr, e, buf);
+		return copy_from_device(sp, uffd, addr, e, buf, quiet);
 	case PAGE_POISONED:
 		os_uffd_poison(uffd, addr, PAGE_SIZE);
 		os_uffd_wake(uffd, addr, PAGE_SIZE);
@@ -188,7 +190,7 @@ int frozen_fill(struct uhmm_space *sp, int uffd, struct frozen_log *log, uintptr
 		 * the record, and looks whether the page is there.
 		 */
 		record = append(log, FROZEN_FILL, addr, source, PAGE_SIZE);
-		r = frozen_copy(sp, uffd, addr, source, buf);
+		r = frozen_copy(sp, uffd, addr, source, buf, true);
 		if (r && r != -EEXIST)
 			withdraw(log, record);
 	}
@@ -255,7 +257,7 @@ static int copy_patiently(struct uhmm_space *sp, struct wiped *wiped, uintptr_t 
 	if (wipe_is_wiped(wiped, addr))
 		return 0;
 	do
-		r = frozen_copy(sp, sp->uffd, addr, source, sp->reader_buf);
+		r = frozen_copy(sp, sp->uffd, addr, source, sp->reader_buf, true);
 	while (r == -EAGAIN || frozen_may_try_again(r, &tries));
 	/* It is about to be forgotten where the bytes are. */
 	if (r == -ENOMEM)

@@ -13,9 +13,10 @@
  * Copies the current bytes of a migrated page to addr of the address space behind uffd
  * (the parent's or the child's), as its entry at `source` says, by way of buf, a page.
  * 0, 1: there is no entry (a hole); or -errno of the copy; -EIO: lost, poisoned there.
+ * quiet: nobody else uses a device meanwhile; and we may be copied by fork().
  */
 int frozen_copy(struct uhmm_space *sp, int uffd, uintptr_t addr, uintptr_t source,
-		char *buf);
+		char *buf, bool quiet);
 
 /* There was no memory for the copy: is it to be tried again? tries: 0 at first. */
 bool frozen_may_try_again(int r, unsigned *tries);

@@ -125,6 +125,12 @@ MUTANTS = [
 	__atomic_store_n(&r->word, to, __ATOMIC_RELEASE);
 	return true;
 """),
+    Mutant("clones_are_filled_as_if_frozen", "lib/fork_fill.c",
+           "a raw clone's child is filled as if nobody else used the device", """
+			       fill->sp->reader_buf, fill->frozen);
+""", """
+			       fill->sp->reader_buf, true);
+"""),
     # ---- the kernel's test device -----------------------------------------------------
     Mutant("dmirror_ignores_the_sequence", "compat/dmirror/migrate.c",
            "the device's table gets pages that were discarded during the migration", """

@@ -121,7 +121,7 @@ TEST(devices_and_their_options_are_completed)
 	check("uhmm run --memory 1G --device=r", "uhmm run --memory 1G --device=ram ");
 	check("uhmm run --device lz4:", "uhmm run --device lz4:acceleration= size= ");
 	check("uhmm run --device lz4:s", "uhmm run --device lz4:size= ");
-	check("uhmm run --device=lz4:acceleration=2,s",
+	check("uhmm run --device=lz4:acceleration=2,si",
 	      "uhmm run --device=lz4:acceleration=2,size= ");
 	check("uhmm run --device lz4+r", "uhmm run --device lz4+ram ");
 	check("uhmm run --device crypt+lz4:s", "uhmm run --device crypt+lz4:size= ");
@@ -130,8 +130,8 @@ TEST(devices_and_their_options_are_completed)
 	check("uhmm run --device lz4:size=1M,r", "uhmm run --device lz4:size=1M,ram ");
 	check("uhmm run --device ram:size=1M,lz4:a",
 	      "uhmm run --device ram:size=1M,lz4:acceleration= ");
-	check("uhmm run --device ram:size=1M,lz4,s",
-	      "uhmm run --device ram:size=1M,lz4,s");
+	check("uhmm run --device ram:size=1M,lz4,q",
+	      "uhmm run --device ram:size=1M,lz4,q");
 	end_bash();
 }
 
