@@ -107,6 +107,12 @@ static const char *ask_for_blocks(struct loading *l, uint64_t begin, uint32_t le
 	return (const char *)l->part[l->nr_parts - 1].buf + (begin - read->offset);
 }
 
+/* Is it read to where it is wanted? Else by way of the blocks that it lies in. */
+static bool is_direct(const struct uhmm_io *io, uint64_t begin)
+{
+	return io->len == BLOCK && begin % BLOCK == 0 && (uintptr_t)io->buf % BLOCK == 0;
+}
+
 static void ask_for(struct loading *l, struct uhmm_io *io, uint32_t i, bool frozen)
 {
 	const struct record *record = record_at(l->f, io->page);
@@ -121,7 +127,7 @@ static void ask_for(struct loading *l, struct uhmm_io *io, uint32_t i, bool froz
 	if (append_peek(l->f, l->place[i], io->buf))
 		return;
 	begin = begin_of(l, l->place[i]);
-	if (io->len == BLOCK && begin % BLOCK == 0 && (uintptr_t)io->buf % BLOCK == 0)
+	if (is_direct(io, begin))
 		ask_for_page(l, io, begin);
 	else
 		l->from[i] = ask_for_blocks(l, begin, io->len);
@@ -145,7 +151,7 @@ static int verify(const struct loading *l, const struct uhmm_io *io)
 static int read_alone(struct loading *l, struct uhmm_io *io, uint32_t i)
 {
 	uint64_t begin = begin_of(l, l->place[i]), first = begin / BLOCK * BLOCK;
-	bool direct = !l->from[i];
+	bool direct = is_direct(io, begin);
 	struct uhmm_file_part part = { direct ? io->buf : l->stage,
 				       direct ? BLOCK : 2 * (size_t)BLOCK };
 	struct uhmm_file_read read = { .part = &part, .nr = 1, .offset = first };
@@ -174,9 +180,12 @@ static void take(struct loading *l, struct uhmm_io *io, uint32_t i)
 
 void load_part(struct file *f, struct uhmm_io *io, uint32_t nr, char *stage, bool frozen)
 {
-	struct loading l = { .f = f, .stage = stage };
+	struct loading l; /* of which a fault uses little */
 	uint32_t i;
 
+	l.f = f;
+	l.stage = stage;
+	l.staged = l.nr_reads = l.nr_parts = 0;
 	for (i = 0; i < nr; i++)
 		ask_for(&l, &io[i], i, frozen);
 	if (l.nr_reads)
