@@ -136,7 +136,8 @@ bool collect_one(struct file *f)
 	uint32_t nr;
 
 	uhmm_lock(&f->collecting);
-	nr = choose(f);
+	/* What a parent could not write is only read here, and written by nobody. */
+	nr = f->log[LOG_MOVED].kept ? SHARE_NONE : choose(f);
 	if (nr != SHARE_NONE) {
 		done = empty(f, nr);
 		segment_unuse(f, nr, 1);
