@@ -52,6 +52,19 @@ int append_flush(struct file *f, struct log *log)
 	return r;
 }
 
+int append_fork(struct file *f, struct log *log)
+{
+	int r = append_flush(f, log);
+
+	if (r || log->segment == SHARE_NONE)
+		return r;
+	uhmm_lock(&log->reading);
+	log->at = whole(log->at, BLOCK);
+	__atomic_store_n(&log->flushed, log->at, __ATOMIC_RELEASE);
+	uhmm_unlock(&log->reading);
+	return 0;
+}
+
 void append_end(struct file *f, struct log *log)
 {
 	uint32_t nr = log->segment;

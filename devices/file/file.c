@@ -295,7 +295,7 @@ static void file_before_fork(void *dev)
 	uint32_t i;
 
 	for (i = 0; i <= LOGS; i++)
-		append_flush(f, &f->log[i]);
+		append_fork(f, &f->log[i]);
 	share_claim(&f->share);
 }
 

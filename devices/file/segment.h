@@ -205,6 +205,11 @@ int append(struct file *f, struct log *log, const struct object *object, uint32_
 	   uint32_t spare);
 /* The kernel is to take what is in the buffer. 0, or -errno: then it stays there. */
 int append_flush(struct file *f, struct log *log);
+/*
+ * The same before fork(), and nothing is in the buffer then: a child is copied with its
+ * locks as they are, and so looks for nothing there.
+ */
+int append_fork(struct file *f, struct log *log);
 /* The log's segment, which is flushed, is not written any more. */
 void append_end(struct file *f, struct log *log);
 /* An object that is in a buffer; false: it is not, and the file has it. */

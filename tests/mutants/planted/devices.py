@@ -73,10 +73,10 @@ MUTANTS = [
 """),
     Mutant("file_forgets_the_child", "devices/file/file.c",
            "what a process frees goes although its forked child has it", """
-		append_flush(f, &f->log[i]);
+		append_fork(f, &f->log[i]);
 	share_claim(&f->share);
 """, """
-		append_flush(f, &f->log[i]);
+		append_fork(f, &f->log[i]);
 	share_claim(&f->share);
 	share_disclaim(&(struct share){ .memory = f->share.memory, .nr = f->share.nr,
 					.me = f->share.me, .child = f->share.child,
